@@ -1,0 +1,45 @@
+/*
+ * Interrupts of the machine: wires (GSI 0 to 23) and messages (MSI), whichever chips carry them:
+ * the provider's full irqchip, or ours (lib/chip) over the provider's local APICs.
+ */
+#pragma once
+
+#include "lib/base/irq_line.h"
+#include "lib/base/types.h"
+
+struct irq;
+
+/** irq_wire() - the line that drives @gsi (0 to 23). Lines may be driven from any thread. */
+struct irq_line irq_wire(struct irq *irq, unsigned gsi);
+
+/** One message-signalled interrupt of a device. */
+struct irq_msi {
+	int fd;	      /* eventfd: a write of 1 delivers the message; constant after creation */
+	unsigned gsi; /* the route that @fd is bound to */
+};
+
+/** irq_msi_create() - a new message interrupt, without a target yet. Return: 0 or -errno, logged.
+ */
+must_use int irq_msi_create(struct irq *irq, struct irq_msi *msi);
+void irq_msi_destroy(struct irq *irq, struct irq_msi *msi);
+
+/**
+ * irq_msi_set() - where the message goes: the address and data that the guest programmed.
+ * Context: any thread. What a guest programs cannot fail; a route that the provider refuses is
+ * reported by log_guest() and delivers nothing.
+ */
+void irq_msi_set(struct irq *irq, struct irq_msi *msi, uint64_t addr, uint32_t data);
+
+/** irq_msi_trigger() - delivers it. Context: any thread. */
+void irq_msi_trigger(const struct irq_msi *msi);
+
+/**
+ * irq_doorbell_add() - writes of the guest to @addr wake @fd without an exit to the VMM.
+ * @len: 0 for any width, or 1, 2, 4, 8.
+ * @datamatch: when not NULL, only writes of this value.
+ * Return: 0 or -errno, logged.
+ * Spec: KVM API, "KVM_IOEVENTFD"
+ */
+must_use int irq_doorbell_add(struct irq *irq, gpa_t addr, unsigned len, const uint64_t *datamatch,
+			      int fd);
+void irq_doorbell_del(struct irq *irq, gpa_t addr, unsigned len, const uint64_t *datamatch, int fd);

@@ -1,0 +1,95 @@
+/*
+ * Virtqueues, split and packed, with indirect descriptors and event index. Every descriptor is
+ * read once and checked; a chain is handed out as iovecs over guest RAM.
+ *
+ * Spec: VIRTIO 1.2, 2.6 "Virtqueues" to 2.8 "Packed Virtqueues"
+ */
+#pragma once
+
+#include <sys/uio.h>
+
+#include "lib/base/state.h"
+#include "lib/base/types.h"
+#include "vmm/memory.h"
+
+#define VQ_SIZE_MAX 1024
+
+struct virtqueue {
+	/* Set by the transport; constant between enable and reset. */
+	const struct guest_memory *mem;
+	uint16_t size_max;
+	uint16_t size;
+	bool enabled;
+	bool packed, event_idx, indirect;
+	gpa_t desc, driver, device; /* the three areas; for split: table, available, used ring */
+
+	/* Guarded by the device's lock. */
+	uint16_t next_avail; /* split: free-running index; packed: ring position */
+	uint16_t next_used;  /* the same */
+	bool avail_wrap;     /* packed: the driver's wrap counter, as we expect it */
+	bool used_wrap;	     /* packed: ours */
+	uint16_t signalled;  /* next_used at the last interrupt decision */
+	bool signalled_wrap;
+	bool signalled_valid;
+	bool broken; /* until reset */
+	/* and the host's views of the three areas, made at enable */
+	void *desc_host, *driver_host, *device_host;
+};
+
+/** One request of the driver: first @nout buffers the device reads, then @nin it writes. */
+struct vq_chain {
+	struct iovec *iov; /* the caller's storage */
+	unsigned max;	   /* how many it holds */
+	unsigned nout, nin;
+	uint64_t out_len, in_len; /* bytes */
+	uint16_t id;		  /* head index (split) or buffer id (packed) */
+	uint16_t ndesc;		  /* ring entries it takes (packed) */
+};
+
+static inline struct iovec *vq_in(const struct vq_chain *c)
+{
+	return c->iov + c->nout;
+}
+
+/**
+ * vq_pop() - takes the next request off the ring.
+ * @chain: @iov and @max set by the caller; the rest is filled in.
+ * Return: 1 for a request; 0 if there is none; -EBADMSG if the ring or chain breaks the rules or
+ * -ENOBUFS if it has more than @max buffers: then the queue is broken, and the caller tells by
+ * virtio_broken().
+ * Context: device lock held.
+ */
+must_use int vq_pop(struct virtqueue *vq, struct vq_chain *chain);
+
+/** vq_unpop() - puts the last popped request back, as if never taken. Context: the same. */
+void vq_unpop(struct virtqueue *vq, const struct vq_chain *chain);
+
+/**
+ * vq_push() - gives a request back, with @written bytes put into its writable buffers. Requests
+ * may be given back in any order. Interrupts are virtio_notify()'s. Context: device lock held.
+ */
+void vq_push(struct virtqueue *vq, const struct vq_chain *chain, uint32_t written);
+
+/**
+ * vq_doorbell() - asks the driver to ring, or not to, when it adds requests.
+ * After turning it on the ring must be looked at once more. Context: device lock held.
+ * Return: with @on, true if there are requests already.
+ */
+bool vq_doorbell(struct virtqueue *vq, bool on);
+
+/** vq_wants_interrupt() - should the driver hear of what was pushed since the last call? */
+bool vq_wants_interrupt(struct virtqueue *vq);
+
+/** vq_enable() - checks and maps the areas the driver set. Return: 0 or -EINVAL. */
+must_use int vq_enable(struct virtqueue *vq);
+
+/** vq_reset() - back to the state after power-on; @size is size_max again. */
+void vq_reset(struct virtqueue *vq);
+
+void vq_state(struct virtqueue *vq, struct state *s);
+
+/** iov_to_buf() / iov_from_buf() - copy between iovecs, from byte @offset, and a buffer.
+ * Return: bytes copied, less than @len where the iovecs end. */
+size_t iov_to_buf(const struct iovec *iov, unsigned n, size_t offset, void *buf, size_t len);
+size_t iov_from_buf(const struct iovec *iov, unsigned n, size_t offset, const void *buf,
+		    size_t len);
