@@ -23,7 +23,8 @@ struct guest_region {
 };
 
 struct guest_memory {
-	int fd; /* constant after init, as all of this */
+	int fd;	   /* constant after init, as all of this */
+	bool huge; /* it is made of reserved huge pages */
 	unsigned nregions;
 	struct guest_region region[GUEST_REGIONS_MAX];
 };
