@@ -38,6 +38,12 @@ must_use int guest_memory_init(struct guest_memory *mem, uint64_t size);
 
 void guest_memory_fini(struct guest_memory *mem);
 
+/** guest_memory_low() - how much of @size bytes of RAM lies below the hole, from address 0 on. */
+uint64_t guest_memory_low(uint64_t size);
+
+/** guest_memory_size() - all of RAM, bytes. */
+uint64_t guest_memory_size(const struct guest_memory *mem);
+
 /**
  * guest_ptr() - the VMM's view of guest RAM, for devices that fill iovecs.
  * Return: NULL unless all of [@addr, @addr+@len) lies in one region.
