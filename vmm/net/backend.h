@@ -16,11 +16,11 @@
 #include "lib/base/types.h"
 #include "vmm/loop.h"
 
-#define NET_HDR_LEN	12	  /* struct virtio_net_hdr_v1 */
-#define NET_ETH_LEN	14	  /* the header of an Ethernet frame */
-#define NET_FRAME_MAX	(0xffff + NET_ETH_LEN + 4) /* an IP packet, with a VLAN tag */
-#define NET_PAIRS_MAX	8
-#define NET_SEND_IOVS	1000 /* the most iovecs that one send() takes */
+#define NET_HDR_LEN   12			 /* struct virtio_net_hdr_v1 */
+#define NET_ETH_LEN   14			 /* the header of an Ethernet frame */
+#define NET_FRAME_MAX (0xffff + NET_ETH_LEN + 4) /* an IP packet, with a VLAN tag */
+#define NET_PAIRS_MAX 8
+#define NET_SEND_IOVS 1000 /* the most iovecs that one send() takes */
 
 struct net_backend;
 

@@ -17,11 +17,11 @@
 
 #include "vmm/log.h"
 
-#define ARGS_MAX   64
-#define READY_MS   10000
-#define GRACE_MS   300
-#define CHILD_SOCK 3 /* the child's descriptors after stderr */
-#define CHILD_PID  4
+#define ARGS_MAX     64
+#define READY_MS     10000
+#define GRACE_MS     300
+#define CHILD_SOCK   3 /* the child's descriptors after stderr */
+#define CHILD_PID    4
 #define STRINGIFY(x) #x
 #define NUMBER(x)    STRINGIFY(x)
 
@@ -39,8 +39,8 @@ enum ready_by {
 struct start {
 	const char *argv[ARGS_MAX + 1];
 	int sock;
-	int ready;	   /* write end: see enum ready_by; or "!" and errno if passt cannot be run */
-	int err;	   /* write end */
+	int ready; /* write end: see enum ready_by; or "!" and errno if passt cannot be run */
+	int err;   /* write end */
 	enum ready_by by;
 	bool leave_rootfs; /* see leave_rootfs() */
 };
@@ -90,7 +90,8 @@ static bool on_rootfs(void)
  */
 static bool leave_rootfs(void)
 {
-	return unshare(CLONE_NEWNS) == 0 && mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
+	return unshare(CLONE_NEWNS) == 0 &&
+	       mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
 	       mount("/", "/tmp", NULL, MS_BIND | MS_REC, NULL) == 0 && chdir("/tmp") == 0 &&
 	       mount(".", "/", NULL, MS_MOVE, NULL) == 0 && chroot(".") == 0 && chdir("/") == 0;
 }

@@ -5,6 +5,7 @@
 #include <linux/if.h>
 #include <linux/if_tun.h>
 #include <linux/virtio_net.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -26,17 +27,19 @@ struct tap_queue {
 	struct tap *tap;
 	unsigned pair;
 	struct loop_source source;
-	bool attached; /* it takes part; with one queue always */
+	bool attached; /* it takes part; the owner's lock guards it */
+	/* guarded by the tap's lock: */
 	bool on_loop;
+	uint32_t events; /* what is watched for */
 };
 
 struct tap {
 	struct net_backend backend;
 	struct loop *loop; /* constant after open, as the name */
 	char name[IFNAMSIZ];
-	/* the loop's thread only, but for attached, which the owner's lock guards: */
-	bool gone;
+	bool gone; /* the loop's thread only */
 	struct tap_queue queue[NET_PAIRS_MAX];
+	pthread_mutex_t lock; /* see struct tap_queue */
 };
 
 static struct tap *to_tap(struct net_backend *b)
@@ -103,34 +106,48 @@ static ssize_t tap_recv(struct net_backend *b, unsigned pair, const struct iovec
 	}
 }
 
+/* Takes every queue off the loop; what an epoll reports of a dead one cannot be masked. */
+static void leave_loop(struct tap *t)
+{
+	for (unsigned i = 0; i < t->backend.pairs; i++) {
+		struct tap_queue *q = &t->queue[i];
+		bool was_on;
+
+		pthread_mutex_lock(&t->lock);
+		was_on = q->on_loop;
+		q->on_loop = false;
+		pthread_mutex_unlock(&t->lock);
+		if (was_on) {
+			loop_del(t->loop, &q->source);
+		}
+	}
+}
+
 static void tap_ready(void *arg, uint32_t events)
 {
 	struct tap_queue *q = arg;
 	struct tap *t = q->tap;
+	bool dead = (events & (EPOLLERR | EPOLLHUP)) != 0;
 
-	if ((events & (EPOLLERR | EPOLLHUP)) != 0) {
-		/* Level-triggered and not maskable: every queue leaves the loop for good. */
-		for (unsigned i = 0; i < t->backend.pairs; i++) {
-			if (t->queue[i].on_loop) {
-				t->queue[i].on_loop = false;
-				loop_del(t->loop, &t->queue[i].source);
-			}
-		}
+	if (dead) {
+		leave_loop(t);
 		tap_gone(t);
-		t->backend.ready(t->backend.arg, q->pair, true);
-		return;
 	}
-	t->backend.ready(t->backend.arg, q->pair, false);
+	t->backend.ready(t->backend.arg, q->pair, dead);
 }
 
 static void tap_watch(struct net_backend *b, unsigned pair, bool rx, bool tx)
 {
 	struct tap *t = to_tap(b);
 	struct tap_queue *q = &t->queue[pair];
+	uint32_t events = (rx ? EPOLLIN : 0u) | (tx ? EPOLLOUT : 0u);
 
-	if (q->on_loop) {
-		loop_mod(t->loop, &q->source, (rx ? EPOLLIN : 0u) | (tx ? EPOLLOUT : 0u));
+	pthread_mutex_lock(&t->lock);
+	if (q->on_loop && q->events != events) {
+		q->events = events;
+		loop_mod(t->loop, &q->source, events);
 	}
+	pthread_mutex_unlock(&t->lock);
 }
 
 static unsigned tun_flags(uint64_t features)
@@ -139,8 +156,8 @@ static unsigned tun_flags(uint64_t features)
 		unsigned bit;
 		unsigned flag;
 	} map[] = {
-		{VIRTIO_NET_F_GUEST_CSUM, TUN_F_CSUM},	{VIRTIO_NET_F_GUEST_TSO4, TUN_F_TSO4},
-		{VIRTIO_NET_F_GUEST_TSO6, TUN_F_TSO6},	{VIRTIO_NET_F_GUEST_ECN, TUN_F_TSO_ECN},
+		{VIRTIO_NET_F_GUEST_CSUM, TUN_F_CSUM}, {VIRTIO_NET_F_GUEST_TSO4, TUN_F_TSO4},
+		{VIRTIO_NET_F_GUEST_TSO6, TUN_F_TSO6}, {VIRTIO_NET_F_GUEST_ECN, TUN_F_TSO_ECN},
 		{VIRTIO_NET_F_GUEST_USO4, TUN_F_USO4}, {VIRTIO_NET_F_GUEST_USO6, TUN_F_USO6},
 	};
 	unsigned flags = 0;
@@ -198,16 +215,13 @@ static void tap_close(struct net_backend *b)
 {
 	struct tap *t = to_tap(b);
 
+	leave_loop(t);
 	for (unsigned i = 0; i < b->pairs; i++) {
-		struct tap_queue *q = &t->queue[i];
-
-		if (q->on_loop) {
-			loop_del(t->loop, &q->source);
-		}
-		if (q->source.fd >= 0) {
-			close(q->source.fd);
+		if (t->queue[i].source.fd >= 0) {
+			close(t->queue[i].source.fd);
 		}
 	}
+	pthread_mutex_destroy(&t->lock);
 	free(t);
 }
 
@@ -367,6 +381,7 @@ int tap_open(struct net_backend **out, const char *ifname, unsigned pairs, struc
 	t->backend.ops = &tap_ops;
 	t->backend.pairs = pairs;
 	t->loop = loop;
+	pthread_mutex_init(&t->lock, NULL);
 	memcpy(t->name, ifname, strlen(ifname));
 	for (unsigned i = 0; i < NET_PAIRS_MAX; i++) {
 		struct tap_queue *q = &t->queue[i];

@@ -32,7 +32,7 @@ struct net {
 
 	/* constant after creation */
 	struct net_backend *backend;
-	uint8_t mac[6]; /* the one after a reset */
+	uint8_t mac[6];		  /* the one after a reset */
 	struct loop_source again; /* an eventfd: there is more work than one turn of the loop */
 	struct net_pair *pair;	  /* backend->pairs of them */
 
