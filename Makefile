@@ -13,7 +13,12 @@ unit: ## unit tests under ASan and UBSan
 	@test -d $(B)-asan/meson-private || meson setup $(B)-asan -Db_sanitize=address,undefined -Db_lundef=false
 	@meson test -C $(B)-asan --print-errorlogs
 
+fuzz: ## build the fuzzers into build-fuzz (clang, libFuzzer)
+	@test -d $(B)-fuzz/meson-private || CC=clang meson setup $(B)-fuzz -Dfuzz=true \
+		-Db_sanitize=address,undefined -Db_lundef=false
+	@meson compile -C $(B)-fuzz
+
 format: ## lay out every C file with clang-format
 	@git ls-files -co --exclude-standard '*.[ch]' | xargs clang-format -i
 
-.PHONY: help build unit format
+.PHONY: help build unit fuzz format
