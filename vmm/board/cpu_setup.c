@@ -79,7 +79,8 @@ int cpu_setup(struct vcpus *set, const struct vm_config *config, const struct bo
 	for (unsigned i = 0; r == 0 && i < set->n; i++) {
 		struct vcpu *v = &set->vcpu[i];
 
-		r = cpu_model_build(config->cpu, &supported.table, set->n, i, &cpuid.table);
+		r = cpu_model_build(config->cpu, &supported.table, set->n, i,
+				    guest_memory_end(mem), &cpuid.table);
 		if (r != 0) {
 			return r;
 		}
