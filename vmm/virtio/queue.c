@@ -59,6 +59,14 @@ void vq_push(struct virtqueue *vq, const struct vq_chain *chain, uint32_t writte
 	vq->unsignalled = MIN(vq->unsignalled + entries, (uint32_t)UINT16_MAX + 1);
 }
 
+unsigned vq_in_flight(const struct virtqueue *vq)
+{
+	if (!usable(vq)) {
+		return 0;
+	}
+	return vq->packed ? packed_in_flight(vq) : split_in_flight(vq);
+}
+
 void vq_push_merged(struct virtqueue *vq, const struct vq_chain *chain, const uint32_t *written,
 		    unsigned n)
 {

@@ -76,6 +76,12 @@ void vq_unpop(struct virtqueue *vq, const struct vq_chain *chain);
 void vq_push(struct virtqueue *vq, const struct vq_chain *chain, uint32_t written);
 
 /**
+ * vq_in_flight() - what was popped and not yet pushed: requests (split) or ring entries (packed).
+ * Context: device lock held.
+ */
+unsigned vq_in_flight(const struct virtqueue *vq);
+
+/**
  * vq_push_merged() - gives back @n requests, at least one, that the driver is to see all at once:
  * a received packet that is spread over them. Otherwise as vq_push().
  */
