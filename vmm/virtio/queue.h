@@ -76,6 +76,19 @@ void vq_unpop(struct virtqueue *vq, const struct vq_chain *chain);
 void vq_push(struct virtqueue *vq, const struct vq_chain *chain, uint32_t written);
 
 /**
+ * vq_in_flight() - what was popped and not yet pushed: requests (split) or ring entries (packed).
+ * Context: device lock held.
+ */
+unsigned vq_in_flight(const struct virtqueue *vq);
+
+/**
+ * vq_push_merged() - gives back @n requests, at least one, that the driver is to see all at once:
+ * a received packet that is spread over them. Otherwise as vq_push().
+ */
+void vq_push_merged(struct virtqueue *vq, const struct vq_chain *chain, const uint32_t *written,
+		    unsigned n);
+
+/**
  * vq_doorbell() - asks the driver to ring, or not to, when it adds requests; on after vq_enable().
  * After turning it on the ring must be looked at once more. A device that waits for more than it
  * has put back by vq_unpop() turns it on again, and is rung for each request that is added.
