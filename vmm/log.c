@@ -3,11 +3,8 @@
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-#include "lib/base/check.h"
 
 #define GUEST_LINES_MAX 100
 
@@ -111,10 +108,4 @@ void log_guest(const char *fmt, ...)
 	va_start(args, fmt);
 	say("guest", fmt, args);
 	va_end(args);
-}
-
-_Noreturn void check_failed(const char *expression, const char *file, int line)
-{
-	log_error("bug in yado: %s:%d: %s; please report it", file, line, expression);
-	abort();
 }
