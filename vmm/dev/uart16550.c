@@ -148,7 +148,7 @@ static void write_thr(struct uart *u, uint8_t byte)
 	}
 	/* A guest that writes although the transmitter is busy loses bytes, as on the chip. */
 	(void)char_queue_put(&u->tx, byte);
-	u->tx_full = char_queue_room(&u->tx) < UART_FIFO_SIZE;
+	u->tx_full |= char_queue_room(&u->tx) < UART_FIFO_SIZE;
 	u->thr_empty = !u->tx_full;
 }
 
