@@ -138,17 +138,17 @@ int console_none_create(struct console **out, struct loop *loop)
 	return 0;
 }
 
-int console_create(struct console **out, const char *what, const struct console_config *config,
-		   struct loop *loop, const struct console_commands *commands, void *ctx)
+int console_create(struct console **out, const struct console_config *config, struct loop *loop,
+		   const struct console_commands *commands, void *ctx)
 {
 	*out = NULL;
 	switch (config->kind) {
 	case CONSOLE_TTY:
-		return console_tty_create(out, what, loop, commands, ctx);
+		return console_tty_create(out, loop, commands, ctx);
 	case CONSOLE_SOCKET:
-		return console_socket_create(out, what, config->path, loop);
+		return console_socket_create(out, config->path, loop);
 	case CONSOLE_FILE:
-		return console_file_create(out, what, config->path, loop);
+		return console_file_create(out, config->path, loop);
 	case CONSOLE_NONE:
 		break;
 	}
@@ -173,6 +173,13 @@ void console_size(const struct console *con, uint16_t *columns, uint16_t *rows)
 	*rows = 0;
 	if (con->size != NULL) {
 		con->size(con, columns, rows);
+	}
+}
+
+void console_resume(struct console *con)
+{
+	if (con->resume != NULL) {
+		con->resume(con);
 	}
 }
 

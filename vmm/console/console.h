@@ -20,13 +20,11 @@ struct console_commands {
 
 /**
  * console_create() - opens what @config says.
- * @what: what a message starts with, such as "--console".
  * @commands: constant while the console lives; for a terminal only.
  * Return: 0 or -errno, logged.
  */
-must_use int console_create(struct console **out, const char *what,
-			    const struct console_config *config, struct loop *loop,
-			    const struct console_commands *commands, void *ctx);
+must_use int console_create(struct console **out, const struct console_config *config,
+			    struct loop *loop, const struct console_commands *commands, void *ctx);
 
 /**
  * console_destroy() - restores the terminal, removes the socket, closes all. NULL is allowed.
@@ -39,6 +37,12 @@ void console_destroy(struct console *con);
  * The front end sets its callbacks before the loop runs.
  */
 struct char_backend *console_backend(struct console *con);
+
+/**
+ * console_resume() - the process was stopped and goes on (SIGCONT): the terminal is made raw again.
+ * For those who block SIGCONT; otherwise the console hears of it itself. Context: any thread.
+ */
+void console_resume(struct console *con);
 
 /** console_size() - of the terminal's window; 0 and 0 where there is none. */
 void console_size(const struct console *con, uint16_t *columns, uint16_t *rows);

@@ -12,7 +12,6 @@
 
 struct console_file {
 	struct console con;
-	const char *what;
 	bool warned; /* output is being lost */
 	struct watch out;
 };
@@ -43,7 +42,7 @@ static size_t file_write(struct char_backend *be, const uint8_t *buf, size_t n)
 			return done;
 		} else if (errno != EINTR) {
 			if (!f->warned) {
-				log_warn("%s: output is lost: %s", f->what, strerror(errno));
+				log_warn(CONSOLE_SAYS ": output is lost: %s", strerror(errno));
 			}
 			f->warned = true;
 			return n;
@@ -65,7 +64,7 @@ static void file_destroy(struct console *con)
 	free(f);
 }
 
-int console_file_create(struct console **out, const char *what, const char *path, struct loop *loop)
+int console_file_create(struct console **out, const char *path, struct loop *loop)
 {
 	static const struct char_backend_ops ops = {file_write, file_input_ready};
 	struct console_file *f = calloc(1, sizeof(*f));
@@ -76,10 +75,10 @@ int console_file_create(struct console **out, const char *what, const char *path
 
 	if (fd < 0) {
 		error = -errno;
-		log_error("%s: cannot write to \"%s\": %s", what, path, strerror(-error));
+		log_error(CONSOLE_SAYS ": cannot write to \"%s\": %s", path, strerror(-error));
 	} else if (f == NULL) {
 		error = -ENOMEM;
-		log_error("%s: out of memory", what);
+		log_error(CONSOLE_SAYS ": out of memory");
 	}
 	if (error != 0) {
 		free(f);
@@ -89,7 +88,6 @@ int console_file_create(struct console **out, const char *what, const char *path
 		return error;
 	}
 	f->con = (struct console){.be = {.ops = &ops}, .loop = loop, .destroy = file_destroy};
-	f->what = what;
 	watch_init(&f->out, loop, fd, file_writable, f);
 	*out = &f->con;
 	return 0;

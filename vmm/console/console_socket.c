@@ -190,8 +190,7 @@ static void socket_destroy(struct console *con)
 	free(s);
 }
 
-int console_socket_create(struct console **out, const char *what, const char *path,
-			  struct loop *loop)
+int console_socket_create(struct console **out, const char *path, struct loop *loop)
 {
 	static const struct char_backend_ops ops = {socket_write, socket_input_ready};
 	struct console_socket *s = calloc(1, sizeof(*s));
@@ -199,7 +198,7 @@ int console_socket_create(struct console **out, const char *what, const char *pa
 	int fd;
 
 	if (s == NULL) {
-		log_error("%s: out of memory", what);
+		log_error(CONSOLE_SAYS ": out of memory");
 		return error;
 	}
 	s->con = (struct console){.be = {.ops = &ops}, .loop = loop, .destroy = socket_destroy};
@@ -211,17 +210,17 @@ int console_socket_create(struct console **out, const char *what, const char *pa
 		error = inbox_init(&s->inbox, &s->con.be, loop, socket_emptied, s);
 	}
 	if (error != 0) {
-		log_error("%s: %s", what, strerror(-error));
+		log_error(CONSOLE_SAYS ": %s", strerror(-error));
 		goto fail;
 	}
-	error = unix_socket_listen(what, path, &fd);
+	error = unix_socket_listen(CONSOLE_SAYS, path, &fd);
 	if (error != 0) {
 		goto fail;
 	}
 	watch_init(&s->listener, loop, fd, listener_event, s);
 	error = watch_set(&s->listener, EPOLLIN);
 	if (error != 0) {
-		log_error("%s: cannot watch the socket: %s", what, strerror(-error));
+		log_error(CONSOLE_SAYS ": cannot watch the socket: %s", strerror(-error));
 		goto fail;
 	}
 	*out = &s->con;

@@ -40,7 +40,7 @@ static struct console *create(enum console_kind kind)
 	struct console_config config = {kind, path};
 	struct console *con;
 
-	assert_int_equal(console_create(&con, "--console", &config, &loop, &no_commands, NULL), 0);
+	assert_int_equal(console_create(&con, &config, &loop, &no_commands, NULL), 0);
 	test_front_attach(&front, con);
 	return con;
 }
@@ -152,7 +152,7 @@ static void a_full_disk_loses_output_only(void **unused)
 	struct console *con;
 
 	(void)unused;
-	assert_int_equal(console_create(&con, "--console", &config, &loop, &no_commands, NULL), 0);
+	assert_int_equal(console_create(&con, &config, &loop, &no_commands, NULL), 0);
 	test_front_attach(&front, con);
 	assert_int_equal(put("lost"), 4);
 	assert_int_equal(put("lost too"), 8);
@@ -165,12 +165,10 @@ static void a_file_that_cannot_be(void **unused)
 	struct console *con;
 
 	(void)unused;
-	assert_int_equal(console_create(&con, "--console", &config, &loop, &no_commands, NULL),
-			 -ENOENT);
+	assert_int_equal(console_create(&con, &config, &loop, &no_commands, NULL), -ENOENT);
 	assert_null(con);
 	config.path = directory;
-	assert_int_equal(console_create(&con, "--console", &config, &loop, &no_commands, NULL),
-			 -EISDIR);
+	assert_int_equal(console_create(&con, &config, &loop, &no_commands, NULL), -EISDIR);
 }
 
 /* A pipe that is full makes the front end wait, and wakes it. */
@@ -338,8 +336,7 @@ static void sockets_live_and_stale(void **unused)
 	int fd;
 
 	(void)unused;
-	assert_int_equal(console_create(&other, "--console", &config, &loop, &no_commands, NULL),
-			 -EADDRINUSE);
+	assert_int_equal(console_create(&other, &config, &loop, &no_commands, NULL), -EADDRINUSE);
 	console_destroy(con);
 
 	/* Left over by a process that was killed. */
@@ -354,8 +351,7 @@ static void sockets_live_and_stale(void **unused)
 	/* A file of the user's is not touched. */
 	fd = open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
 	close(fd);
-	assert_int_equal(console_create(&other, "--console", &config, &loop, &no_commands, NULL),
-			 -EEXIST);
+	assert_int_equal(console_create(&other, &config, &loop, &no_commands, NULL), -EEXIST);
 	assert_int_equal(access(path, F_OK), 0);
 }
 

@@ -26,7 +26,6 @@
 
 struct console_tty {
 	struct console con;
-	const char *what;
 	const struct console_commands *commands;
 	void *ctx;
 	struct watch in, out, signals;
@@ -67,7 +66,7 @@ static size_t write_some(struct console_tty *t, const uint8_t *buf, size_t n)
 	if (errno == EAGAIN || errno == EINTR) {
 		return 0;
 	}
-	log_warn("%s: output is lost from here on: %s", t->what, strerror(errno));
+	log_warn(CONSOLE_SAYS ": output is lost from here on: %s", strerror(errno));
 	t->out_failed = true;
 	return n;
 }
@@ -285,6 +284,16 @@ static void resumed(void *arg, uint32_t events)
 	run(t, t->commands->resized);
 }
 
+static void tty_resume(struct console *con)
+{
+	struct console_tty *t = container_of(con, struct console_tty, con);
+	uint64_t one = 1;
+
+	if (write(t->signals.source.fd, &one, sizeof(one)) < 0) {
+		/* The counter is full: it is on its way. */
+	}
+}
+
 static void tty_size(const struct console *con, uint16_t *columns, uint16_t *rows)
 {
 	const struct console_tty *t = container_of(con, struct console_tty, con);
@@ -369,7 +378,7 @@ static int start_input(struct console_tty *t)
 	return error;
 }
 
-int console_tty_create(struct console **out, const char *what, struct loop *loop,
+int console_tty_create(struct console **out, struct loop *loop,
 		       const struct console_commands *commands, void *ctx)
 {
 	static const struct char_backend_ops ops = {tty_write, tty_input_ready};
@@ -377,12 +386,14 @@ int console_tty_create(struct console **out, const char *what, struct loop *loop
 	int error;
 
 	if (t == NULL) {
-		log_error("%s: out of memory", what);
+		log_error(CONSOLE_SAYS ": out of memory");
 		return -ENOMEM;
 	}
-	t->con = (struct console){
-		.be = {.ops = &ops}, .loop = loop, .destroy = tty_destroy, .size = tty_size};
-	t->what = what;
+	t->con = (struct console){.be = {.ops = &ops},
+				  .loop = loop,
+				  .destroy = tty_destroy,
+				  .resume = tty_resume,
+				  .size = tty_size};
 	t->commands = commands;
 	t->ctx = ctx;
 	t->inbox.kick.source.fd = -1;
@@ -394,7 +405,8 @@ int console_tty_create(struct console **out, const char *what, struct loop *loop
 		error = start_input(t);
 	}
 	if (error != 0) {
-		log_error("%s: cannot use standard input and output: %s", what, strerror(-error));
+		log_error(CONSOLE_SAYS ": cannot use standard input and output: %s",
+			  strerror(-error));
 		tty_destroy(&t->con);
 		return error;
 	}

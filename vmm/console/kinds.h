@@ -5,19 +5,20 @@
 
 #include "vmm/console/console.h"
 
+#define CONSOLE_SAYS "console" /* what messages start with */
+
 struct console {
 	struct char_backend be;
 	struct loop *loop;
 	void (*destroy)(struct console *con);
+	void (*resume)(struct console *con);					    /* or NULL */
 	void (*size)(const struct console *con, uint16_t *columns, uint16_t *rows); /* or NULL */
 };
 
-must_use int console_tty_create(struct console **out, const char *what, struct loop *loop,
+must_use int console_tty_create(struct console **out, struct loop *loop,
 				const struct console_commands *commands, void *ctx);
-must_use int console_socket_create(struct console **out, const char *what, const char *path,
-				   struct loop *loop);
-must_use int console_file_create(struct console **out, const char *what, const char *path,
-				 struct loop *loop);
+must_use int console_socket_create(struct console **out, const char *path, struct loop *loop);
+must_use int console_file_create(struct console **out, const char *path, struct loop *loop);
 must_use int console_none_create(struct console **out, struct loop *loop);
 
 /**

@@ -1,7 +1,6 @@
 #include "vmm/console/terminal.h"
 
 #include <errno.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,6 +28,15 @@ static struct {
 	/* atomic: also signal handlers' */
 	atomic_bool is_raw;
 } terminal;
+
+void terminal_keep_faults(sigset_t *set)
+{
+	static const int faults[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP, SIGABRT, SIGSYS};
+
+	for (size_t i = 0; i < ARRAY_SIZE(faults); i++) {
+		sigdelset(set, faults[i]);
+	}
+}
 
 bool terminal_is_ours(int fd)
 {
@@ -91,14 +99,14 @@ static void fatal(int number)
 	raise(number);
 }
 
-/* Stops as the default would; afterwards SIGCONT's handler has the terminal made raw again. */
+/* Stops as the default would. SIGCONT may be blocked, so what it does is done here too. */
 static void stop(int number)
 {
 	int saved_errno = errno;
 
-	(void)number;
 	terminal_restore();
 	raise(SIGSTOP);
+	notify(number);
 	errno = saved_errno;
 }
 

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "vmm/console/test_front.h"
+#include "vmm/sandbox.h"
 
 static struct loop loop;
 static struct test_front front;
@@ -107,7 +108,7 @@ static struct console *create_on_terminal(void)
 	dup2(slave, STDIN_FILENO);
 	dup2(slave, STDOUT_FILENO);
 
-	int error = console_create(&con, "--console", &config, &loop, &commands, &asked);
+	int error = console_create(&con, &config, &loop, &commands, &asked);
 
 	dup2(in, STDIN_FILENO);
 	dup2(out, STDOUT_FILENO);
@@ -334,6 +335,13 @@ static void act_abort(void)
 	abort();
 }
 
+static void act_refused(void)
+{
+	if (sandbox_enter() == 0) {
+		(void)open("/dev/null", O_RDONLY);
+	}
+}
+
 /* Without the sanitizers' own exit handlers, which look for leaks. */
 static void act_exit(void)
 {
@@ -346,7 +354,8 @@ static void ended_by_itself(void **unused)
 	static const struct {
 		void (*act)(void);
 		int signal;
-	} ends[] = {{act_crash, SIGSEGV}, {act_abort, SIGABRT}, {act_exit, 0}};
+	} ends[] = {
+		{act_crash, SIGSEGV}, {act_abort, SIGABRT}, {act_refused, SIGSYS}, {act_exit, 0}};
 
 	(void)unused;
 	for (size_t i = 0; i < ARRAY_SIZE(ends); i++) {
