@@ -3,12 +3,6 @@
  * guest RAM, add requests, ring, reset, and load states that were tampered with. The host is full
  * or broken at times. Nothing but the sanitizers and check() judges, and two promises: a read-only
  * disk is never written, and no disk changes its size.
- *
- *	clang -g -O1 -fsanitize=fuzzer,address,undefined -D_GNU_SOURCE -I. tests/fuzz/blk_fuzz.c \
- *		tests/virtio_driver.c vmm/virtio/{blk,queue,queue_chain,queue_packed,queue_split}.c
- *\
- *		vmm/virtio/virtio.c vmm/block/{block,lock,pool}.c vmm/{check,log,memory}.c \
- *		lib/base/state.c -lpthread -o blk_fuzz
  */
 #include <errno.h>
 #include <linux/virtio_blk.h>
@@ -98,7 +92,7 @@ static void set_up(void)
 		struct disk *d = &disks[i];
 		struct disk_config config = {.path = d->path, .queues = QUEUES, .readonly = i == 1};
 
-		d->fd = memfd_create("disk", 0);
+		d->fd = memfd_create("disk", MFD_CLOEXEC);
 		check(d->fd >= 0 && ftruncate(d->fd, DISK) == 0);
 		snprintf(d->path, sizeof(d->path), "/proc/self/fd/%d", d->fd);
 		check(blk_create(&d->dev, &config, no_pause, NULL) == 0);
