@@ -28,6 +28,12 @@ enum console_kind {
 	CONSOLE_NONE,
 };
 
+/** Where a console's bytes come from and go to. */
+struct console_config {
+	enum console_kind kind;
+	const char *path; /* CONSOLE_SOCKET and CONSOLE_FILE, else NULL */
+};
+
 struct disk_config {
 	const char *path;
 	bool readonly;
@@ -59,9 +65,9 @@ struct vm_config {
 	struct net_config net[CONFIG_NETS_MAX];
 	uint64_t vsock_cid; /* 0: no vsock; else 3 to 2^32-2 */
 	const char *vsock_socket;
-	enum console_kind console;
-	const char *console_path;
-	uint64_t balloon_bytes; /* what the balloon takes from the guest at first */
+	struct console_config console;	      /* the first serial port's */
+	struct console_config virtio_console; /* CONSOLE_NONE: the VM has no such device */
+	uint64_t balloon_bytes;		      /* what the balloon takes from the guest at first */
 	bool sandbox; /* seccomp and dropped capabilities; on unless turned off to debug */
 	bool json;
 };

@@ -139,6 +139,7 @@ int guest_memory_init(struct guest_memory *mem, uint64_t size)
 		return error;
 	}
 	int fd = map_huge(ram, size);
+	mem->huge = fd >= 0;
 	if (fd < 0) {
 		fd = map_plain(ram, size);
 	}

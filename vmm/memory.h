@@ -23,7 +23,8 @@ struct guest_region {
 };
 
 struct guest_memory {
-	int fd; /* constant after init, as all of this */
+	int fd;	   /* constant after init, as all of this */
+	bool huge; /* it is made of reserved huge pages */
 	unsigned nregions;
 	struct guest_region region[GUEST_REGIONS_MAX];
 };
@@ -50,6 +51,25 @@ uint64_t guest_memory_size(const struct guest_memory *mem);
  * Context: any thread; no lock.
  */
 void *guest_ptr(const struct guest_memory *mem, gpa_t addr, uint64_t len);
+
+/**
+ * guest_addr() - the guest-physical address of @host, a place that guest_ptr() gave.
+ * Return: false if it is not in guest RAM.
+ */
+static inline must_use bool guest_addr(const struct guest_memory *mem, const void *host,
+				       gpa_t *addr)
+{
+	for (unsigned i = 0; i < mem->nregions; i++) {
+		const struct guest_region *r = &mem->region[i];
+		uintptr_t offset = (uintptr_t)host - (uintptr_t)r->host;
+
+		if (offset < r->len) {
+			*addr = gpa_add(r->base, offset);
+			return true;
+		}
+	}
+	return false;
+}
 
 /** guest_read() - copies out of guest RAM. Return: 0, or -EFAULT and nothing copied. */
 must_use int guest_read(const struct guest_memory *mem, gpa_t addr, void *dst, uint64_t len);

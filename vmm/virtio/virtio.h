@@ -25,13 +25,16 @@ struct virtio_device;
 struct virtio_ops {
 	/*
 	 * The driver set DRIVER_OK: features are final, queues are set up. An error (-errno) sets
-	 * DEVICE_NEEDS_RESET. May be NULL.
+	 * DEVICE_NEEDS_RESET. Also called when a state is loaded in which the driver had done so,
+	 * before @state loads over what this sets up. May be NULL.
 	 */
 	int (*activate)(struct virtio_device *dev);
 	/*
 	 * Back to the state after power-on; after it the device touches no queue until activate.
 	 * A device with requests in flight on other threads waits for them here; it may drop and
-	 * take again the device's lock. The transport resets the queues. May be NULL.
+	 * take again the device's lock; @active is false already, so that it is not notified
+	 * meanwhile. The transport resets the queues afterwards. Only called for a device that was
+	 * activated, on the thread of the vCPU that asked for it. May be NULL.
 	 */
 	void (*reset)(struct virtio_device *dev);
 	/* The driver rang queue @queue's doorbell. Context: loop thread, device active. */
@@ -40,13 +43,19 @@ struct virtio_ops {
 	void (*config_read)(struct virtio_device *dev);
 	/* The driver wrote @len bytes at @offset, already stored where writable; may be NULL. */
 	void (*config_written)(struct virtio_device *dev, uint32_t offset, uint32_t len);
-	/* The device's own state, beside what the transport and the queues hold. */
+	/*
+	 * The device's own state, in a section of its own, beside what the transport and the queues
+	 * hold (features, status, the bits of @config that the driver may write). May be NULL.
+	 */
 	void (*state)(struct virtio_device *dev, struct state *s);
-	/* Releases what the device holds; the vCPUs have stopped. */
+	/*
+	 * Releases what the device holds, itself and virtio_fini() included; the vCPUs and the loop
+	 * have stopped. Context: no lock.
+	 */
 	void (*destroy)(struct virtio_device *dev);
 };
 
-/** What a transport offers to its device. */
+/** What a transport offers to its device. Context: any thread, device lock held. */
 struct virtio_transport {
 	void (*notify_queue)(struct virtio_transport *t, unsigned queue);
 	void (*notify_config)(struct virtio_transport *t);
@@ -76,8 +85,9 @@ struct virtio_device {
 
 /**
  * virtio_init() - the common part of a device. @features are the device's own; the transport's
- * and ring features (VERSION_1, RING_PACKED, INDIRECT_DESC, EVENT_IDX, RING_RESET) are added.
- * Each queue's maximum size is @queue_size, a power of two up to VQ_SIZE_MAX.
+ * and ring features (VERSION_1, RING_PACKED, INDIRECT_DESC, EVENT_IDX) are added.
+ * Each queue's maximum size is @queue_size, a power of two up to VQ_SIZE_MAX. @config_wmask is the
+ * caller's to set afterwards.
  */
 void virtio_init(struct virtio_device *dev, const char *name, uint16_t type,
 		 const struct virtio_ops *ops, uint64_t features, struct virtqueue *queue,
@@ -106,7 +116,7 @@ static inline void virtio_unlock(struct virtio_device *dev)
  */
 void virtio_notify(struct virtio_device *dev, unsigned queue);
 
-/** virtio_notify_config() - tells the driver that the configuration changed. Same context. */
+/** virtio_notify_config() - tells the driver that @config was changed. Same context. */
 void virtio_notify_config(struct virtio_device *dev);
 
 /**

@@ -1,0 +1,124 @@
+#include "vmm/block/pool.h"
+
+#include <signal.h>
+#include <stddef.h>
+
+#include "lib/base/check.h"
+
+#define WORKER_STACK_BYTES (256 * KIB)
+
+void block_pool_init(struct block_pool *p, unsigned nthreads_max)
+{
+	check(nthreads_max > 0 && nthreads_max <= BLOCK_POOL_THREADS_MAX);
+	*p = (struct block_pool){.nthreads_max = nthreads_max};
+	p->tail = &p->head;
+	pthread_mutex_init(&p->lock, NULL);
+	pthread_cond_init(&p->more, NULL);
+}
+
+/*
+ * One idle thread at a time is woken, and it wakes the next one if there is still more to do when
+ * it runs: short tasks are done by one warm thread instead of waking all.
+ */
+static void wake_one(struct block_pool *p)
+{
+	if (p->idle > 0 && !p->waking) {
+		p->waking = true;
+		pthread_cond_signal(&p->more);
+	}
+}
+
+/* The next task, or NULL if the pool ends. */
+static struct block_task *next_task(struct block_pool *p)
+{
+	while (p->head == NULL && !p->stopping) {
+		p->idle++;
+		pthread_cond_wait(&p->more, &p->lock);
+		p->idle--;
+		p->waking = false;
+	}
+	struct block_task *task = p->head;
+	if (task == NULL) {
+		return NULL;
+	}
+	p->head = task->next;
+	if (p->head == NULL) {
+		p->tail = &p->head;
+	} else {
+		wake_one(p);
+	}
+	return task;
+}
+
+static void *worker(void *arg)
+{
+	struct block_pool *p = arg;
+	struct block_task *task;
+
+	pthread_mutex_lock(&p->lock);
+	while ((task = next_task(p)) != NULL) {
+		pthread_mutex_unlock(&p->lock);
+		task->run(task);
+		pthread_mutex_lock(&p->lock);
+	}
+	pthread_mutex_unlock(&p->lock);
+	return NULL;
+}
+
+/* Context: lock held. */
+static int add_thread(struct block_pool *p)
+{
+	pthread_attr_t attr;
+	sigset_t all;
+	sigset_t before;
+
+	/* Signals are for the threads that wait for them. */
+	sigfillset(&all);
+	pthread_sigmask(SIG_BLOCK, &all, &before);
+	pthread_attr_init(&attr);
+	pthread_attr_setstacksize(&attr, WORKER_STACK_BYTES);
+	int ret = pthread_create(&p->thread[p->nthreads], &attr, worker, p);
+	pthread_attr_destroy(&attr);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	if (ret == 0) {
+		p->nthreads++;
+	}
+	return -ret;
+}
+
+int block_pool_start(struct block_pool *p)
+{
+	pthread_mutex_lock(&p->lock);
+	int ret = p->nthreads > 0 ? 0 : add_thread(p);
+	pthread_mutex_unlock(&p->lock);
+	return ret;
+}
+
+void block_pool_submit(struct block_pool *p, struct block_task *task)
+{
+	task->next = NULL;
+	pthread_mutex_lock(&p->lock);
+	check(p->nthreads > 0);
+	*p->tail = task;
+	p->tail = &task->next;
+	if (p->idle > 0) {
+		wake_one(p);
+	} else if (p->nthreads < p->nthreads_max && add_thread(p) != 0) {
+		/* The host has no more threads to give: those we have do it. */
+		p->nthreads_max = p->nthreads;
+	}
+	pthread_mutex_unlock(&p->lock);
+}
+
+void block_pool_fini(struct block_pool *p)
+{
+	pthread_mutex_lock(&p->lock);
+	p->stopping = true;
+	pthread_cond_broadcast(&p->more);
+	pthread_mutex_unlock(&p->lock);
+	for (unsigned i = 0; i < p->nthreads; i++) {
+		pthread_join(p->thread[i], NULL);
+	}
+	pthread_cond_destroy(&p->more);
+	pthread_mutex_destroy(&p->lock);
+}
