@@ -7,13 +7,10 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "vmm/board/layout.h"
 #include "vmm/log.h"
 
 #define IOAPIC_PINS 24
-
-/* Where Intel hosts without unrestricted guests keep a TSS and a page table: below the BIOS. */
-#define TSS_ADDR      0xfffbd000
-#define IDENTITY_ADDR 0xfffbc000
 
 /* What the VMM cannot do without, each with the name that a message shows. */
 static const struct {
@@ -99,15 +96,15 @@ static int create_chips(struct host_vm *vm)
 		.cap = KVM_CAP_X2APIC_API,
 		.args = {KVM_X2APIC_API_USE_32BIT_IDS | KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK},
 	};
-	uint64_t identity = IDENTITY_ADDR;
+	uint64_t identity = LAYOUT_KVM_IDENTITY;
 	int r = 0;
 
-	/* Before any vCPU; without effect on AMD. */
+	/* For Intel CPUs that cannot run real mode by themselves; without effect on AMD. */
 	if (capability(vm, KVM_CAP_SET_IDENTITY_MAP_ADDR) > 0) {
 		r = request_ptr(vm->vm_fd, KVM_SET_IDENTITY_MAP_ADDR, &identity);
 	}
 	if (r == 0 && capability(vm, KVM_CAP_SET_TSS_ADDR) > 0) {
-		r = request(vm->vm_fd, KVM_SET_TSS_ADDR, TSS_ADDR);
+		r = request(vm->vm_fd, KVM_SET_TSS_ADDR, LAYOUT_KVM_TSS);
 	}
 	if (r < 0) {
 		log_error("/dev/kvm refuses the places of its helper pages: %s", strerror(-r));
@@ -191,10 +188,10 @@ int host_memory_slot(struct host_vm *vm, unsigned slot, gpa_t addr, uint64_t len
 	return r;
 }
 
-int host_cpuid_supported(struct host_vm *vm, struct host_cpuid *out)
+int host_cpuid_supported(struct host_vm *vm, union host_cpuid *out)
 {
 	memset(out, 0, sizeof(*out));
-	out->header.nent = HOST_CPUID_MAX;
+	out->table.nent = HOST_CPUID_MAX;
 	int r = request_ptr(vm->kvm_fd, KVM_GET_SUPPORTED_CPUID, out);
 
 	if (r < 0) {
@@ -285,9 +282,9 @@ int host_vcpu_interrupt(struct host_vcpu *vcpu, unsigned vector)
 	return request_ptr(vcpu->fd, KVM_INTERRUPT, &interrupt);
 }
 
-int host_vcpu_set_cpuid(struct host_vcpu *vcpu, const struct host_cpuid *cpuid)
+int host_vcpu_set_cpuid(struct host_vcpu *vcpu, const struct kvm_cpuid2 *table)
 {
-	return request_ptr(vcpu->fd, KVM_SET_CPUID2, cpuid);
+	return request_ptr(vcpu->fd, KVM_SET_CPUID2, table);
 }
 
 int host_vcpu_get_regs(struct host_vcpu *vcpu, struct kvm_regs *regs)
@@ -322,13 +319,16 @@ int host_vcpu_set_lapic(struct host_vcpu *vcpu, const struct kvm_lapic_state *la
 
 int host_vcpu_set_msr(struct host_vcpu *vcpu, uint32_t index, uint64_t value)
 {
-	struct {
-		struct kvm_msrs header;
-		struct kvm_msr_entry entry;
-	} msrs = {
-		.header = {.nmsrs = 1},
-		.entry = {.index = index, .data = value},
-	};
+	union {
+		struct kvm_msrs table;
+		uint8_t room[sizeof(struct kvm_msrs) + sizeof(struct kvm_msr_entry)];
+	} msrs;
+
+	memset(&msrs, 0, sizeof(msrs));
+	msrs.table.nmsrs = 1;
+	msrs.table.entries[0].index = index;
+	msrs.table.entries[0].data = value;
+
 	int r = request_ptr(vcpu->fd, KVM_SET_MSRS, &msrs);
 
 	if (r < 0) {

@@ -25,10 +25,10 @@ struct host_vcpu {
 	struct kvm_run *run;
 };
 
-/** A CPUID table with room for HOST_CPUID_MAX entries, in the layout of struct kvm_cpuid2. */
-struct host_cpuid {
-	struct kvm_cpuid2 header;
-	struct kvm_cpuid_entry2 entry[HOST_CPUID_MAX];
+/** Room for a CPUID table of HOST_CPUID_MAX entries. */
+union host_cpuid {
+	struct kvm_cpuid2 table;
+	uint8_t room[sizeof(struct kvm_cpuid2) + HOST_CPUID_MAX * sizeof(struct kvm_cpuid_entry2)];
 };
 
 /**
@@ -47,8 +47,11 @@ void host_close(struct host_vm *vm);
 must_use int host_memory_slot(struct host_vm *vm, unsigned slot, gpa_t addr, uint64_t len,
 			      void *host);
 
-/** host_cpuid_supported() - what the provider can show a guest. Spec: 4.46. */
-must_use int host_cpuid_supported(struct host_vm *vm, struct host_cpuid *out);
+/**
+ * host_cpuid_supported() - what the provider can show a guest.
+ * Return: 0 or -errno, logged. Spec: 4.46 KVM_GET_SUPPORTED_CPUID
+ */
+must_use int host_cpuid_supported(struct host_vm *vm, union host_cpuid *out);
 
 /** host_irq_line() - drives a wire of the provider's own chips (not split). Spec: 4.25 */
 void host_irq_line(struct host_vm *vm, unsigned gsi, bool level);
@@ -79,7 +82,7 @@ must_use int host_vcpu_run(struct host_vcpu *vcpu);
 must_use int host_vcpu_interrupt(struct host_vcpu *vcpu, unsigned vector);
 
 /* State of a vCPU, each with the ioctl of its name. Return: 0 or -errno. Context: its thread. */
-must_use int host_vcpu_set_cpuid(struct host_vcpu *vcpu, const struct host_cpuid *cpuid);
+must_use int host_vcpu_set_cpuid(struct host_vcpu *vcpu, const struct kvm_cpuid2 *table);
 must_use int host_vcpu_get_regs(struct host_vcpu *vcpu, struct kvm_regs *regs);
 must_use int host_vcpu_set_regs(struct host_vcpu *vcpu, const struct kvm_regs *regs);
 must_use int host_vcpu_get_sregs(struct host_vcpu *vcpu, struct kvm_sregs *sregs);

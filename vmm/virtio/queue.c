@@ -67,6 +67,27 @@ unsigned vq_in_flight(const struct virtqueue *vq)
 	return vq->packed ? packed_in_flight(vq) : split_in_flight(vq);
 }
 
+void vq_push_merged(struct virtqueue *vq, const struct vq_chain *chain, const uint32_t *written,
+		    unsigned n)
+{
+	uint32_t entries = 0;
+
+	for (unsigned i = 0; i < n; i++) {
+		entries += vq->packed ? chain[i].ndesc : 1;
+	}
+	if (!usable(vq)) {
+		return;
+	}
+	if (vq->packed) {
+		check(packed_in_flight(vq) >= entries);
+		packed_push_merged(vq, chain, written, n);
+	} else {
+		check(split_in_flight(vq) >= entries);
+		split_push_merged(vq, chain, written, n);
+	}
+	vq->unsignalled = MIN(vq->unsignalled + entries, (uint32_t)UINT16_MAX + 1);
+}
+
 bool vq_doorbell(struct virtqueue *vq, bool on)
 {
 	vq->doorbell_off = !on;

@@ -82,6 +82,13 @@ void vq_push(struct virtqueue *vq, const struct vq_chain *chain, uint32_t writte
 unsigned vq_in_flight(const struct virtqueue *vq);
 
 /**
+ * vq_push_merged() - gives back @n requests, at least one, that the driver is to see all at once:
+ * a received packet that is spread over them. Otherwise as vq_push().
+ */
+void vq_push_merged(struct virtqueue *vq, const struct vq_chain *chain, const uint32_t *written,
+		    unsigned n);
+
+/**
  * vq_doorbell() - asks the driver to ring, or not to, when it adds requests; on after vq_enable().
  * After turning it on the ring must be looked at once more. A device that waits for more than it
  * has put back by vq_unpop() turns it on again, and is rung for each request that is added.

@@ -150,10 +150,12 @@ void packed_unpop(struct virtqueue *vq, const struct vq_chain *chain)
 	}
 }
 
-void packed_push(struct virtqueue *vq, const struct vq_chain *chain, uint32_t written)
+/* Writes the used descriptor of @chain at position @pos of the lap that @wrap says. */
+static void write_used(const struct virtqueue *vq, uint16_t pos, bool wrap,
+		       const struct vq_chain *chain, uint32_t written)
 {
-	struct vring_packed_desc *d = &ring(vq)[vq->next_used];
-	unsigned flags = vq->used_wrap ? F_AVAIL | F_USED : 0;
+	struct vring_packed_desc *d = &ring(vq)[pos];
+	unsigned flags = wrap ? F_AVAIL | F_USED : 0;
 
 	if (written > 0) {
 		flags |= VRING_DESC_F_WRITE;
@@ -162,7 +164,26 @@ void packed_push(struct virtqueue *vq, const struct vq_chain *chain, uint32_t wr
 	ring_store32(&d->len, written, memory_order_relaxed);
 	/* Pairs with the driver's barrier between reading flags and the rest and its buffers. */
 	ring_store16(&d->flags, (uint16_t)flags, memory_order_release);
-	advance(vq, &vq->next_used, &vq->used_wrap, chain->ndesc);
+}
+
+void packed_push_merged(struct virtqueue *vq, const struct vq_chain *chain, const uint32_t *written,
+			unsigned n)
+{
+	uint16_t first = vq->next_used;
+	bool first_wrap = vq->used_wrap;
+
+	/* The driver looks at the first one, and finds none of the others before it is there. */
+	advance(vq, &vq->next_used, &vq->used_wrap, chain[0].ndesc);
+	for (unsigned i = 1; i < n; i++) {
+		write_used(vq, vq->next_used, vq->used_wrap, &chain[i], written[i]);
+		advance(vq, &vq->next_used, &vq->used_wrap, chain[i].ndesc);
+	}
+	write_used(vq, first, first_wrap, &chain[0], written[0]);
+}
+
+void packed_push(struct virtqueue *vq, const struct vq_chain *chain, uint32_t written)
+{
+	packed_push_merged(vq, chain, &written, 1);
 }
 
 bool packed_doorbell(struct virtqueue *vq, bool on)

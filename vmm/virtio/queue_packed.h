@@ -25,6 +25,8 @@ unsigned packed_in_flight(const struct virtqueue *vq);
 must_use int packed_pop(struct virtqueue *vq, struct vq_chain *chain);
 void packed_unpop(struct virtqueue *vq, const struct vq_chain *chain);
 void packed_push(struct virtqueue *vq, const struct vq_chain *chain, uint32_t written);
+void packed_push_merged(struct virtqueue *vq, const struct vq_chain *chain, const uint32_t *written,
+			unsigned n);
 bool packed_doorbell(struct virtqueue *vq, bool on);
 
 /** packed_wants_interrupt() - for the @used ring entries (not 0) that were pushed last. */

@@ -128,16 +128,25 @@ void split_unpop(struct virtqueue *vq, const struct vq_chain *chain)
 	vq->next_avail--;
 }
 
-void split_push(struct virtqueue *vq, const struct vq_chain *chain, uint32_t written)
+void split_push_merged(struct virtqueue *vq, const struct vq_chain *chain, const uint32_t *written,
+		       unsigned n)
 {
 	struct vring_used *used = used_ring(vq);
-	struct vring_used_elem *e = &used->ring[vq->next_used & (vq->size - 1)];
 
-	ring_store32(&e->id, chain->id, memory_order_relaxed);
-	ring_store32(&e->len, written, memory_order_relaxed);
-	vq->next_used++;
-	/* Pairs with the driver's barrier between reading idx and the entry and its buffers. */
+	for (unsigned i = 0; i < n; i++) {
+		struct vring_used_elem *e = &used->ring[vq->next_used & (vq->size - 1)];
+
+		ring_store32(&e->id, chain[i].id, memory_order_relaxed);
+		ring_store32(&e->len, written[i], memory_order_relaxed);
+		vq->next_used++;
+	}
+	/* Pairs with the driver's barrier between reading idx and the entries and their buffers. */
 	ring_store16(&used->idx, vq->next_used, memory_order_release);
+}
+
+void split_push(struct virtqueue *vq, const struct vq_chain *chain, uint32_t written)
+{
+	split_push_merged(vq, chain, &written, 1);
 }
 
 bool split_doorbell(struct virtqueue *vq, bool on)

@@ -23,6 +23,8 @@ unsigned split_in_flight(const struct virtqueue *vq);
 must_use int split_pop(struct virtqueue *vq, struct vq_chain *chain);
 void split_unpop(struct virtqueue *vq, const struct vq_chain *chain);
 void split_push(struct virtqueue *vq, const struct vq_chain *chain, uint32_t written);
+void split_push_merged(struct virtqueue *vq, const struct vq_chain *chain, const uint32_t *written,
+		       unsigned n);
 bool split_doorbell(struct virtqueue *vq, bool on);
 
 /** split_wants_interrupt() - for the @used entries (not 0) that were pushed last. */

@@ -1,0 +1,121 @@
+#include "vmm/dev/pit_timer.h"
+
+#include <string.h>
+
+#include "vmm/clock.h"
+#include "vmm/log.h"
+
+/* After everything that may have changed the next edge. Context: lock. */
+static void rearm(struct pit_timer *t)
+{
+	uint64_t deadline_ns = pit_deadline(&t->pit);
+
+	if (deadline_ns == t->deadline_ns) {
+		return;
+	}
+	t->deadline_ns = deadline_ns;
+	if (deadline_ns == UINT64_MAX) {
+		loop_timer_clear(&t->timer);
+	} else {
+		loop_timer_set(&t->timer, deadline_ns);
+	}
+}
+
+static void on_deadline(void *arg)
+{
+	struct pit_timer *t = arg;
+
+	pthread_mutex_lock(&t->lock);
+	t->deadline_ns = UINT64_MAX;
+	pit_run(&t->pit, clock_now_ns());
+	rearm(t);
+	pthread_mutex_unlock(&t->lock);
+}
+
+static uint64_t read_ports(struct pit_timer *t, uint64_t port, unsigned len)
+{
+	uint64_t value = 0;
+
+	pthread_mutex_lock(&t->lock);
+	for (unsigned i = 0; i < len; i++) {
+		value |= (uint64_t)pit_read(&t->pit, (uint16_t)(port + i), clock_now_ns())
+			 << (8 * i);
+	}
+	rearm(t);
+	pthread_mutex_unlock(&t->lock);
+	return value;
+}
+
+static void write_ports(struct pit_timer *t, uint64_t port, unsigned len, uint64_t value)
+{
+	pthread_mutex_lock(&t->lock);
+	for (unsigned i = 0; i < len; i++) {
+		pit_write(&t->pit, (uint16_t)(port + i), (uint8_t)(value >> (8 * i)),
+			  clock_now_ns());
+	}
+	rearm(t);
+	pthread_mutex_unlock(&t->lock);
+}
+
+static uint64_t counters_read(void *dev, uint64_t offset, unsigned len)
+{
+	return read_ports(dev, PIT_COUNTER0 + offset, len);
+}
+
+static void counters_write(void *dev, uint64_t offset, unsigned len, uint64_t value)
+{
+	write_ports(dev, PIT_COUNTER0 + offset, len, value);
+}
+
+static uint64_t port_b_read(void *dev, uint64_t offset, unsigned len)
+{
+	return read_ports(dev, PIT_PORT_B + offset, len);
+}
+
+static void port_b_write(void *dev, uint64_t offset, unsigned len, uint64_t value)
+{
+	write_ports(dev, PIT_PORT_B + offset, len, value);
+}
+
+static const struct bus_ops counters_ops = {.read = counters_read, .write = counters_write};
+static const struct bus_ops port_b_ops = {.read = port_b_read, .write = port_b_write};
+
+int pit_timer_init(struct pit_timer *t, struct bus *pio, struct loop *loop, struct irq_line irq0)
+{
+	int r;
+
+	memset(t, 0, sizeof(*t));
+	t->loop = loop;
+	t->deadline_ns = UINT64_MAX;
+	pthread_mutex_init(&t->lock, NULL);
+	pit_init(&t->pit, irq0, clock_now_ns());
+	r = loop_timer_init(&t->timer, loop, on_deadline, t);
+	if (r != 0) {
+		log_error("cannot create the timer of the PIT: %s", strerror(-r));
+		pthread_mutex_destroy(&t->lock);
+		return r;
+	}
+	r = bus_map(pio, PIT_COUNTER0, PIT_CONTROL - PIT_COUNTER0 + 1, &counters_ops, t);
+	if (r == 0) {
+		r = bus_map(pio, PIT_PORT_B, 1, &port_b_ops, t);
+	}
+	if (r != 0) {
+		log_error("cannot map the PIT: %s", strerror(-r));
+		pit_timer_fini(t);
+	}
+	return r;
+}
+
+void pit_timer_fini(struct pit_timer *t)
+{
+	loop_timer_fini(&t->timer, t->loop);
+	pthread_mutex_destroy(&t->lock);
+}
+
+void pit_timer_state(struct pit_timer *t, struct state *s)
+{
+	pthread_mutex_lock(&t->lock);
+	pit_state(&t->pit, s, clock_now_ns());
+	rearm(t);
+	pthread_mutex_unlock(&t->lock);
+}
