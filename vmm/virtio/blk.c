@@ -744,7 +744,8 @@ int blk_create(struct virtio_device **out, const struct disk_config *config,
 	b->pause = pause;
 	b->pause_ctx = ctx;
 	snprintf(b->full_reason, sizeof(b->full_reason),
-		 "disk %s: the host has no space left for what the guest writes", config->path);
+		 "disk %s: the host has no space left for what the guest writes; make room",
+		 config->path);
 	fill_serial(b, config);
 	b->kept_tail = &b->kept;
 	pthread_cond_init(&b->idle, NULL);
