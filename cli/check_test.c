@@ -7,7 +7,7 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 
-#include "cli/capture.h"
+#include "tests/capture.h"
 
 static const struct host_facts host = {
 	.memory_bytes = 8 * GIB,

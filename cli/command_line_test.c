@@ -4,8 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cli/capture.h"
 #include "cli/options.h"
+#include "tests/capture.h"
 #include "vmm/log.h"
 
 #define WORDS_MAX 64

@@ -5,7 +5,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "cli/capture.h"
+#include "tests/capture.h"
 
 static const struct doctor_facts good = {
 	.accel = {.hardware = true, .api_version = 12},

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cli/capture.h"
+#include "tests/capture.h"
 #include "vmm/log.h"
 
 static int parse(struct cli_config *c, const char *text)

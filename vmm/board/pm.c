@@ -3,104 +3,80 @@
 #include <errno.h>
 #include <string.h>
 
-#include "lib/base/bytes.h"
+#include "vmm/board/layout.h"
 #include "vmm/clock.h"
 #include "vmm/log.h"
 
+/* Offsets in the block; ICH9 data sheet, "Power Management I/O Registers". */
 #define PM1_STS	 0x00
 #define PM1_EN	 0x02
 #define PM1_CNT	 0x04
 #define PM1_TMR	 0x08
-#define GPE0_STS 0x20
-#define GPE0_EN	 0x28
-#define SMI_EN	 0x30
-#define SMI_STS	 0x34
+#define GPE0_STS (PORT_GPE0 - PORT_PM_BASE)
+#define GPE0_EN	 (GPE0_STS + PORT_GPE0_LEN / 2)
 
-/* Bits of PM1_STS, and of PM1_EN at the same places. */
-#define PM1_TMR_STS    0x0001
-#define PM1_PWRBTN_STS 0x0100
-#define PM1_EVENTS     0x0521 /* timer, global, power button, RTC */
+/* PM1_STS and PM1_EN. */
+#define TMR    (1U << 0)
+#define GBL    (1U << 5)
+#define PWRBTN (1U << 8)
+#define RTC    (1U << 10)
+#define WAK    (1U << 15)
 
-#define PM1_SCI_EN	  0x0001
-#define PM1_SLP_TYP_SHIFT 10
-#define PM1_SLP_TYP	  7
-#define PM1_SLP_EN_BYTE	  (PM1_CNT + 1)
-#define PM1_SLP_EN	  0x20 /* in that byte */
+#define STS_BITS (TMR | GBL | PWRBTN | RTC | WAK)
+#define EN_BITS	 (TMR | GBL | PWRBTN | RTC)
 
-#define RESET_CPU  0x04
-#define RESET_KEPT 0x0e
+/* PM1_CNT. */
+#define SCI_EN	     (1U << 0)
+#define SLP_TYP(cnt) ((cnt) >> 10 & 7)
+#define SLP_EN	     (1U << 13)
+#define CNT_WRITABLE (1U << 1 | 7U << 10) /* BM_RLD, SLP_TYP */
 
-#define NS_PER_S 1000000000
+/* The reset control register: RST_CPU going up resets; FULL_RST and SYS_RST say how. */
+#define RESET_BITS 0x0e
+#define RST_CPU	   0x04
 
-/* TMR_STS is set whenever the top bit of PM1_TMR changes. */
-#define HALF_TURN_BITS (PM_TIMER_BITS - 1)
+#define TIMER_HZ   3579545
+#define TIMER_BITS 24
+/* TMR_STS is set whenever bit 23 changes. */
+#define TIMER_HALF (UINT64_C(1) << (TIMER_BITS - 1))
 
-/* What the guest may write, a byte of the block each; the rest is read-only. */
-static const uint8_t writable[PM_LEN] = {
-	[PM1_EN] = 0x21,
-	[PM1_EN + 1] = 0x05,
-	[PM1_CNT] = 0x03,
-	[PM1_CNT + 1] = 0x1c,
-	[GPE0_EN... GPE0_EN + 7] = 0xff,
-	[SMI_EN... SMI_EN + 3] = 0xff,
-};
-
-/* What the guest clears by writing ones; nothing else can be set in these registers. */
-static const uint8_t clearable[PM_LEN] = {
-	[PM1_STS] = 0x31,
-	[PM1_STS + 1] = 0xcd,
-	[GPE0_STS... GPE0_STS + 7] = 0xff,
-	[SMI_STS... SMI_STS + 3] = 0xff,
-};
-
-static uint64_t timer_count(const struct pm *pm)
+static uint64_t ticks(const struct pm *pm, uint64_t now_ns)
 {
-	uint64_t ns = clock_now_ns() - pm->timer_start_ns;
-
-	return ns / NS_PER_S * PM_TIMER_HZ + ns % NS_PER_S * PM_TIMER_HZ / NS_PER_S;
+	return (uint64_t)((unsigned __int128)(now_ns - pm->start_ns) * TIMER_HZ / 1000000000);
 }
 
-/* The first time at which timer_count() gives @count. */
-static uint64_t time_of_count(const struct pm *pm, uint64_t count)
+/* When the timer will have counted @tick, or just after. */
+static uint64_t tick_ns(const struct pm *pm, uint64_t tick)
 {
-	return pm->timer_start_ns + count / PM_TIMER_HZ * NS_PER_S +
-	       (count % PM_TIMER_HZ * NS_PER_S + PM_TIMER_HZ - 1) / PM_TIMER_HZ;
+	unsigned __int128 ns = (unsigned __int128)tick * 1000000000 / TIMER_HZ + 1;
+
+	return pm->start_ns + (uint64_t)ns;
 }
 
-static bool sci_wanted(const struct pm *pm)
+/* Brings TMR_STS up to date. Context: lock. */
+static void look_at_timer(struct pm *pm)
 {
-	uint16_t events = load_le16(pm->regs + PM1_STS) & load_le16(pm->regs + PM1_EN);
-	uint64_t gpes = load_le64(pm->regs + GPE0_STS) & load_le64(pm->regs + GPE0_EN);
+	uint64_t overflows = ticks(pm, clock_now_ns()) / TIMER_HALF;
 
-	return (load_le16(pm->regs + PM1_CNT) & PM1_SCI_EN) != 0 &&
-	       ((events & PM1_EVENTS) != 0 || gpes != 0);
+	if (overflows != pm->overflows) {
+		pm->overflows = overflows;
+		pm->sts |= TMR;
+	}
 }
 
-/* After anything changed: the SCI, and the loop's timer for the next overflow if it is wanted. */
+/* Drives the SCI wire and arms the timer for what the registers say now. Context: lock. */
 static void update(struct pm *pm)
 {
-	uint16_t enabled = load_le16(pm->regs + PM1_EN);
-	bool level = sci_wanted(pm);
+	bool level = (pm->sts & pm->en & EN_BITS) != 0 || (pm->gpe_sts & pm->gpe_en) != 0;
 
-	if (level != pm->level) {
-		pm->level = level;
+	if (level != pm->sci_level) {
+		pm->sci_level = level;
 		irq_line_set(&pm->sci, level);
 	}
-	if ((enabled & PM1_TMR_STS) != 0 && (pm->regs[PM1_STS] & PM1_TMR_STS) == 0) {
-		loop_timer_set(&pm->timer,
-			       time_of_count(pm, (pm->timer_half + 1) << HALF_TURN_BITS));
+	if ((pm->en & TMR) != 0 && (pm->sts & TMR) == 0) {
+		loop_timer_set(&pm->timer, tick_ns(pm, (pm->overflows + 1) * TIMER_HALF));
 	} else {
 		loop_timer_clear(&pm->timer);
-	}
-}
-
-static void catch_up(struct pm *pm)
-{
-	uint64_t half = timer_count(pm) >> HALF_TURN_BITS;
-
-	if (half != pm->timer_half) {
-		pm->timer_half = half;
-		pm->regs[PM1_STS] |= PM1_TMR_STS;
 	}
 }
 
@@ -109,103 +85,124 @@ static void on_timer(void *arg)
 	struct pm *pm = arg;
 
 	pthread_mutex_lock(&pm->lock);
-	catch_up(pm);
+	look_at_timer(pm);
 	update(pm);
 	pthread_mutex_unlock(&pm->lock);
 }
 
-static uint64_t block_read(void *dev, uint64_t offset, unsigned len)
+void pm_power_button(struct pm *pm)
 {
-	struct pm *pm = dev;
-	uint64_t value;
-
 	pthread_mutex_lock(&pm->lock);
-	if (offset >= PM1_TMR && offset < PM1_TMR + 4) {
-		/* Alone and without the rest: guests read it all the time. */
-		value = timer_count(pm) & (BIT(PM_TIMER_BITS) - 1);
-		value = value >> (offset - PM1_TMR) * 8;
-	} else {
-		catch_up(pm);
-		update(pm);
-		value = load_le(pm->regs + offset, len);
-	}
+	pm->sts |= PWRBTN;
+	update(pm);
 	pthread_mutex_unlock(&pm->lock);
-	return value;
 }
 
-static void sleep_asked(struct pm *pm, unsigned type)
+/* The block as bytes, so that registers can be read by any width. Context: lock. */
+static uint8_t read_byte(struct pm *pm, uint64_t offset, uint32_t timer)
 {
-	if (type == PM_SLP_TYP_S5) {
-		pm->ops->poweroff(pm->ctx);
-	} else {
-		log_guest("it asked for sleep type %u, of which the machine has only %u (off)",
-			  type, PM_SLP_TYP_S5);
+	if (offset >= GPE0_STS && offset < GPE0_STS + 8) {
+		return (uint8_t)(pm->gpe_sts >> (8 * (offset - GPE0_STS)));
+	}
+	if (offset >= GPE0_EN && offset < GPE0_EN + 8) {
+		return (uint8_t)(pm->gpe_en >> (8 * (offset - GPE0_EN)));
+	}
+	switch (offset & ~UINT64_C(1)) {
+	case PM1_STS:
+		return (uint8_t)(pm->sts >> (8 * (offset & 1)));
+	case PM1_EN:
+		return (uint8_t)(pm->en >> (8 * (offset & 1)));
+	case PM1_CNT:
+		return (uint8_t)(pm->cnt >> (8 * (offset & 1)));
+	case PM1_TMR:
+	case PM1_TMR + 2:
+		return (uint8_t)(timer >> (8 * (offset & 3)));
+	default:
+		return 0;
 	}
 }
 
-static void block_write(void *dev, uint64_t offset, unsigned len, uint64_t value)
+static uint64_t pm_read(void *dev, uint64_t offset, unsigned len)
 {
 	struct pm *pm = dev;
-	bool sleeps = false;
-	unsigned type;
+	uint64_t value = 0;
 
 	pthread_mutex_lock(&pm->lock);
-	catch_up(pm);
+	look_at_timer(pm);
+	uint32_t timer = ticks(pm, clock_now_ns()) & (BIT(TIMER_BITS) - 1);
+
 	for (unsigned i = 0; i < len; i++) {
-		uint64_t at = offset + i;
-		uint8_t byte = (uint8_t)(value >> 8 * i);
-		uint8_t kept = pm->regs[at] & (uint8_t)~writable[at];
-
-		pm->regs[at] = (uint8_t)((kept | (byte & writable[at])) & ~(byte & clearable[at]));
-		sleeps |= at == PM1_SLP_EN_BYTE && (byte & PM1_SLP_EN) != 0;
+		value |= (uint64_t)read_byte(pm, offset + i, timer) << (8 * i);
 	}
-	update(pm);
-	type = load_le16(pm->regs + PM1_CNT) >> PM1_SLP_TYP_SHIFT & PM1_SLP_TYP;
-	pthread_mutex_unlock(&pm->lock);
-	if (sleeps) {
-		sleep_asked(pm, type);
-	}
-}
-
-const struct bus_ops pm_ops = {.read = block_read, .write = block_write};
-
-static uint64_t apm_read(void *dev, uint64_t offset, unsigned len)
-{
-	struct pm *pm = dev;
-
-	pthread_mutex_lock(&pm->lock);
-	uint64_t value = load_le(pm->apm + offset, len);
 	pthread_mutex_unlock(&pm->lock);
 	return value;
 }
 
-static void apm_write(void *dev, uint64_t offset, unsigned len, uint64_t value)
+static void replace_byte(uint16_t *word, unsigned byte, uint8_t value, uint16_t writable)
 {
-	struct pm *pm = dev;
+	uint16_t mask = (uint16_t)(0xff << (8 * byte)) & writable;
 
-	pthread_mutex_lock(&pm->lock);
-	store_le(pm->apm + offset, value, len);
-	/* What firmware's SMI handler would do. */
-	if (offset == 0 && pm->apm[0] == PM_ACPI_ENABLE) {
-		pm->regs[PM1_CNT] |= PM1_SCI_EN;
-	} else if (offset == 0 && pm->apm[0] == PM_ACPI_DISABLE) {
-		pm->regs[PM1_CNT] &= (uint8_t)~PM1_SCI_EN;
-	}
-	catch_up(pm);
-	update(pm);
-	pthread_mutex_unlock(&pm->lock);
+	*word = (uint16_t)((*word & ~mask) | ((value << (8 * byte)) & mask));
 }
 
-const struct bus_ops pm_apm_ops = {.read = apm_read, .write = apm_write};
+/* Return: true if SLP_EN was written with the type of S5. Context: lock. */
+static bool write_byte(struct pm *pm, uint64_t offset, uint8_t value)
+{
+	unsigned shift;
+
+	if (offset >= GPE0_STS && offset < GPE0_STS + 8) {
+		pm->gpe_sts &= ~((uint64_t)value << (8 * (offset - GPE0_STS)));
+		return false;
+	}
+	if (offset >= GPE0_EN && offset < GPE0_EN + 8) {
+		shift = (unsigned)(8 * (offset - GPE0_EN));
+		pm->gpe_en = (pm->gpe_en & ~(UINT64_C(0xff) << shift)) | (uint64_t)value << shift;
+		return false;
+	}
+	switch (offset & ~UINT64_C(1)) {
+	case PM1_STS:
+		pm->sts &= (uint16_t) ~((value << (8 * (offset & 1))) & STS_BITS);
+		return false;
+	case PM1_EN:
+		replace_byte(&pm->en, offset & 1, value, EN_BITS);
+		return false;
+	case PM1_CNT:
+		replace_byte(&pm->cnt, offset & 1, value, CNT_WRITABLE);
+		return (offset & 1) != 0 && (value & SLP_EN >> 8) != 0 &&
+		       SLP_TYP(pm->cnt) == LAYOUT_S5_SLEEPTYPE;
+	default:
+		return false;
+	}
+}
+
+static void pm_write(void *dev, uint64_t offset, unsigned len, uint64_t value)
+{
+	struct pm *pm = dev;
+	bool poweroff = false;
+
+	pthread_mutex_lock(&pm->lock);
+	look_at_timer(pm);
+	for (unsigned i = 0; i < len; i++) {
+		poweroff |= write_byte(pm, offset + i, (uint8_t)(value >> (8 * i)));
+	}
+	update(pm);
+	pthread_mutex_unlock(&pm->lock);
+	if (poweroff) {
+		pm->event(pm->ctx, PM_POWEROFF);
+	}
+}
+
+const struct bus_ops pm_ops = {.read = pm_read, .write = pm_write};
 
 static uint64_t reset_read(void *dev, uint64_t offset, unsigned len)
 {
 	struct pm *pm = dev;
+	uint8_t value;
 
 	(void)offset;
 	(void)len;
 	pthread_mutex_lock(&pm->lock);
-	uint8_t value = pm->reset_control;
+	value = pm->reset_control;
 	pthread_mutex_unlock(&pm->lock);
 	return value;
 }
@@ -218,30 +215,35 @@ static void reset_write(void *dev, uint64_t offset, unsigned len, uint64_t value
 	(void)offset;
 	(void)len;
 	pthread_mutex_lock(&pm->lock);
-	reset = (value & ~(uint64_t)pm->reset_control & RESET_CPU) != 0;
-	pm->reset_control = value & RESET_KEPT;
+	reset = (value & RST_CPU) != 0 && (pm->reset_control & RST_CPU) == 0;
+	pm->reset_control = value & RESET_BITS;
 	pthread_mutex_unlock(&pm->lock);
 	if (reset) {
-		pm->ops->reset(pm->ctx);
+		pm->event(pm->ctx, PM_RESET);
 	}
 }
 
 const struct bus_ops pm_reset_ops = {.read = reset_read, .write = reset_write};
 
-int pm_init(struct pm *pm, struct loop *loop, struct irq_line sci, const struct pm_ops *ops,
-	    void *ctx)
+int pm_init(struct pm *pm, struct loop *loop, struct irq_line sci,
+	    void (*event)(void *ctx, enum pm_event event), void *ctx)
 {
-	int err;
+	int r;
 
-	*pm = (struct pm){.ops = ops, .ctx = ctx, .sci = sci, .loop = loop};
-	err = loop_timer_init(&pm->timer, loop, on_timer, pm);
-	if (err < 0) {
-		log_error("no timer for power management: %s", strerror(-err));
-		return err;
-	}
+	memset(pm, 0, sizeof(*pm));
+	pm->loop = loop;
+	pm->sci = sci;
+	pm->event = event;
+	pm->ctx = ctx;
+	pm->start_ns = clock_now_ns();
+	pm->cnt = SCI_EN;
 	pthread_mutex_init(&pm->lock, NULL);
-	pm->timer_start_ns = clock_now_ns();
-	return 0;
+	r = loop_timer_init(&pm->timer, loop, on_timer, pm);
+	if (r != 0) {
+		log_error("cannot create the ACPI timer: %s", strerror(-r));
+		pthread_mutex_destroy(&pm->lock);
+	}
+	return r;
 }
 
 void pm_fini(struct pm *pm)
@@ -250,51 +252,35 @@ void pm_fini(struct pm *pm)
 	pthread_mutex_destroy(&pm->lock);
 }
 
-void pm_power_button(struct pm *pm)
+/* Context: lock. */
+static void refuse_impossible(const struct pm *pm, struct state *s)
 {
-	pthread_mutex_lock(&pm->lock);
-	catch_up(pm);
-	pm->regs[PM1_STS + 1] |= PM1_PWRBTN_STS >> 8;
-	update(pm);
-	pthread_mutex_unlock(&pm->lock);
+	if ((pm->sts & ~STS_BITS) != 0 || (pm->en & ~EN_BITS) != 0 ||
+	    (pm->cnt & ~CNT_WRITABLE) != SCI_EN || (pm->reset_control & ~RESET_BITS) != 0) {
+		state_fail(s, -EINVAL);
+	}
 }
 
 void pm_state(struct pm *pm, struct state *s)
 {
-	struct {
-		uint8_t regs[PM_LEN], apm[PM_APM_PORTS], reset_control;
-		uint64_t elapsed_ns, timer_half;
-	} c;
+	uint64_t now_ns = clock_now_ns();
 
 	pthread_mutex_lock(&pm->lock);
-	memcpy(c.regs, pm->regs, sizeof(c.regs));
-	memcpy(c.apm, pm->apm, sizeof(c.apm));
-	c.reset_control = pm->reset_control;
-	c.elapsed_ns = clock_now_ns() - pm->timer_start_ns;
-	c.timer_half = pm->timer_half;
+	uint64_t age_ns = now_ns - pm->start_ns; /* what time it is for the guest's timer */
+
 	state_begin(s, "pm", 1);
-	state_bytes(s, c.regs, sizeof(c.regs));
-	state_bytes(s, c.apm, sizeof(c.apm));
-	state_u8(s, &c.reset_control);
-	state_u64(s, &c.elapsed_ns);
-	state_u64(s, &c.timer_half);
-	for (unsigned i = 0; i < PM_LEN; i++) {
-		if ((c.regs[i] & ~(writable[i] | clearable[i])) != 0) {
-			state_fail(s, -EINVAL);
-		}
-	}
-	if ((c.reset_control & ~RESET_KEPT) != 0 || c.elapsed_ns > INT64_MAX ||
-	    c.timer_half > c.elapsed_ns) {
-		state_fail(s, -EINVAL);
-	}
+	state_u16(s, &pm->sts);
+	state_u16(s, &pm->en);
+	state_u16(s, &pm->cnt);
+	state_u64(s, &pm->gpe_sts);
+	state_u64(s, &pm->gpe_en);
+	state_u8(s, &pm->reset_control);
+	state_u64(s, &age_ns);
 	state_end(s);
-	if (s->loading && s->error == 0) {
-		memcpy(pm->regs, c.regs, sizeof(pm->regs));
-		memcpy(pm->apm, c.apm, sizeof(pm->apm));
-		pm->reset_control = c.reset_control;
-		pm->timer_start_ns = clock_now_ns() - c.elapsed_ns;
-		pm->timer_half = c.timer_half;
-		pm->level = sci_wanted(pm);
+	if (s->loading) {
+		refuse_impossible(pm, s);
+		pm->start_ns = now_ns - age_ns;
+		pm->overflows = ticks(pm, now_ns) / TIMER_HALF;
 		update(pm);
 	}
 	pthread_mutex_unlock(&pm->lock);

@@ -1,11 +1,8 @@
 /*
- * Power management of the ICH9: the ACPI fixed registers at PMBASE, the ports by which ACPI is
- * switched on (APM), and the reset control register.
+ * The power management block of the ICH9: ACPI's fixed registers with the PM timer, the power
+ * button and the sleep register, and the reset control register.
  *
- *	PMBASE	+0x00 PM1_STS	 +0x02 PM1_EN	 +0x04 PM1_CNT	 +0x08 PM1_TMR (24 bits)
- *		+0x20 GPE0_STS	 +0x28 GPE0_EN	 +0x30 SMI_EN	 +0x34 SMI_STS
- *
- * There is no system management mode behind it: SMI_EN is kept, and no SMI ever comes.
+ * There is no SMI handler to switch from: SCI_EN is always set, as on ACPI-only hardware.
  */
 #pragma once
 
@@ -16,69 +13,49 @@
 #include "vmm/board/bus.h"
 #include "vmm/loop.h"
 
-#define PM_BASE	      0x600 /* where the LPC bridge says that they are */
-#define PM_LEN	      0x80
-#define PM_APM_PORT   0xb2 /* and 0xb3 */
-#define PM_APM_PORTS  2
-#define PM_RESET_PORT 0xcf9
-#define PM_SCI_GSI    9
-
-#define PM_TIMER_HZ   3579545
-#define PM_TIMER_BITS 24
-
-/** What the FADT and the DSDT have to say. */
-#define PM_SLP_TYP_S5	5
-#define PM_ACPI_ENABLE	2 /* to SMI_CMD, which is the first APM port */
-#define PM_ACPI_DISABLE 3
-
-/** What the guest asks of the machine. Context: a vCPU's thread, no lock. */
-struct pm_ops {
-	void (*poweroff)(void *ctx);
-	void (*reset)(void *ctx);
+enum pm_event {
+	PM_POWEROFF, /* S5 was entered */
+	PM_RESET,    /* the reset control register was used */
 };
 
 struct pm {
 	/* constant after init */
-	const struct pm_ops *ops;
-	void *ctx;
-	struct irq_line sci;
 	struct loop *loop;
-	struct loop_timer timer;
+	struct irq_line sci;
+	void (*event)(void *ctx, enum pm_event event);
+	void *ctx;
+	uint64_t start_ns;	 /* when the PM timer was 0 */
+	struct loop_timer timer; /* for the PM timer's interrupt, while the guest wants it */
 
 	pthread_mutex_t lock; /* guards the rest */
-	uint8_t regs[PM_LEN]; /* but for PM1_TMR */
-	uint64_t timer_start_ns;
-	uint64_t timer_half; /* half-turns of PM1_TMR that TMR_STS knows of */
-	uint8_t apm[PM_APM_PORTS];
+	uint16_t sts, en;     /* PM1_STS, PM1_EN */
+	uint16_t cnt;	      /* PM1_CNT */
+	uint64_t gpe_sts, gpe_en;
+	uint64_t overflows; /* of the PM timer, as far as TMR_STS has seen them */
 	uint8_t reset_control;
-	bool level; /* of the SCI */
+	bool sci_level;
 };
 
-/** Accesses to the block at PM_BASE; the device is a struct pm, as for the next two. */
+/** Accesses to the block at PORT_PM_BASE; the device is a struct pm. */
 extern const struct bus_ops pm_ops;
 
-/** Accesses to the two APM ports. */
-extern const struct bus_ops pm_apm_ops;
-
-/** Byte accesses to PM_RESET_PORT, at offset 0. The PCI address register covers the port too. */
+/** Accesses to PORT_RESET_CONTROL; the device is a struct pm. */
 extern const struct bus_ops pm_reset_ops;
 
 /**
- * pm_init() - the block after reset; ACPI is off until the guest or its firmware enables it.
- * @sci: the system control interrupt; level-triggered.
+ * pm_init() - the block after reset.
+ * @event: called on a vCPU's thread, without a lock.
  * Return: 0 or -errno, logged.
- * Spec: ICH9 data sheet, "Power Management Registers", "APM I/O Decode", "RST_CNT"; ACPI 6.4,
- * section 4.8
  */
 must_use int pm_init(struct pm *pm, struct loop *loop, struct irq_line sci,
-		     const struct pm_ops *ops, void *ctx);
+		     void (*event)(void *ctx, enum pm_event event), void *ctx);
 void pm_fini(struct pm *pm);
 
-/** pm_power_button() - presses it; the guest sees a fixed event. Context: any thread. */
+/**
+ * pm_power_button() - presses it once.
+ * Context: any thread. Spec: ACPI 6.4, 4.8.2.2.1 "Power Button"
+ */
 void pm_power_button(struct pm *pm);
 
-/**
- * pm_state() - saves or loads; PM1_TMR goes on from where it was. Loading does not drive the SCI
- * wire.
- */
+/** pm_state() - saves or loads the registers and the timer. Loading drives the SCI wire. */
 void pm_state(struct pm *pm, struct state *s);

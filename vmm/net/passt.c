@@ -13,6 +13,7 @@
 #include "vmm/net/checksum.h"
 #include "vmm/net/features.h"
 #include "vmm/net/passt_process.h"
+#include "vmm/virtio/iov.h"
 #include "vmm/virtio/queue.h"
 
 #define PREFIX_LEN 4		    /* the length in front of a frame */
@@ -124,25 +125,6 @@ static int flush_rest(struct passt *p)
 	return 0;
 }
 
-/* Appends bytes [@offset, @offset+@len) of @iov to @out. Return: the new number. */
-static unsigned iov_slice(struct iovec *out, unsigned nout, const struct iovec *iov, unsigned n,
-			  size_t offset, size_t len)
-{
-	for (unsigned i = 0; i < n && len > 0; i++) {
-		size_t piece = iov[i].iov_len;
-
-		if (offset >= piece) {
-			offset -= piece;
-			continue;
-		}
-		piece = MIN(piece - offset, len);
-		out[nout++] = (struct iovec){(uint8_t *)iov[i].iov_base + offset, piece};
-		offset = 0;
-		len -= piece;
-	}
-	return nout;
-}
-
 /*
  * The packet as it goes over the wire, with the checksum that the guest left to us, in @p->tx_iov.
  * Guest memory is not written to: the two bytes come from @sum.
@@ -153,15 +135,15 @@ static unsigned build_frame(struct passt *p, const struct iovec *iov, unsigned n
 {
 	struct virtio_net_hdr_v1 hdr;
 	size_t frame_len = len - NET_HDR_LEN;
-	unsigned nout = 0;
+	struct iovec *out = p->tx_iov;
 
 	if (frame_len > TX_MAX || iov_to_buf(iov, n, 0, &hdr, sizeof(hdr)) != sizeof(hdr)) {
 		return 0;
 	}
 	store_le32(prefix, __builtin_bswap32((uint32_t)frame_len));
-	p->tx_iov[nout++] = (struct iovec){prefix, PREFIX_LEN};
+	*out++ = (struct iovec){prefix, PREFIX_LEN};
 	if ((hdr.flags & VIRTIO_NET_HDR_F_NEEDS_CSUM) == 0) {
-		return iov_slice(p->tx_iov, nout, iov, n, NET_HDR_LEN, frame_len);
+		return 1 + iov_slice(out, iov, n, NET_HDR_LEN, frame_len);
 	}
 
 	size_t start = hdr.csum_start;
@@ -171,9 +153,10 @@ static unsigned build_frame(struct passt *p, const struct iovec *iov, unsigned n
 		return 0;
 	}
 	store_le16(sum, checksum_iov(iov, n, NET_HDR_LEN + start, frame_len - start));
-	nout = iov_slice(p->tx_iov, nout, iov, n, NET_HDR_LEN, at);
-	p->tx_iov[nout++] = (struct iovec){sum, 2};
-	return iov_slice(p->tx_iov, nout, iov, n, NET_HDR_LEN + at + 2, frame_len - at - 2);
+	out += iov_slice(out, iov, n, NET_HDR_LEN, at);
+	*out++ = (struct iovec){sum, 2};
+	out += iov_slice(out, iov, n, NET_HDR_LEN + at + 2, frame_len - at - 2);
+	return (unsigned)(out - p->tx_iov);
 }
 
 static int passt_send(struct net_backend *b, unsigned pair, struct iovec *iov, unsigned n,
