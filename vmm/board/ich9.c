@@ -16,6 +16,7 @@
 #define MCH_PAM_LEN	     7
 #define MCH_SMRAM	     0x9d
 #define MCH_SMRAM_RESET	     0x02
+#define MCH_SMRAM_WRITABLE   0x70 /* D_OPEN, D_CLS, D_LCK */
 
 /* LPC bridge: ICH9 data sheet, "LPC Interface PCI Configuration Registers". */
 #define LPC_PMBASE	      0x40
@@ -26,6 +27,8 @@
 #define LPC_PIRQE	      0x68
 #define LPC_PIRQ_OFF	      0x80 /* not routed to the PIC */
 #define LPC_PIRQ_WRITABLE     0x8f
+#define LPC_RCBA	      0xf0
+#define LPC_RCBA_WRITABLE     0xffffc001
 
 static void init_host(struct pci_device *dev)
 {
@@ -42,6 +45,7 @@ static void init_host(struct pci_device *dev)
 	/* RAM lies behind the BIOS area in any case; firmware may still write these. */
 	memset(dev->wmask + MCH_PAM0, 0x33, MCH_PAM_LEN);
 	dev->config[MCH_SMRAM] = MCH_SMRAM_RESET;
+	dev->wmask[MCH_SMRAM] = MCH_SMRAM_WRITABLE;
 }
 
 static void init_lpc(struct pci_device *dev)
@@ -65,6 +69,11 @@ static void init_lpc(struct pci_device *dev)
 		dev->wmask[LPC_PIRQA + i] = LPC_PIRQ_WRITABLE;
 		dev->wmask[LPC_PIRQE + i] = LPC_PIRQ_WRITABLE;
 	}
+	/*
+	 * Off, as after reset, and only kept when firmware sets it: nothing lies behind it, and an
+	 * operating system that finds it on would look for a timer there.
+	 */
+	store_le32(dev->wmask + LPC_RCBA, LPC_RCBA_WRITABLE);
 }
 
 int ich9_init(struct ich9 *ich9, struct pci_bus *pci)
