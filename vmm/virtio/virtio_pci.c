@@ -250,16 +250,17 @@ static void close_doorbells(struct virtio_pci *vp, struct loop *loop)
 static int open_doorbells(struct virtio_pci *vp, struct loop *loop)
 {
 	for (unsigned i = 0; i < vp->dev->nqueues; i++) {
-		struct vp_queue *q = &vp->queue[i];
-		int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+		struct loop_source *source = &vp->queue[i].source;
 		int r;
 
-		if (fd < 0) {
+		source->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+		if (source->fd < 0) {
 			return -errno;
 		}
-		q->source.fd = fd;
-		r = loop_add(loop, &q->source, EPOLLIN);
+		r = loop_add(loop, source, EPOLLIN);
 		if (r != 0) {
+			close(source->fd);
+			source->fd = -1;
 			return r;
 		}
 	}
