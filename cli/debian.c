@@ -22,8 +22,8 @@
 #define SUITE	     "bookworm"
 #define SEARCH_PATHS "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-#define PACKAGES \
-	"systemd-sysv,systemd-resolved,udev,kmod,iproute2,iputils-ping,netbase,procps,less,nano"
+static const char packages[] =
+	"systemd-sysv,systemd-resolved,udev,kmod,iproute2,iputils-ping,netbase,procps,less,nano";
 
 /* The hook writes the results to these; mmdebstrap's shell wants the single-digit ones. */
 enum {
@@ -203,7 +203,7 @@ static _Noreturn void exec_mmdebstrap(const int fds[ARRAY_SIZE(parts)])
 		"mmdebstrap",
 		"--variant=minbase",
 		"--format=null",
-		"--include=" PACKAGES,
+		format("--include=%s", packages),
 		"--dpkgopt=path-exclude=/usr/share/man/*",
 		"--dpkgopt=path-exclude=/usr/share/locale/*",
 		"--dpkgopt=path-exclude=/usr/share/doc/*",
@@ -229,7 +229,7 @@ static _Noreturn void exec_mmdebstrap(const int fds[ARRAY_SIZE(parts)])
 	}
 	/* Progress belongs to stderr, as all that yado says. */
 	dup2(STDERR_FILENO, STDOUT_FILENO);
-	if (path == NULL || argv[8] == NULL || setenv("PATH", path, 1) < 0) {
+	if (path == NULL || argv[3] == NULL || argv[8] == NULL || setenv("PATH", path, 1) < 0) {
 		_exit(126);
 	}
 	unsetenv("APT_CONFIG");

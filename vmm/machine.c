@@ -12,6 +12,7 @@
 #include "vmm/board/acpi.h"
 #include "vmm/board/board.h"
 #include "vmm/board/cpu_setup.h"
+#include "vmm/board/layout.h"
 #include "vmm/boot/boot.h"
 #include "vmm/console/console.h"
 #include "vmm/host/host.h"
@@ -300,10 +301,10 @@ static void pci_down(struct machine *m)
 static int consoles_up(struct machine *m)
 {
 	const struct vm_config *c = m->config;
-	int r = console_create(&m->console, "--console", &c->console, &m->loop, &commands, m);
+	int r = console_create(&m->console, &c->console, &m->loop, &commands, m);
 
 	if (r == 0 && c->virtio_console.kind != CONSOLE_NONE) {
-		r = console_create(&m->virtio_console, "--virtio-console", &c->virtio_console,
+		r = console_create(&m->virtio_console, &c->virtio_console,
 				   &m->loop, &commands, m);
 		if (r != 0) {
 			console_destroy(m->console);

@@ -80,6 +80,7 @@ int cpu_setup(struct vcpus *set, const struct vm_config *config, uint64_t ram_en
 	for (unsigned i = 0; r == 0 && i < set->n; i++) {
 		struct vcpu *v = &set->vcpu[i];
 
+		cpuid.table.nent = HOST_CPUID_MAX;
 		r = cpu_model_build(config->cpu, &supported.table, set->n, i, ram_end,
 				    &cpuid.table);
 		if (r != 0) {

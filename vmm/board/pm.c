@@ -14,6 +14,13 @@
 #define PM1_TMR	 0x08
 #define GPE0_STS (PORT_GPE0 - PORT_PM_BASE)
 #define GPE0_EN	 (GPE0_STS + PORT_GPE0_LEN / 2)
+#define SMI_EN	 0x30
+
+/*
+ * The low byte of SMI_EN: SMIs by the APM port are on already, which tells firmware that somebody
+ * else has set up system management, so that it does not wait for an SMI that never comes.
+ */
+#define SMI_EN_APMC 0x20
 
 /* PM1_STS and PM1_EN. */
 #define TMR    (1U << 0)
@@ -117,6 +124,8 @@ static uint8_t read_byte(struct pm *pm, uint64_t offset, uint32_t timer)
 	case PM1_TMR:
 	case PM1_TMR + 2:
 		return (uint8_t)(timer >> (8 * (offset & 3)));
+	case SMI_EN:
+		return offset == SMI_EN ? SMI_EN_APMC : 0;
 	default:
 		return 0;
 	}
@@ -252,33 +261,43 @@ void pm_fini(struct pm *pm)
 	pthread_mutex_destroy(&pm->lock);
 }
 
-/* Context: lock. */
-static void refuse_impossible(const struct pm *pm, struct state *s)
-{
-	if ((pm->sts & ~STS_BITS) != 0 || (pm->en & ~EN_BITS) != 0 ||
-	    (pm->cnt & ~CNT_WRITABLE) != SCI_EN || (pm->reset_control & ~RESET_BITS) != 0) {
-		state_fail(s, -EINVAL);
-	}
-}
-
 void pm_state(struct pm *pm, struct state *s)
 {
 	uint64_t now_ns = clock_now_ns();
+	uint16_t sts, en, cnt;
+	uint64_t gpe_sts, gpe_en, age_ns;
+	uint8_t reset_control;
 
 	pthread_mutex_lock(&pm->lock);
-	uint64_t age_ns = now_ns - pm->start_ns; /* what time it is for the guest's timer */
+	look_at_timer(pm); /* what it has not seen yet would be forgotten */
+	sts = pm->sts;
+	en = pm->en;
+	cnt = pm->cnt;
+	gpe_sts = pm->gpe_sts;
+	gpe_en = pm->gpe_en;
+	reset_control = pm->reset_control;
+	age_ns = now_ns - pm->start_ns; /* what time it is for the guest's timer */
 
 	state_begin(s, "pm", 1);
-	state_u16(s, &pm->sts);
-	state_u16(s, &pm->en);
-	state_u16(s, &pm->cnt);
-	state_u64(s, &pm->gpe_sts);
-	state_u64(s, &pm->gpe_en);
-	state_u8(s, &pm->reset_control);
+	state_u16(s, &sts);
+	state_u16(s, &en);
+	state_u16(s, &cnt);
+	state_u64(s, &gpe_sts);
+	state_u64(s, &gpe_en);
+	state_u8(s, &reset_control);
 	state_u64(s, &age_ns);
+	if ((sts & ~STS_BITS) != 0 || (en & ~EN_BITS) != 0 || (cnt & ~CNT_WRITABLE) != SCI_EN ||
+	    gpe_sts != 0 || (reset_control & ~RESET_BITS) != 0 || age_ns > INT64_MAX) {
+		state_fail(s, -EINVAL);
+	}
 	state_end(s);
-	if (s->loading) {
-		refuse_impossible(pm, s);
+	if (s->loading && s->error == 0) {
+		pm->sts = sts;
+		pm->en = en;
+		pm->cnt = cnt;
+		pm->gpe_sts = gpe_sts;
+		pm->gpe_en = gpe_en;
+		pm->reset_control = reset_control;
 		pm->start_ns = now_ns - age_ns;
 		pm->overflows = ticks(pm, now_ns) / TIMER_HALF;
 		update(pm);

@@ -1,28 +1,33 @@
 /*
- * The debug port of PC firmware: bytes written to it are a log. Whole lines go to yado's messages,
- * within the bounds of log_guest().
- * Spec: QEMU docs/specs (isa-debugcon)
+ * Ports for firmware that has no other way to say something: QEMU's debug console (0x402), which
+ * passes each byte on, and the POST code port (0x80), whose writes go nowhere.
  */
 #pragma once
 
-#include <pthread.h>
-
 #include "lib/base/state.h"
 #include "vmm/board/bus.h"
+#include "vmm/dev/char_queue.h"
 
-#define DEBUG_PORT_LINE 120
+#define DEBUG_PORT	0x402
+#define DEBUG_POST_PORT 0x80
 
 struct debug_port {
-	pthread_mutex_t lock; /* guards the rest */
-	uint8_t len;
-	char line[DEBUG_PORT_LINE];
+	struct char_queue queue;
 };
 
-/** Accesses to its one port; the device is a struct debug_port. */
+/** Accesses to port 0x402; the device is a struct debug_port. */
 extern const struct bus_ops debug_port_ops;
 
-void debug_port_init(struct debug_port *port);
+/** Accesses to port 0x80; there is no device, and reads give ones. */
+extern const struct bus_ops debug_post_ops;
+
+/**
+ * debug_port_init() - the debug console.
+ * @be: takes what firmware says, and has its callbacks set; NULL discards it.
+ * Return: 0 or -errno, logged.
+ */
+must_use int debug_port_init(struct debug_port *port, struct loop *loop, struct char_backend *be);
 void debug_port_fini(struct debug_port *port);
 
-/** debug_port_state() - saves or loads the line that is not complete yet. */
+/** debug_port_state() - saves or loads what the back end has not yet taken. */
 void debug_port_state(struct debug_port *port, struct state *s);

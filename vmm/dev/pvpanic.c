@@ -2,23 +2,22 @@
 
 #define EVENTS (PVPANIC_PANICKED | PVPANIC_CRASH_LOADED)
 
-/* Reading tells which events the device knows. */
 static uint64_t pvpanic_read(void *dev, uint64_t offset, unsigned len)
 {
 	(void)dev;
 	(void)offset;
 	(void)len;
-	return EVENTS;
+	return EVENTS; /* what the guest may report */
 }
 
 static void pvpanic_write(void *dev, uint64_t offset, unsigned len, uint64_t value)
 {
-	struct pvpanic *p = dev;
+	const struct pvpanic *p = dev;
 
 	(void)offset;
 	(void)len;
 	if ((value & EVENTS) != 0) {
-		p->event(p->ctx, (uint8_t)(value & EVENTS));
+		p->event(p->ctx, value & EVENTS);
 	}
 }
 

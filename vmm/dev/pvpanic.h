@@ -1,19 +1,27 @@
 /*
- * The pvpanic device: a port that the guest's kernel tells of its panic. It has no state.
- * Spec: QEMU docs/specs/pvpanic.txt
+ * pvpanic: one port by which a guest's kernel says that it has panicked. It has no state.
  */
 #pragma once
 
 #include "vmm/board/bus.h"
 
-#define PVPANIC_PANICKED     BIT(0)
-#define PVPANIC_CRASH_LOADED BIT(1) /* a crash kernel takes over: the guest goes on */
+#define PVPANIC_PORT 0x505
+
+/** Events, as the guest writes them. */
+#define PVPANIC_PANICKED     0x01
+#define PVPANIC_CRASH_LOADED 0x02 /* a crash kernel was loaded and takes over */
 
 struct pvpanic {
-	/* Called with the bits that the guest wrote. Context: a vCPU's thread. */
-	void (*event)(void *ctx, uint8_t events); /* constant, as the next */
+	/*
+	 * Called with the known events of a write.
+	 * Context: a vCPU's thread.
+	 */
+	void (*event)(void *ctx, uint8_t events);
 	void *ctx;
 };
 
-/** Accesses to its one port; the device is a struct pvpanic. */
+/**
+ * Accesses to port 0x505; the device is a struct pvpanic that its owner filled in.
+ * Spec: QEMU, docs/specs/pvpanic
+ */
 extern const struct bus_ops pvpanic_ops;
