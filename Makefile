@@ -3,17 +3,51 @@
 B := build
 
 help: ## this list
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
+	@grep -E '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) \
+		| sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
 
-build: ## build everything; the executable is build/yado
+build: need-build ## build everything; the executable is build/yado
 	@test -d $(B)/meson-private || meson setup $(B)
 	@meson compile -C $(B)
 
-unit: ## unit tests under ASan and UBSan
-	@test -d $(B)-asan/meson-private || meson setup $(B)-asan -Db_sanitize=address,undefined -Db_lundef=false
+run: ## install what is missing, build, and boot a Debian guest: its console is yours
+	@lab/setup build run
+	@$(MAKE) --no-print-directory build
+	@lab/debian-guest
+
+test: ## install what is missing, build, and run all that must pass
+	@lab/setup
+	@tests/run.py
+
+unit: need-build ## unit tests under ASan and UBSan
+	@test -d $(B)-asan/meson-private || meson setup $(B)-asan \
+		-Db_sanitize=address,undefined -Db_lundef=false
 	@meson test -C $(B)-asan --print-errorlogs
+
+fuzz: need-build ## build the fuzzers into build-fuzz (clang, libFuzzer)
+	@test -d $(B)-fuzz/meson-private || CC=clang meson setup $(B)-fuzz -Dfuzz=true \
+		-Db_sanitize=address,undefined -Db_lundef=false
+	@meson compile -C $(B)-fuzz
+
+checks: ## the checks of source and documentation only
+	@tests/run.py checks
 
 format: ## lay out every C file with clang-format
 	@git ls-files -co --exclude-standard '*.[ch]' | xargs clang-format -i
 
-.PHONY: help build unit format
+lab-shell: ## a shell in the lab's Linux host, with build/yado and the test guest
+	@lab/setup build run test
+	@$(MAKE) --no-print-directory build
+	@lab/image guest
+	@lab/run linux --tty --time 0 --in $(B)/yado --in $(B)/lab/guest/vmlinuz \
+		--in $(B)/lab/guest/initrd.gz -- sh
+
+clean: ## remove what was built; fetched packages stay in build/lab
+	@find $(B) -mindepth 1 -maxdepth 1 ! -name lab -exec rm -rf {} + 2>/dev/null || true
+	@rm -rf $(B)-asan $(B)-clang $(B)-fuzz
+
+need-build:
+	@command -v meson >/dev/null && command -v ninja >/dev/null || \
+		{ echo "make: meson or ninja is missing; lab/setup installs what is needed" >&2; exit 1; }
+
+.PHONY: help build run test unit fuzz checks format lab-shell clean need-build

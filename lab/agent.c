@@ -542,7 +542,8 @@ static int serve(int port_in, int signals)
 static int open_port(const char *name)
 {
 	struct termios settings;
-	int fd = strncmp(name, "fd:", 3) == 0 ? atoi(name + 3) : open(name, O_RDWR | O_NOCTTY);
+	int fd = strncmp(name, "fd:", 3) == 0 ? (int)strtol(name + 3, NULL, 10)
+					      : open(name, O_RDWR | O_NOCTTY);
 
 	if (fd < 0) {
 		return -1;

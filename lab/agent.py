@@ -101,6 +101,12 @@ class Program:
             self._agent.wait_for(lambda: self.code is not None, timeout)
             return self.code
 
+    def wait_activity(self, timeout):
+        """Waits until anything has happened in the lab host, `timeout` seconds at most."""
+        with self._agent.changed:
+            if self.code is None:
+                self._agent.wait_for(self._agent.activity(), timeout)
+
     def _receive(self, kind, payload):
         if kind in 'OE' and self._on_output:
             self._on_output(kind, payload)
@@ -114,6 +120,7 @@ class Program:
                 self._ahead -= struct.unpack('<I', payload)[0]
             elif kind == 'S':
                 self.code = exit_code(struct.unpack('<I', payload)[0])
+            self._agent._received += 1
             self._agent.changed.notify_all()
 
 
@@ -127,6 +134,7 @@ class Agent:
         self._sending = threading.Lock()
         self._programs = {}
         self._next = 1
+        self._received = 0  # programs' frames
         self._heard = None  # when the last frame came; None before the first
         self._dead = None  # the reason
         self._closed = False
@@ -150,6 +158,11 @@ class Agent:
                 return False
             self.changed.wait(1 if deadline is None else min(1, deadline - now))
         return True
+
+    def activity(self):
+        """With .changed held: a condition that holds once something has been received."""
+        before = self._received
+        return lambda: self._received != before
 
     def wait_ready(self, timeout):
         with self.changed:

@@ -11,11 +11,17 @@
 static const char *vm_name;
 static bool as_json;
 static atomic_uint guest_lines;
+static atomic_bool raw_terminal;
 
 void log_init(const char *vm, bool json)
 {
 	vm_name = vm;
 	as_json = json;
+}
+
+void log_raw_terminal(bool raw)
+{
+	atomic_store_explicit(&raw_terminal, raw, memory_order_relaxed);
 }
 
 /* Appends @text as the inside of a JSON string. */
@@ -60,6 +66,10 @@ static void say(const char *level, const char *fmt, va_list args)
 		const char *mark = strcmp(level, "warning") == 0 ? "warning: " : "";
 
 		len = snprintf(line, sizeof(line), "yado: %s%s\n", mark, text);
+	}
+	if (atomic_load_explicit(&raw_terminal, memory_order_relaxed)) {
+		memcpy(line + len - 1, "\r\n", 2);
+		len++;
 	}
 	if (write(STDERR_FILENO, line, (size_t)len) < 0) {
 		return; /* there is nobody left to tell */

@@ -13,6 +13,12 @@
  */
 void log_init(const char *vm, bool json);
 
+/**
+ * log_raw_terminal() - stderr is a terminal in raw mode now, or no longer: lines need a carriage
+ * return. Context: any thread, signal handlers.
+ */
+void log_raw_terminal(bool raw);
+
 /** log_error() - something failed, and this is why and what to do. */
 void log_error(const char *fmt, ...) printf_like(1, 2);
 

@@ -12,6 +12,7 @@
 #include "vmm/board/acpi.h"
 #include "vmm/board/board.h"
 #include "vmm/board/cpu_setup.h"
+#include "vmm/board/layout.h"
 #include "vmm/boot/boot.h"
 #include "vmm/console/console.h"
 #include "vmm/host/host.h"
@@ -303,7 +304,8 @@ static int consoles_up(struct machine *m)
 	int r = console_create(&m->console, &c->console, &m->loop, &commands, m);
 
 	if (r == 0 && c->virtio_console.kind != CONSOLE_NONE) {
-		r = console_create(&m->virtio_console, &c->virtio_console, &m->loop, &commands, m);
+		r = console_create(&m->virtio_console, &c->virtio_console,
+				   &m->loop, &commands, m);
 		if (r != 0) {
 			console_destroy(m->console);
 		}
@@ -499,12 +501,13 @@ static int vcpus_up(struct machine *m)
 		.pic_ack = on_pic_ack,
 		.end = on_vcpu_end,
 	};
+	const struct guest_region *last = &m->mem.region[m->mem.nregions - 1];
 	int r = vcpus_create(&m->vcpus, &m->host, &env, m->config->cpus);
 
 	if (r != 0) {
 		return r;
 	}
-	r = cpu_setup(&m->vcpus, m->config, &m->entry);
+	r = cpu_setup(&m->vcpus, m->config, last->base.v + last->len, &m->entry);
 	if (r != 0) {
 		vcpus_stop(&m->vcpus);
 		vcpus_destroy(&m->vcpus);

@@ -222,13 +222,19 @@ static void *vcpu_thread(void *arg)
 	return NULL;
 }
 
-/* Signals of the process go to the main thread; a vCPU's thread takes the kick only. */
+/*
+ * Signals to the process go to the main thread; a vCPU's thread takes the kick, and those that it
+ * brings about itself by a bug.
+ */
 static int start_thread(struct vcpu *v)
 {
+	static const int own[] = {KICK_SIGNAL, SIGSYS, SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT};
 	sigset_t all, old;
 
 	sigfillset(&all);
-	sigdelset(&all, KICK_SIGNAL);
+	for (unsigned i = 0; i < ARRAY_SIZE(own); i++) {
+		sigdelset(&all, own[i]);
+	}
 	pthread_sigmask(SIG_SETMASK, &all, &old);
 	int r = pthread_create(&v->thread, NULL, vcpu_thread, v);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);

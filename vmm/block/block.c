@@ -53,7 +53,8 @@ static int refuse_open(const char *path, bool readonly, int error)
 	if (error == ENOENT) {
 		log_error("disk %s: no such file; 'truncate -s 4G FILE' makes an empty disk", path);
 	} else if (error == EBUSY) {
-		log_error("disk %s: in use on the host, mounted perhaps; unmount it, or use "
+		log_error("disk %s: in use on the host: mounted, or another VM has it; unmount it, "
+			  "or use "
 			  "readonly=on",
 			  path);
 	} else if (denied && !readonly && access(path, R_OK) == 0) {

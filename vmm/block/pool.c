@@ -68,12 +68,16 @@ static void *worker(void *arg)
 /* Context: lock held. */
 static int add_thread(struct block_pool *p)
 {
+	static const int faults[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP, SIGABRT, SIGSYS};
 	pthread_attr_t attr;
 	sigset_t all;
 	sigset_t before;
 
-	/* Signals are for the threads that wait for them. */
+	/* Signals are for the threads that wait for them, but a fault is this thread's own. */
 	sigfillset(&all);
+	for (unsigned i = 0; i < ARRAY_SIZE(faults); i++) {
+		sigdelset(&all, faults[i]);
+	}
 	pthread_sigmask(SIG_BLOCK, &all, &before);
 	pthread_attr_init(&attr);
 	pthread_attr_setstacksize(&attr, WORKER_STACK_BYTES);

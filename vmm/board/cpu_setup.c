@@ -71,7 +71,8 @@ static int set_entry(struct vcpu *v, const struct boot_entry *entry)
 	return r == 0 ? host_vcpu_set_regs(&v->host, &regs) : r;
 }
 
-int cpu_setup(struct vcpus *set, const struct vm_config *config, const struct boot_entry *entry)
+int cpu_setup(struct vcpus *set, const struct vm_config *config, uint64_t ram_end,
+	      const struct boot_entry *entry)
 {
 	union host_cpuid supported, cpuid;
 	int r = host_cpuid_supported(set->vm, &supported);
@@ -79,7 +80,9 @@ int cpu_setup(struct vcpus *set, const struct vm_config *config, const struct bo
 	for (unsigned i = 0; r == 0 && i < set->n; i++) {
 		struct vcpu *v = &set->vcpu[i];
 
-		r = cpu_model_build(config->cpu, &supported.table, set->n, i, &cpuid.table);
+		cpuid.table.nent = HOST_CPUID_MAX;
+		r = cpu_model_build(config->cpu, &supported.table, set->n, i, ram_end,
+				    &cpuid.table);
 		if (r != 0) {
 			return r;
 		}

@@ -7,12 +7,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "lib/base/bytes.h"
 #include "lib/x86/regs.h"
+#include "tests/capture.h"
 #include "tests/unit.h"
 #include "vmm/board/layout.h"
 #include "vmm/boot/bzimage.h"
@@ -27,7 +27,7 @@
 
 static char dir[] = "/tmp/boot_test.XXXXXX";
 static char kernel_path[64], initrd_path[64];
-static char said[4096]; /* what was logged last */
+static struct capture said; /* what was logged last */
 
 /* ---- files ---- */
 
@@ -184,19 +184,9 @@ static const struct vm_config defaults = {
 /* boot_check() with what it logs in @said. */
 static int check_quietly(const struct vm_config *config)
 {
-	int saved = dup(STDERR_FILENO);
-	int log = memfd_create("log", MFD_CLOEXEC);
-
-	assert_true(saved >= 0 && log >= 0);
-	dup2(log, STDERR_FILENO);
+	capture_begin(&said);
 	int result = boot_check(config);
-	dup2(saved, STDERR_FILENO);
-	close(saved);
-
-	ssize_t n = pread(log, said, sizeof(said) - 1, 0);
-	assert_true(n >= 0);
-	said[n] = '\0';
-	close(log);
+	capture_end(&said);
 	return result;
 }
 
@@ -205,10 +195,11 @@ static void refused_config(const struct vm_config *config, int error, const char
 {
 	int result = check_quietly(config);
 
-	if (result != error || strstr(said, words) == NULL) {
-		fail_msg("result %d, wanted %d with '%s', said: %s", result, error, words, said);
+	if (result != error || strstr(said.text, words) == NULL) {
+		fail_msg("result %d, wanted %d with '%s', said: %s", result, error, words,
+			 said.text);
 	}
-	assert_ptr_equal(strchr(said, '\n'), said + strlen(said) - 1);
+	assert_ptr_equal(strchr(said.text, '\n'), said.text + strlen(said.text) - 1);
 }
 
 static void refused(const void *image, size_t len, const char *words)
@@ -675,7 +666,7 @@ static void refuses_initrd_and_cmdline(void **unused)
 	refused_config(&config, -ENOENT, "cannot open initrd");
 	put_file(initrd_path, "", 0);
 	refused_config(&config, -EINVAL, "initrd");
-	assert_non_null(strstr(said, "is empty"));
+	assert_non_null(strstr(said.text, "is empty"));
 	config.initrd = dir;
 	refused_config(&config, -EISDIR, "is a directory");
 

@@ -11,6 +11,7 @@ struct virtio_pci;
 
 /**
  * virtio_pci_create() - puts @dev on the bus at @devfn. Doorbells are eventfds on @loop.
+ * Takes @dev over: if it fails, @dev was destroyed.
  * Return: 0 or -errno, logged.
  */
 must_use int virtio_pci_create(struct virtio_pci **out, struct virtio_device *dev,
@@ -20,5 +21,10 @@ must_use int virtio_pci_create(struct virtio_pci **out, struct virtio_device *de
 /** virtio_pci_destroy() - after the vCPUs and the loop have stopped; destroys the device too. */
 void virtio_pci_destroy(struct virtio_pci *vp);
 
-/** virtio_pci_state() - PCI function, transport, queues and device. */
+/**
+ * virtio_pci_state() - PCI function, transport, queues and device. Loading activates the device if
+ * it was active, before its own state is loaded, and rings all its doorbells. After an error the
+ * device is as after a reset.
+ * Context: no lock; vCPUs and loop do not run.
+ */
 void virtio_pci_state(struct virtio_pci *vp, struct state *s);

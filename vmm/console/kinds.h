@@ -1,0 +1,61 @@
+/*
+ * Shared by the kinds of console; not for others.
+ */
+#pragma once
+
+#include "vmm/console/console.h"
+
+#define CONSOLE_SAYS "console" /* what messages start with */
+
+struct console {
+	struct char_backend be;
+	struct loop *loop;
+	void (*destroy)(struct console *con);
+	void (*resume)(struct console *con);					    /* or NULL */
+	void (*size)(const struct console *con, uint16_t *columns, uint16_t *rows); /* or NULL */
+};
+
+must_use int console_tty_create(struct console **out, struct loop *loop,
+				const struct console_commands *commands, void *ctx);
+must_use int console_socket_create(struct console **out, const char *path, struct loop *loop);
+must_use int console_file_create(struct console **out, const char *path, struct loop *loop);
+must_use int console_none_create(struct console **out, struct loop *loop);
+
+/**
+ * A source that is on the loop only while something is wanted of it: epoll reports hang-ups even of
+ * what nobody asks for, again and again.
+ */
+struct watch {
+	struct loop_source source;
+	struct loop *loop;
+	uint32_t events; /* 0: not on the loop */
+};
+
+void watch_init(struct watch *w, struct loop *loop, int fd, void (*fn)(void *arg, uint32_t events),
+		void *arg);
+
+/** watch_set() - wants @events from now on. Return: 0, or -EPERM for what epoll cannot watch. */
+int watch_set(struct watch *w, uint32_t events);
+
+/** watch_fini() - off the loop, and closed. */
+void watch_fini(struct watch *w);
+
+/** Input on its way to the front end, and an eventfd that has it tried on the loop thread. */
+struct inbox {
+	struct char_backend *be;
+	struct watch kick;
+	void (*emptied)(void *arg); /* all was taken: time to read more */
+	void *arg;
+	size_t len;
+	uint8_t buf[4096];
+};
+
+must_use int inbox_init(struct inbox *in, struct char_backend *be, struct loop *loop,
+			void (*emptied)(void *arg), void *arg);
+void inbox_fini(struct inbox *in);
+
+/** inbox_kick() - delivers soon. Context: any thread. */
+void inbox_kick(struct inbox *in);
+
+/** inbox_deliver() - gives the front end what it takes now. */
+void inbox_deliver(struct inbox *in);

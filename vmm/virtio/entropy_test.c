@@ -1,0 +1,282 @@
+#include "vmm/virtio/entropy.h"
+
+#include <errno.h>
+#include <linux/virtio_config.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "tests/unit.h"
+#include "tests/virtio_driver.h"
+#include "vmm/clock.h"
+
+#define DATA DRIVER_BUFFERS
+
+/* The host's generator, which may not be seeded yet. */
+static struct {
+	unsigned not_ready; /* calls that fail */
+	uint64_t bytes;
+} host;
+
+ssize_t getrandom(void *buf, size_t len, unsigned flags)
+{
+	if (host.not_ready > 0) {
+		host.not_ready--;
+		errno = EAGAIN;
+		return -1;
+	}
+	host.bytes += len;
+	return syscall(SYS_getrandom, buf, len, flags);
+}
+
+struct rig {
+	struct guest_memory mem;
+	struct loop loop;
+	struct virtio_device *dev;
+	struct virtio_transport transport;
+	struct driver_queue q;
+	unsigned interrupts;
+};
+
+static void on_queue(struct virtio_transport *t, unsigned queue)
+{
+	(void)queue;
+	container_of(t, struct rig, transport)->interrupts++;
+}
+
+static void on_config(struct virtio_transport *t)
+{
+	(void)t;
+}
+
+static void rig_activate(struct rig *r)
+{
+	virtio_lock(r->dev);
+	r->dev->status = VIRTIO_CONFIG_S_FEATURES_OK | VIRTIO_CONFIG_S_DRIVER_OK;
+	driver_queue_init(&r->q, &r->mem, false, false, 64);
+	driver_setup(&r->q, &r->dev->queue[0], true);
+	r->dev->active = true;
+	assert_int_equal(r->dev->ops->activate(r->dev), 0);
+	virtio_unlock(r->dev);
+}
+
+static void rig_init(struct rig *r)
+{
+	*r = (struct rig){.transport = {on_queue, on_config}};
+	memset(&host, 0, sizeof(host));
+	driver_ram_init(&r->mem);
+	assert_int_equal(loop_init(&r->loop), 0);
+	assert_int_equal(entropy_create(&r->dev), 0);
+	assert_int_equal(r->dev->type, 4);
+	r->dev->mem = &r->mem;
+	r->dev->loop = &r->loop;
+	r->dev->transport = &r->transport;
+	rig_activate(r);
+}
+
+static void rig_fini(struct rig *r)
+{
+	r->dev->ops->destroy(r->dev);
+	loop_fini(&r->loop);
+	driver_ram_fini(&r->mem);
+}
+
+static void ring(struct rig *r)
+{
+	virtio_lock(r->dev);
+	r->dev->ops->notify(r->dev, 0);
+	virtio_unlock(r->dev);
+}
+
+static void stop(void *arg)
+{
+	loop_stop(arg);
+}
+
+/* Runs the loop for @ms milliseconds. */
+static void run_loop(struct rig *r, unsigned ms)
+{
+	struct loop_timer end;
+
+	assert_int_equal(loop_timer_init(&end, &r->loop, stop, &r->loop), 0);
+	loop_timer_set(&end, clock_now_ns() + ms * UINT64_C(1000000));
+	assert_int_equal(loop_run(&r->loop), 0);
+	loop_timer_fini(&end, &r->loop);
+}
+
+static unsigned take_all(struct rig *r, uint32_t *written)
+{
+	unsigned n = 0;
+	uint16_t id;
+
+	while (driver_take(&r->q, &id, written)) {
+		n++;
+	}
+	return n;
+}
+
+static void gives_bytes(void **unused)
+{
+	struct rig r;
+	uint8_t zero[100] = {0};
+	uint32_t written;
+
+	(void)unused;
+	rig_init(&r);
+	uint8_t *data = driver_ptr(&r.q, DATA);
+	driver_add(&r.q, (struct driver_buf[]){{DATA, 100, true}, {DATA + 1000, 7, true}}, 2,
+		   false);
+	ring(&r);
+	assert_int_equal(take_all(&r, &written), 1);
+	assert_int_equal(written, 107);
+	assert_int_equal(r.interrupts, 1);
+	assert_memory_not_equal(data, zero, 100);
+	assert_int_equal(data[100], 0);
+	assert_int_equal(data[1007], 0);
+	/* Other bytes the next time. */
+	uint8_t first[100];
+	memcpy(first, data, 100);
+	driver_add(&r.q, (struct driver_buf[]){{DATA, 100, true}}, 1, false);
+	ring(&r);
+	assert_int_equal(take_all(&r, &written), 1);
+	assert_int_equal(written, 100);
+	assert_memory_not_equal(data, first, 100);
+	rig_fini(&r);
+}
+
+/* A greedy guest gets its bytes in turns, and others have theirs between them. */
+static void takes_turns(void **unused)
+{
+	struct rig r;
+	uint32_t written;
+
+	(void)unused;
+	rig_init(&r);
+	for (unsigned i = 0; i < 64; i++) {
+		driver_add(&r.q, (struct driver_buf[]){{DATA, 60 * KIB, true}}, 1, false);
+	}
+	ring(&r);
+	assert_int_equal(host.bytes, 64 * KIB);
+	assert_int_equal(take_all(&r, &written), 16);
+	assert_int_equal(written, 4096); /* less than was asked for, as it may be */
+	run_loop(&r, 100);
+	assert_int_equal(take_all(&r, &written), 48);
+	assert_int_equal(host.bytes, 256 * KIB);
+	rig_fini(&r);
+}
+
+/* Requests for nothing are given back, a bounded number a turn. */
+static void nothing_asked_for(void **unused)
+{
+	struct rig r;
+	uint32_t written;
+
+	(void)unused;
+	rig_init(&r);
+	for (unsigned i = 0; i < 64; i++) {
+		driver_add(&r.q, (struct driver_buf[]){{DATA, 16, false}}, 1, false);
+	}
+	ring(&r);
+	run_loop(&r, 50);
+	assert_int_equal(take_all(&r, &written), 64);
+	assert_int_equal(written, 0);
+	assert_int_equal(host.bytes, 0);
+	rig_fini(&r);
+}
+
+static void waits_for_the_host(void **unused)
+{
+	struct rig r;
+	uint32_t written;
+
+	(void)unused;
+	rig_init(&r);
+	host.not_ready = 1;
+	driver_add(&r.q, (struct driver_buf[]){{DATA, 32, true}}, 1, false);
+	ring(&r);
+	assert_int_equal(take_all(&r, &written), 0);
+	run_loop(&r, 300);
+	assert_int_equal(take_all(&r, &written), 1);
+	assert_int_equal(written, 32);
+
+	/* A reset meanwhile: the turn that was planned does nothing. */
+	host.not_ready = 1;
+	driver_add(&r.q, (struct driver_buf[]){{DATA, 32, true}}, 1, false);
+	ring(&r);
+	virtio_lock(r.dev);
+	r.dev->active = false;
+	r.dev->ops->reset(r.dev);
+	vq_reset(&r.dev->queue[0]);
+	virtio_unlock(r.dev);
+	uint64_t before = host.bytes;
+	run_loop(&r, 200);
+	assert_int_equal(host.bytes, before);
+	rig_activate(&r);
+	driver_add(&r.q, (struct driver_buf[]){{DATA, 32, true}}, 1, false);
+	ring(&r);
+	assert_int_equal(take_all(&r, &written), 1);
+	rig_fini(&r);
+}
+
+static void broken_ring(void **unused)
+{
+	struct rig r;
+	uint32_t written;
+
+	(void)unused;
+	rig_init(&r);
+	driver_add(&r.q, (struct driver_buf[]){{1ull << 40, 32, true}}, 1, false);
+	ring(&r);
+	assert_true((r.dev->status & VIRTIO_CONFIG_S_NEEDS_RESET) != 0);
+	assert_int_equal(take_all(&r, &written), 0);
+	rig_fini(&r);
+}
+
+static void save_and_load(void **unused)
+{
+	struct rig r;
+	uint8_t buf[64];
+	uint32_t written;
+	struct state s;
+
+	(void)unused;
+	rig_init(&r);
+	state_save_init(&s, buf, sizeof(buf));
+	r.dev->ops->state(r.dev, &s);
+	assert_int_equal(s.error, 0);
+	size_t len = s.pos;
+	/* A request whose ring of the bell was before the save is served after the load. */
+	driver_add(&r.q, (struct driver_buf[]){{DATA, 32, true}}, 1, false);
+	state_load_init(&s, buf, len);
+	r.dev->ops->state(r.dev, &s);
+	assert_int_equal(s.error, 0);
+	run_loop(&r, 50);
+	assert_int_equal(take_all(&r, &written), 1);
+	buf[0] ^= 1;
+	state_load_init(&s, buf, len);
+	r.dev->ops->state(r.dev, &s);
+	assert_int_equal(s.error, -EINVAL);
+	rig_fini(&r);
+}
+
+static void never_activated(void **unused)
+{
+	struct virtio_device *dev;
+
+	(void)unused;
+	assert_int_equal(entropy_create(&dev), 0);
+	dev->ops->destroy(dev);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(gives_bytes),	     cmocka_unit_test(takes_turns),
+		cmocka_unit_test(nothing_asked_for), cmocka_unit_test(waits_for_the_host),
+		cmocka_unit_test(broken_ring),	     cmocka_unit_test(save_and_load),
+		cmocka_unit_test(never_activated),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
