@@ -210,6 +210,33 @@ static void add_request(struct machine *m, struct input *in)
 	driver_add(&m->r.q[queue], buf, n, false);
 }
 
+static void ring(struct machine *m, unsigned queue)
+{
+	virtio_lock(m->r.dev);
+	if (m->r.dev->active) {
+		m->r.dev->ops->notify(m->r.dev, queue % m->r.dev->nqueues);
+	}
+	virtio_unlock(m->r.dev);
+}
+
+/* A control command that is well-formed, with up to 16 bytes of data. */
+static void send_command(struct machine *m, struct input *in)
+{
+	uint8_t *at = rig_data(&m->r, 0x3000);
+	unsigned v = (unsigned)take(in, 1);
+	uint32_t len = 2 + (uint32_t)take(in, 1) % 16;
+	struct driver_buf buf[2] = {{RIG_DATA + 0x3000, len, false}, {RIG_DATA + 0x3100, 1, true}};
+	unsigned queue = v & 0x80 ? 2 : m->r.dev->nqueues - 1;
+
+	at[0] = v & 7;
+	at[1] = v >> 3 & 7;
+	for (uint32_t i = 2; i < len; i++) {
+		at[i] = (uint8_t)take(in, 1);
+	}
+	driver_add(&m->r.q[queue], buf, 2, false);
+	ring(m, queue);
+}
+
 static void write_ram(struct machine *m, struct input *in)
 {
 	unsigned where = (unsigned)take(in, 1);
@@ -221,15 +248,6 @@ static void write_ram(struct machine *m, struct input *in)
 	memcpy(to, in->data, len);
 	in->data += len;
 	in->size -= len;
-}
-
-static void ring(struct machine *m, unsigned queue)
-{
-	virtio_lock(m->r.dev);
-	if (m->r.dev->active) {
-		m->r.dev->ops->notify(m->r.dev, queue % m->r.dev->nqueues);
-	}
-	virtio_unlock(m->r.dev);
 }
 
 static void tamper(struct machine *m, struct input *in)
@@ -248,7 +266,7 @@ static void tamper(struct machine *m, struct input *in)
 
 static void step(struct machine *m, struct input *in)
 {
-	switch (take(in, 1) % 8) {
+	switch (take(in, 1) % 9) {
 	case 0:
 	case 1:
 		add_request(m, in);
@@ -267,6 +285,9 @@ static void step(struct machine *m, struct input *in)
 		break;
 	case 6:
 		tamper(m, in);
+		break;
+	case 7:
+		send_command(m, in);
 		break;
 	default:
 		activate(m, in);
