@@ -304,8 +304,7 @@ static int consoles_up(struct machine *m)
 	int r = console_create(&m->console, &c->console, &m->loop, &commands, m);
 
 	if (r == 0 && c->virtio_console.kind != CONSOLE_NONE) {
-		r = console_create(&m->virtio_console, &c->virtio_console,
-				   &m->loop, &commands, m);
+		r = console_create(&m->virtio_console, &c->virtio_console, &m->loop, &commands, m);
 		if (r != 0) {
 			console_destroy(m->console);
 		}
