@@ -6,8 +6,8 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 
-#include "vmm/console/unix_socket.h"
 #include "vmm/log.h"
+#include "vmm/unix_socket.h"
 
 #define NAME_MAX_BYTES	 64
 #define SERIAL_MAX	 20

@@ -48,6 +48,7 @@ struct machine {
 	unsigned ndisks;
 	struct virtio_device *disk[CONFIG_DISKS_MAX];
 	struct virtio_device *balloon;
+	struct virtio_device *virtio_console_dev; /* NULL: there is none */
 	struct boot_entry entry;
 	struct vcpus vcpus;
 	struct loop_source signals;
@@ -139,11 +140,24 @@ static void on_balloon(void *ctx, uint64_t bytes)
 	balloon_set_target(m->balloon, bytes);
 }
 
+/* The user's window has another size. */
+static void on_resized(void *ctx)
+{
+	struct machine *m = ctx;
+	uint16_t columns, rows;
+
+	if (m->virtio_console_dev != NULL) {
+		console_size(m->virtio_console, &columns, &rows);
+		vconsole_resize(m->virtio_console_dev, columns, rows);
+	}
+}
+
 static const struct console_commands commands = {
 	.quit = on_quit,
 	.pause = on_pause,
 	.power_button = on_power_button,
 	.balloon = on_balloon,
+	.resized = on_resized,
 };
 
 static void on_signal(void *arg, uint32_t events)
@@ -157,7 +171,13 @@ static void on_signal(void *arg, uint32_t events)
 	}
 	if (info.ssi_signo != SIGCONT) {
 		machine_end(m, VM_END_QUIT);
-	} else if (vcpus_paused(&m->vcpus)) {
+		return;
+	}
+	console_resume(m->console);
+	if (m->virtio_console != NULL) {
+		console_resume(m->virtio_console);
+	}
+	if (vcpus_paused(&m->vcpus)) {
 		machine_resume(m);
 	}
 }
@@ -420,7 +440,14 @@ static int create_virtio_console(struct machine *m)
 		return 0;
 	}
 	r = vconsole_create(&dev, console_backend(m->virtio_console));
-	return r == 0 ? add_virtio(m, dev) : r;
+	if (r == 0) {
+		r = add_virtio(m, dev);
+	}
+	if (r == 0) {
+		m->virtio_console_dev = dev;
+		on_resized(m);
+	}
+	return r;
 }
 
 static void virtio_down(struct machine *m)

@@ -8,6 +8,7 @@
 
 #include "lib/base/bytes.h"
 #include "vmm/log.h"
+#include "vmm/thread.h"
 
 /* Interrupts KVM_RUN; sent to vCPU threads only. */
 #define KICK_SIGNAL SIGUSR1
@@ -222,26 +223,14 @@ static void *vcpu_thread(void *arg)
 	return NULL;
 }
 
-/*
- * Signals to the process go to the main thread; a vCPU's thread takes the kick, and those that it
- * brings about itself by a bug.
- */
 static int start_thread(struct vcpu *v)
 {
-	static const int own[] = {KICK_SIGNAL, SIGSYS, SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT};
-	sigset_t all, old;
+	int r = thread_start(&v->thread, KICK_SIGNAL, vcpu_thread, v);
 
-	sigfillset(&all);
-	for (unsigned i = 0; i < ARRAY_SIZE(own); i++) {
-		sigdelset(&all, own[i]);
-	}
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	int r = pthread_create(&v->thread, NULL, vcpu_thread, v);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	if (r != 0) {
-		log_error("cannot start the thread of vCPU %u: %s", v->index, strerror(r));
+		log_error("cannot start the thread of vCPU %u: %s", v->index, strerror(-r));
 	}
-	return -r;
+	return r;
 }
 
 int vcpus_create(struct vcpus *set, struct host_vm *vm, const struct vcpu_env *env, unsigned n)
