@@ -61,6 +61,24 @@ def dependency(package, pattern):
     return found.group(1)
 
 
+def _download(package, directory):
+    """Fetches a package; lists that name an outdated one are brought up to date, if we may."""
+    fetch = ['apt-get', '-q', '-o', 'APT::Sandbox::User=root', 'download', package]
+    try:
+        run(fetch, '', cwd=directory)
+        return
+    except Failed:
+        say('that failed; once more with fresh package lists')
+    as_root = [] if os.geteuid() == 0 else ['sudo', '-n']
+    try:
+        subprocess.run([*as_root, 'apt-get', '-q', 'update'], stdout=subprocess.DEVNULL,
+                       stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
+    except FileNotFoundError:
+        pass  # no sudo
+    run(fetch, f'cannot fetch {package} (is there a network? have you run apt-get update?)',
+        cwd=directory)
+
+
 def unpacked(package):
     """The directory with the package's files, fetched when it is not there yet.
 
@@ -72,8 +90,7 @@ def unpacked(package):
     os.makedirs(os.path.dirname(target), exist_ok=True)
     say(f'fetching {package}')
     with tempfile.TemporaryDirectory(dir=os.path.dirname(target)) as work:
-        run(['apt-get', '-q', '-o', 'APT::Sandbox::User=root', 'download', package],
-            f'cannot fetch {package} (stale package lists? run apt-get update)', cwd=work)
+        _download(package, work)
         tree = os.path.join(work, 'tree')
         run(['dpkg-deb', '-x', *glob.glob(os.path.join(work, '*.deb')), tree],
             f'cannot unpack {package}')

@@ -13,13 +13,9 @@ import pathlib
 import shutil
 import signal
 import socket
-import stat
 import subprocess
-import sys
 import tempfile
-import time
 
-from lab import agent as agents
 from lab import cpio, debian
 from lab.agent import Agent, Died
 from lab.debian import Failed, say

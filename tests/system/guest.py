@@ -4,7 +4,7 @@ import re
 import signal
 import time
 
-LAB = {'cpus': 2}
+LAB = {'cpus': 2, 'memory_mib': 7168, 'files': ['build/lab/guest/vmlinux']}
 TEST_SECONDS = 400
 
 
@@ -130,7 +130,7 @@ def test_ends(lab):
         assert guest.end() == 3
     with lab.guest(cmdline='console=ttyS0 quiet panic=0') as guest:
         guest.wait_ready()
-        guest.must('modprobe pvpanic pvpanic-mmio 2>/dev/null; true')
+        guest.must('modprobe pvpanic_mmio')
         guest.send('echo c >/proc/sysrq-trigger\n')
         assert guest.end() == 4
     with lab.guest() as guest:
@@ -174,7 +174,7 @@ def test_dead_passt_leaves_the_guest_alive(lab):
     with lab.guest('--net', 'passt') as guest:
         guest.wait_ready()
         assert guest.must('cat /sys/class/net/eth0/carrier') == '1\n'
-        lab.must('pkill passt')
+        lab.must('kill $(pidof passt passt.avx2)')
         wait_until(lambda: 'passt' in guest.messages)
         wait_until(lambda: guest.must('cat /sys/class/net/eth0/carrier') == '0\n')
         guest.send('poweroff -f\n')
@@ -197,12 +197,14 @@ def test_consoles(lab):
 
 
 def test_cpu_models(lab):
-    """A named model looks the same however often, and has its level."""
-    for model, flag, level in (('x86-64-v2', 'sse4_2', 2), ('x86-64-v3', 'avx2', 3)):
+    """A named model has its level, and no more."""
+    # Not AVX: this lab's hardware does not intercept XSETBV, and guests then go without.
+    for model, level in (('x86-64-v2', 2), ('x86-64-v3', 3)):
         with lab.guest('--cpu', model, cpus=2) as guest:
             guest.wait_ready()
             flags = guest.must('grep -m1 ^flags /proc/cpuinfo').split()
-            assert flag in flags and ('avx2' in flags) == (level == 3), flags
+            assert 'sse4_2' in flags and 'popcnt' in flags, flags
+            assert ('bmi2' in flags) == ('movbe' in flags) == (level == 3), flags
             assert guest.must('nproc') == '2\n'
             guest.send('poweroff -f\n')
             assert guest.end() == 0
@@ -224,6 +226,3 @@ def test_pvh(lab):
         guest.wait_ready()
         guest.send('poweroff -f\n')
         assert guest.end() == 0
-
-
-LAB['files'] = ['build/lab/guest/vmlinux']

@@ -377,11 +377,6 @@ static void device_state(struct virtio_pci *vp, struct state *s)
 	if (dev->ops->state != NULL) {
 		dev->ops->state(dev, s);
 	}
-	if (s->loading && s->error != 0) {
-		vp_regs_reset(vp); /* half a device must never be used */
-	} else if (s->loading) {
-		pci_intx(&vp->pci, vp->isr != 0);
-	}
 }
 
 void virtio_pci_state(struct virtio_pci *vp, struct state *s)
@@ -392,8 +387,13 @@ void virtio_pci_state(struct virtio_pci *vp, struct state *s)
 	pci_device_state(&vp->pci, s);
 	virtio_lock(dev);
 	device_state(vp, s);
-	virtio_unlock(dev);
 	state_end(s);
+	if (s->loading && s->error != 0) {
+		vp_regs_reset(vp); /* half a device must never be used */
+	} else if (s->loading) {
+		pci_intx(&vp->pci, vp->isr != 0);
+	}
+	virtio_unlock(dev);
 
 	/* Doorbells that were rung and not yet heard stayed behind. */
 	for (unsigned i = 0; s->loading && s->error == 0 && i < dev->nqueues; i++) {
