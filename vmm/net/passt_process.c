@@ -48,17 +48,21 @@ struct start {
 /* Are we root of the whole host, or only of a user namespace that may lack other users? */
 static bool has_full_uid_map(void)
 {
-	unsigned long inside = 1, outside = 1, count = 0;
+	unsigned long field[3] = {1, 1, 0}; /* first inside, first outside, how many */
+	char line[128] = "";
+	char *at = line;
 	FILE *f = fopen("/proc/self/uid_map", "re");
 
 	if (f == NULL) {
 		return true;
 	}
-	if (fscanf(f, "%lu %lu %lu", &inside, &outside, &count) != 3) {
-		count = 0;
+	if (fgets(line, sizeof(line), f) != NULL) {
+		for (unsigned i = 0; i < ARRAY_SIZE(field); i++) {
+			field[i] = strtoul(at, &at, 10);
+		}
 	}
 	fclose(f);
-	return inside == 0 && outside == 0 && count == 0xffffffff;
+	return field[0] == 0 && field[1] == 0 && field[2] == UINT32_MAX;
 }
 
 /* Is the root directory still the kernel's first one, the initramfs? */

@@ -77,7 +77,7 @@ static int clear_stale(const struct sockaddr_un *addr)
 
 static int bind_and_listen(struct vsock_listener *l, const struct sockaddr_un *addr)
 {
-	struct stat st;
+	struct stat st = {0};
 	int ret = 0;
 
 	if (bind(l->fd, (const struct sockaddr *)addr, sizeof(*addr)) != 0) {
