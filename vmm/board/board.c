@@ -8,6 +8,7 @@
 #include "vmm/board/ich9.h"
 #include "vmm/board/layout.h"
 #include "vmm/board/pm.h"
+#include "vmm/dev/char_log.h"
 #include "vmm/dev/debug_port.h"
 #include "vmm/dev/i8042.h"
 #include "vmm/dev/pit_timer.h"
@@ -27,6 +28,7 @@ struct board {
 	struct i8042 i8042;
 	struct uart com1, com2;
 	struct fw_cfg fw_cfg;
+	struct char_log debug_log;
 	struct debug_port debug_port;
 	struct pvpanic pvpanic;
 };
@@ -183,7 +185,10 @@ static void fw_cfg_down(struct board *b)
 
 static int ports_up(struct board *b)
 {
-	int r = debug_port_init(&b->debug_port, b->env.loop, NULL);
+	int r;
+
+	char_log_init(&b->debug_log, "debug port");
+	r = debug_port_init(&b->debug_port, b->env.loop, &b->debug_log.be);
 
 	b->pvpanic = (struct pvpanic){.event = on_panic, .ctx = b};
 	if (r == 0) {
