@@ -17,8 +17,6 @@
 #include "vmm/dev/uart16550.h"
 #include "vmm/log.h"
 
-#define UART_PORTS 8
-
 struct board {
 	struct board_env env;
 	struct ich9 ich9;
@@ -115,7 +113,7 @@ static int rtc_up(struct board *b)
 	};
 	int r = rtc_init(&b->rtc, b->env.loop, irq_wire(b->env.irq, GSI_RTC), &machine);
 
-	return r == 0 ? bus_map(b->env.pio, PORT_RTC, 2, &rtc_ops, &b->rtc) : r;
+	return r == 0 ? bus_map(b->env.pio, PORT_RTC, RTC_PORTS, &rtc_ops, &b->rtc) : r;
 }
 
 static void rtc_down(struct board *b)
@@ -128,12 +126,12 @@ static int i8042_up(struct board *b)
 	int r;
 
 	i8042_init(&b->i8042, irq_wire(b->env.irq, GSI_KBD), on_reset, b);
-	r = bus_map(b->env.pio, I8042_DATA_PORT, 1, &i8042_data_ops, &b->i8042);
+	r = bus_map(b->env.pio, PORT_KBD_DATA, 1, &i8042_data_ops, &b->i8042);
 	if (r == 0) {
-		r = bus_map(b->env.pio, I8042_COMMAND_PORT, 1, &i8042_command_ops, &b->i8042);
+		r = bus_map(b->env.pio, PORT_KBD_STATUS, 1, &i8042_command_ops, &b->i8042);
 	}
 	if (r == 0) {
-		r = bus_map(b->env.pio, I8042_PORT92, 1, &i8042_port92_ops, &b->i8042);
+		r = bus_map(b->env.pio, PORT_92, 1, &i8042_port92_ops, &b->i8042);
 	}
 	return r;
 }
@@ -189,13 +187,12 @@ static int ports_up(struct board *b)
 
 	char_log_init(&b->debug_log, "debug port");
 	r = debug_port_init(&b->debug_port, b->env.loop, &b->debug_log.be);
-
 	b->pvpanic = (struct pvpanic){.event = on_panic, .ctx = b};
 	if (r == 0) {
 		r = bus_map(b->env.pio, PORT_DEBUG, 1, &debug_port_ops, &b->debug_port);
 	}
 	if (r == 0) {
-		r = bus_map(b->env.pio, DEBUG_POST_PORT, 1, &debug_post_ops, NULL);
+		r = bus_map(b->env.pio, PORT_POST, 1, &debug_post_ops, NULL);
 	}
 	if (r == 0) {
 		r = bus_map(b->env.pio, PORT_PVPANIC, 1, &pvpanic_ops, &b->pvpanic);
