@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "lib/base/bytes.h"
+#include "tests/state_rig.h"
 #include "tests/unit.h"
 #include "tests/virtio_driver.h"
 #include "vmm/clock.h"
@@ -450,33 +451,23 @@ static void save_and_load(void **unused)
 {
 	struct rig r;
 	uint8_t buf[64];
-	struct state s;
 
 	(void)unused;
 	rig_init(&r);
 	struct virtio_balloon_config *config = (struct virtio_balloon_config *)r.dev->config;
 	config->num_pages = 1234;
 	config->actual = 567;
-	state_save_init(&s, buf, sizeof(buf));
-	r.dev->ops->state(r.dev, &s);
-	assert_int_equal(s.error, 0);
-	size_t len = s.pos;
+	size_t len = state_saved(r.dev->ops->state, r.dev, buf, sizeof(buf));
 	config->num_pages = 0;
 	config->actual = 0;
 	/* A request whose ring of the bell was before the save is served after the load. */
 	add_pfns(&r, INFLATE, (uint32_t[]){300}, 1);
-	state_load_init(&s, buf, len);
-	r.dev->ops->state(r.dev, &s);
-	assert_int_equal(s.error, 0);
+	assert_int_equal(state_loaded(r.dev->ops->state, r.dev, buf, len), 0);
 	assert_int_equal(config->num_pages, 1234);
 	assert_int_equal(balloon_actual(r.dev), 567 * PAGE);
 	run_loop(&r, 50);
 	assert_true(is_hole(&r, 300 * PAGE));
-	for (size_t n = 0; n < len; n++) {
-		state_load_init(&s, buf, n);
-		r.dev->ops->state(r.dev, &s);
-		assert_int_equal(s.error, -EINVAL);
-	}
+	assert_short_refused(r.dev->ops->state, r.dev, buf, len);
 	rig_fini(&r);
 }
 

@@ -7,6 +7,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "tests/state_rig.h"
 #include "tests/unit.h"
 #include "tests/virtio_driver.h"
 #include "vmm/clock.h"
@@ -238,25 +239,17 @@ static void save_and_load(void **unused)
 	struct rig r;
 	uint8_t buf[64];
 	uint32_t written;
-	struct state s;
 
 	(void)unused;
 	rig_init(&r);
-	state_save_init(&s, buf, sizeof(buf));
-	r.dev->ops->state(r.dev, &s);
-	assert_int_equal(s.error, 0);
-	size_t len = s.pos;
+	size_t len = state_saved(r.dev->ops->state, r.dev, buf, sizeof(buf));
 	/* A request whose ring of the bell was before the save is served after the load. */
 	driver_add(&r.q, (struct driver_buf[]){{DATA, 32, true}}, 1, false);
-	state_load_init(&s, buf, len);
-	r.dev->ops->state(r.dev, &s);
-	assert_int_equal(s.error, 0);
+	assert_int_equal(state_loaded(r.dev->ops->state, r.dev, buf, len), 0);
 	run_loop(&r, 50);
 	assert_int_equal(take_all(&r, &written), 1);
 	buf[0] ^= 1;
-	state_load_init(&s, buf, len);
-	r.dev->ops->state(r.dev, &s);
-	assert_int_equal(s.error, -EINVAL);
+	assert_int_equal(state_loaded(r.dev->ops->state, r.dev, buf, len), -EINVAL);
 	rig_fini(&r);
 }
 

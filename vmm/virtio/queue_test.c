@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "tests/state_rig.h"
 #include "tests/unit.h"
 #include "tests/virtio_driver.h"
 
@@ -727,25 +728,11 @@ static void enable(void **unused)
 	driver_ram_fini(&mem);
 }
 
-static size_t save(struct virtqueue *vq, uint8_t *buf, size_t size)
-{
-	struct state s;
-
-	state_save_init(&s, buf, size);
-	vq_state(vq, &s);
-	assert_int_equal(s.error, 0);
-	return s.pos;
-}
-
 static int load(struct virtqueue *vq, const struct guest_memory *mem, const uint8_t *buf,
 		size_t len)
 {
-	struct state s;
-
 	*vq = (struct virtqueue){.mem = mem, .size_max = 256, .size = 256};
-	state_load_init(&s, buf, len);
-	vq_state(vq, &s);
-	return s.error;
+	return state_loaded(vq_state, vq, buf, len);
 }
 
 /* A queue that is saved and loaded between any two steps goes on where it was. */
@@ -764,12 +751,12 @@ static void state(void **unused)
 			bool wanted;
 
 			id = add_request(f, n, 9);
-			len = save(&f->vq, buf, sizeof(buf));
+			len = state_saved(vq_state, &f->vq, buf, sizeof(buf));
 			assert_int_equal(load(&f->vq, &f->mem, buf, len), 0);
 			assert_int_equal(vq_pop(&f->vq, &f->chain), 1);
 			assert_int_equal(f->chain.id, id);
 			vq_push(&f->vq, &f->chain, 9);
-			len = save(&f->vq, buf, sizeof(buf));
+			len = state_saved(vq_state, &f->vq, buf, sizeof(buf));
 			wanted = vq_wants_interrupt(&f->vq);
 			assert_int_equal(load(&f->vq, &f->mem, buf, len), 0);
 			assert_int_equal(vq_wants_interrupt(&f->vq), wanted);
@@ -829,7 +816,7 @@ static void state_refuses(void **unused)
 		vq.next_used = cases[i].next_used;
 		vq.avail_wrap = cases[i].avail_wrap;
 		vq.used_wrap = cases[i].used_wrap;
-		len = save(&vq, buf, sizeof(buf));
+		len = state_saved(vq_state, &vq, buf, sizeof(buf));
 		assert_int_equal(load(&vq, &mem, buf, len), cases[i].result);
 		assert_int_equal(vq.enabled, cases[i].result == 0);
 	}
