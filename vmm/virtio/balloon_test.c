@@ -11,7 +11,7 @@
 
 #include "lib/base/bytes.h"
 #include "tests/state_rig.h"
-#include "tests/unit.h"
+#include "tests/test_run.h"
 #include "tests/virtio_driver.h"
 #include "vmm/clock.h"
 
@@ -131,21 +131,6 @@ static void ring(struct rig *r, unsigned queue)
 	virtio_lock(r->dev);
 	r->dev->ops->notify(r->dev, queue);
 	virtio_unlock(r->dev);
-}
-
-static void stop(void *arg)
-{
-	loop_stop(arg);
-}
-
-static void run_loop(struct rig *r, unsigned ms)
-{
-	struct loop_timer end;
-
-	assert_int_equal(loop_timer_init(&end, &r->loop, stop, &r->loop), 0);
-	loop_timer_set(&end, clock_now_ns() + ms * UINT64_C(1000000));
-	assert_int_equal(loop_run(&r->loop), 0);
-	loop_timer_fini(&end, &r->loop);
 }
 
 static unsigned take_all(struct rig *r, unsigned queue)
@@ -281,7 +266,7 @@ static void takes_turns(void **unused)
 	ring(&r, INFLATE);
 	assert_int_equal(take_all(&r, INFLATE), 1);
 	assert_int_equal(host.calls, 1024);
-	run_loop(&r, 300);
+	(void)test_run(&r.loop, NULL, NULL, 300);
 	assert_int_equal(take_all(&r, INFLATE), 63);
 	assert_int_equal(host.calls, 64 * 1024);
 	assert_int_equal(count_holes(&r), 256);
@@ -465,7 +450,7 @@ static void save_and_load(void **unused)
 	assert_int_equal(state_loaded(r.dev->ops->state, r.dev, buf, len), 0);
 	assert_int_equal(config->num_pages, 1234);
 	assert_int_equal(balloon_actual(r.dev), 567 * PAGE);
-	run_loop(&r, 50);
+	(void)test_run(&r.loop, NULL, NULL, 50);
 	assert_true(is_hole(&r, 300 * PAGE));
 	assert_short_refused(r.dev->ops->state, r.dev, buf, len);
 	rig_fini(&r);

@@ -6,9 +6,8 @@
 #include <string.h>
 
 #include "tests/state_rig.h"
-#include "tests/unit.h"
+#include "tests/test_run.h"
 #include "tests/virtio_driver.h"
-#include "vmm/console/test_front.h"
 
 enum {
 	RX,
