@@ -280,6 +280,15 @@ static void refusals(void **unused)
 	assert_refused(1, -EBUSY, "is in use by another program");
 	owner_fini(&o);
 	remove_tap();
+	/* Of an interface made for several queues, Linux gives each program its own. */
+	assert_true(make_tap("multi_queue"));
+	assert_int_equal(owner_init(&o, 1), 0);
+	assert_refused(1, -EBUSY, "is in use by another program");
+	assert_refused(2, -EBUSY, "is in use by another program");
+	owner_fini(&o);
+	assert_int_equal(owner_init(&o, 2), 0);
+	owner_fini(&o);
+	remove_tap();
 	strcpy(name, "lo");
 	assert_refused(1, -EINVAL, "the network interface lo is no TAP interface");
 }
