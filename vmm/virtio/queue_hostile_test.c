@@ -6,7 +6,7 @@
 #include <linux/virtio_ring.h>
 #include <string.h>
 
-#include "vmm/virtio/queue_fixture.h"
+#include "vmm/virtio/test_queue.h"
 
 /* Pops a hostile chain and expects @error, and a queue that stays shut. */
 static void expect_broken(struct fixture *f, int error)

@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 #include "tests/state_rig.h"
-#include "vmm/virtio/queue_fixture.h"
+#include "vmm/virtio/test_queue.h"
 
 /* Requests travel both ways, whatever the mode, for many laps of the ring. */
 static void laps(void **unused)
