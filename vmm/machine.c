@@ -194,6 +194,8 @@ static int signals_up(struct machine *m)
 	sigaddset(&set, SIGCONT);
 	pthread_sigmask(SIG_BLOCK, &set, NULL);
 	signal(SIGPIPE, SIG_IGN);
+	/* A guest writes until a file's limit is reached; that is an error of the write. */
+	signal(SIGXFSZ, SIG_IGN);
 	m->signals = (struct loop_source){
 		.fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK),
 		.fn = on_signal,
