@@ -49,7 +49,7 @@ lab-shell: ## a shell in the lab's Linux host, with build/yado and the test gues
 
 clean: ## remove what was built; fetched packages stay in build/lab
 	@find $(B) -mindepth 1 -maxdepth 1 ! -name lab -exec rm -rf {} + 2>/dev/null || true
-	@rm -rf $(B)-asan $(B)-clang $(B)-fuzz
+	@rm -rf $(B)-asan $(B)-clang $(B)-fuzz $(B)-tsan
 
 need-build:
 	@command -v meson >/dev/null && command -v ninja >/dev/null || \

@@ -6,8 +6,8 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 
-#include "vmm/console/unix_socket.h"
 #include "vmm/log.h"
+#include "vmm/unix_socket.h"
 
 #define NAME_MAX_BYTES	 64
 #define SERIAL_MAX	 20
@@ -186,8 +186,10 @@ static int check_nets(const struct vm_config *config)
 
 			if (net->mac_given && other->mac_given &&
 			    memcmp(net->mac, other->mac, sizeof(net->mac)) == 0) {
-				log_error("--net: devices %u and %u have the same MAC address",
-					  j + 1, i + 1);
+				log_error("--net: devices %u and %u have the same MAC address, "
+					  "%02x:%02x:%02x:%02x:%02x:%02x; give each its own",
+					  j + 1, i + 1, net->mac[0], net->mac[1], net->mac[2],
+					  net->mac[3], net->mac[4], net->mac[5]);
 				return -EINVAL;
 			}
 			if (net->tap != NULL && other->tap != NULL &&

@@ -125,16 +125,21 @@ void rig_turns(struct device_rig *r, unsigned n)
 	check(loop_run(&r->loop) == 0);
 }
 
-bool rig_ring(struct device_rig *r, unsigned queue)
+void rig_notify(struct device_rig *r, unsigned queue)
 {
-	if (!driver_must_ring(&r->q[queue])) {
-		return false;
-	}
 	virtio_lock(r->dev);
 	if (r->dev->active) {
 		r->dev->ops->notify(r->dev, queue);
 	}
 	virtio_unlock(r->dev);
+}
+
+bool rig_ring(struct device_rig *r, unsigned queue)
+{
+	if (!driver_must_ring(&r->q[queue])) {
+		return false;
+	}
+	rig_notify(r, queue);
 	return true;
 }
 

@@ -46,6 +46,9 @@ void rig_destroy(struct device_rig *r);
 /** rig_turns() - runs the event loop @n times around. It does not wait. */
 void rig_turns(struct device_rig *r, unsigned n);
 
+/** rig_notify() - rings @queue's doorbell; nothing happens while the device is not active. */
+void rig_notify(struct device_rig *r, unsigned queue);
+
 /** rig_ring() - rings @queue's doorbell, if the device wants that. Return: did it? */
 bool rig_ring(struct device_rig *r, unsigned queue);
 

@@ -3,8 +3,8 @@
 
 usage: tests/run.py [--list] [NAME]...
 
-In this order: builds by gcc and clang, checks (tests/checks), unit tests under ASan and UBSan,
-fuzzers for a short while, system tests (tests/system) in a lab host. NAME picks from these: a
+In this order: builds by gcc and clang, checks (tests/checks), unit tests under ASan and UBSan, the
+same under TSan ("races"), fuzzers for a short while, system tests (tests/system) in a lab host. NAME picks from these: a
 group ("unit"), one of it ("checks/format"), or a pattern ("system/*disk*").
 Logs are kept under build/tests. The exit status is 1 if something failed.
 """
@@ -139,36 +139,41 @@ def build_tests():
     yield Test('build/clang', lambda log: build('build-clang', log, compiler='clang'))
 
 
-# Unit tests: Meson runs them all; each of its tests counts.
+# Unit tests: Meson runs them all; each of its tests counts. They run twice: "unit" under ASan and
+# UBSan, "races" under TSan, which finds data races and locks taken in different orders.
 
 SANITIZED = ['-Db_sanitize=address,undefined', '-Db_lundef=false']
+UNIT_BUILDS = {
+    'unit': ('build-asan', SANITIZED, 'gcc'),
+    # gcc's TSan does not know fences.
+    'races': ('build-tsan', ['-Db_sanitize=thread', '-Db_lundef=false'], 'clang'),
+}
 
 
-def unit_names():
+def unit_names(directory):
     """Of the configured build, or None when there is none yet."""
-    shown = subprocess.run(['meson', 'introspect', '--tests', 'build-asan'], cwd=ROOT,
+    shown = subprocess.run(['meson', 'introspect', '--tests', directory], cwd=ROOT,
                            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     return [test['name'] for test in json.loads(shown.stdout)] if shown.returncode == 0 else None
 
 
-def run_units(report, picked):
-    def prepare(log):
-        build('build-asan', log, *SANITIZED)
-
+def run_units(report, picked, group):
+    directory, options, compiler = UNIT_BUILDS[group]
     failed = report.failed
-    report.run(Test('build/asan', prepare))
-    names = [n for n in unit_names() or [] if picked(f'unit/{n}')]
+    report.run(Test(f'build/{directory.removeprefix("build-")}',
+                    lambda log: build(directory, log, *options, compiler=compiler)))
+    names = [n for n in unit_names(directory) or [] if picked(f'{group}/{n}')]
     if report.failed > failed or not names:
         return
-    results = os.path.join(ROOT, 'build-asan/meson-logs/testlog.json')
+    results = os.path.join(ROOT, directory, 'meson-logs/testlog.json')
     if os.path.exists(results):
         os.unlink(results)
-    subprocess.run(['meson', 'test', '-C', 'build-asan', '--no-rebuild', '-q', *names], cwd=ROOT,
+    subprocess.run(['meson', 'test', '-C', directory, '--no-rebuild', '-q', *names], cwd=ROOT,
                    stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     with open(results) as f:
         for result in map(json.loads, f):
             # "project / name", or "project:suite / name"
-            name = 'unit/' + result['name'].split(' / ', 1)[-1]
+            name = f'{group}/' + result['name'].split(' / ', 1)[-1]
             path = os.path.join(LOGS, name + '.log')
             os.makedirs(os.path.dirname(path), exist_ok=True)
             with open(path, 'w') as log:
@@ -176,9 +181,9 @@ def run_units(report, picked):
             verdict = {'OK': 'ok', 'SKIP': 'skip'}.get(result['result'], 'FAIL')
             reason = {'ok': '', 'skip': (tail(path) or [''])[-1]}.get(verdict, result['result'])
             report.record(name, verdict, result['duration'], reason, path)
-            names.remove(name.removeprefix('unit/'))
+            names.remove(name.removeprefix(f'{group}/'))
     for name in names:
-        report.record(f'unit/{name}', 'FAIL', 0, 'did not run', results)
+        report.record(f'{group}/{name}', 'FAIL', 0, 'did not run', results)
 
 
 # Fuzzers: each for a short while, from its seeds; what they find stays in build-fuzz/found.
@@ -312,8 +317,9 @@ def prepare_guest(log):
 def listed():
     for test in [*build_tests(), *check_tests()]:
         yield test.name
-    for name in unit_names() or ['*']:
-        yield f'unit/{name}'
+    for group, (directory, _, _) in UNIT_BUILDS.items():
+        for name in unit_names(directory) or ['*']:
+            yield f'{group}/{name}'
     for test in fuzz_tests():
         yield test.name
     for name, path in system_modules():
@@ -332,7 +338,8 @@ def unknown(words):
     """The first of `words` that picks nothing."""
     names = list(listed())
     for word in words:
-        if word.startswith('unit/') and unit_names() is None:
+        group = word.split('/')[0]
+        if group in UNIT_BUILDS and unit_names(UNIT_BUILDS[group][0]) is None:
             continue
         if not any(map(picker([word]), names)):
             return word
@@ -356,9 +363,10 @@ def main():
     for test in [*build_tests(), *check_tests()]:
         if picked(test.name):
             report.run(test)
-    if (any(word.startswith('unit/') for word in words) or
-            any(picked(f'unit/{name}') for name in unit_names() or [''])):
-        run_units(report, picked)
+    for group, (directory, _, _) in UNIT_BUILDS.items():
+        if (any(word.startswith(f'{group}/') for word in words) or
+                any(picked(f'{group}/{name}') for name in unit_names(directory) or [''])):
+            run_units(report, picked, group)
     for test in fuzz_tests():
         if picked(test.name):
             report.run(test)

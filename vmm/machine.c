@@ -48,6 +48,7 @@ struct machine {
 	unsigned ndisks;
 	struct virtio_device *disk[CONFIG_DISKS_MAX];
 	struct virtio_device *balloon;
+	struct virtio_device *virtio_console_dev; /* NULL: there is none */
 	struct boot_entry entry;
 	struct vcpus vcpus;
 	struct loop_source signals;
@@ -72,10 +73,8 @@ static void on_vcpu_end(void *ctx, enum vcpu_end why)
 {
 	if (why == VCPU_TRIPLE_FAULT) {
 		log_guest("a vCPU shut down: triple fault");
-		machine_end(ctx, VM_END_PANIC);
-	} else {
-		machine_end(ctx, VM_END_FAILED);
 	}
+	machine_end(ctx, why == VCPU_FAILED ? VM_END_FAILED : VM_END_PANIC);
 }
 
 static void on_board_event(void *ctx, enum board_event event)
@@ -139,11 +138,24 @@ static void on_balloon(void *ctx, uint64_t bytes)
 	balloon_set_target(m->balloon, bytes);
 }
 
+/* The user's window has another size. */
+static void on_resized(void *ctx)
+{
+	struct machine *m = ctx;
+	uint16_t columns, rows;
+
+	if (m->virtio_console_dev != NULL) {
+		console_size(m->virtio_console, &columns, &rows);
+		vconsole_resize(m->virtio_console_dev, columns, rows);
+	}
+}
+
 static const struct console_commands commands = {
 	.quit = on_quit,
 	.pause = on_pause,
 	.power_button = on_power_button,
 	.balloon = on_balloon,
+	.resized = on_resized,
 };
 
 static void on_signal(void *arg, uint32_t events)
@@ -157,7 +169,13 @@ static void on_signal(void *arg, uint32_t events)
 	}
 	if (info.ssi_signo != SIGCONT) {
 		machine_end(m, VM_END_QUIT);
-	} else if (vcpus_paused(&m->vcpus)) {
+		return;
+	}
+	console_resume(m->console);
+	if (m->virtio_console != NULL) {
+		console_resume(m->virtio_console);
+	}
+	if (vcpus_paused(&m->vcpus)) {
 		machine_resume(m);
 	}
 }
@@ -262,7 +280,7 @@ static void buses_down(struct machine *m)
 	bus_fini(&m->pio);
 }
 
-/* The PIC's INTR wire. The first interrupt comes after the vCPUs are there. */
+/* The PIC's INTR wire, which nothing drives before the vCPUs are there. */
 static void kick_boot_cpu(void *ctx)
 {
 	struct machine *m = ctx;
@@ -296,6 +314,47 @@ static int pci_up(struct machine *m)
 static void pci_down(struct machine *m)
 {
 	pci_bus_fini(&m->pci);
+}
+
+static void on_eoi(void *ctx, uint8_t vector)
+{
+	struct machine *m = ctx;
+
+	irq_eoi(m->irq, vector);
+}
+
+static bool on_pic_pending(void *ctx)
+{
+	struct machine *m = ctx;
+
+	return irq_pic_pending(m->irq);
+}
+
+static int on_pic_ack(void *ctx)
+{
+	struct machine *m = ctx;
+
+	return irq_pic_ack(m->irq);
+}
+
+static int vcpus_up(struct machine *m)
+{
+	const struct vcpu_env env = {
+		.pio = &m->pio,
+		.mmio = &m->mmio,
+		.ctx = m,
+		.eoi = on_eoi,
+		.pic_pending = on_pic_pending,
+		.pic_ack = on_pic_ack,
+		.end = on_vcpu_end,
+	};
+
+	return vcpus_create(&m->vcpus, &m->host, &env, m->config->cpus);
+}
+
+static void vcpus_down(struct machine *m)
+{
+	vcpus_destroy(&m->vcpus);
 }
 
 static int consoles_up(struct machine *m)
@@ -420,7 +479,14 @@ static int create_virtio_console(struct machine *m)
 		return 0;
 	}
 	r = vconsole_create(&dev, console_backend(m->virtio_console));
-	return r == 0 ? add_virtio(m, dev) : r;
+	if (r == 0) {
+		r = add_virtio(m, dev);
+	}
+	if (r == 0) {
+		m->virtio_console_dev = dev;
+		on_resized(m);
+	}
+	return r;
 }
 
 static void virtio_down(struct machine *m)
@@ -468,70 +534,34 @@ static int boot_up(struct machine *m)
 	return boot_load(m->config, &m->mem, rsdp, &m->entry);
 }
 
-static void on_eoi(void *ctx, uint8_t vector)
+static int start_up(struct machine *m)
 {
-	struct machine *m = ctx;
-
-	irq_eoi(m->irq, vector);
-}
-
-static bool on_pic_pending(void *ctx)
-{
-	struct machine *m = ctx;
-
-	return irq_pic_pending(m->irq);
-}
-
-static int on_pic_ack(void *ctx)
-{
-	struct machine *m = ctx;
-
-	return irq_pic_ack(m->irq);
-}
-
-static int vcpus_up(struct machine *m)
-{
-	const struct vcpu_env env = {
-		.pio = &m->pio,
-		.mmio = &m->mmio,
-		.ctx = m,
-		.eoi = on_eoi,
-		.pic_pending = on_pic_pending,
-		.pic_ack = on_pic_ack,
-		.end = on_vcpu_end,
-	};
 	const struct guest_region *last = &m->mem.region[m->mem.nregions - 1];
-	int r = vcpus_create(&m->vcpus, &m->host, &env, m->config->cpus);
 
-	if (r != 0) {
-		return r;
-	}
-	r = cpu_setup(&m->vcpus, m->config, last->base.v + last->len, &m->entry);
-	if (r != 0) {
-		vcpus_stop(&m->vcpus);
-		vcpus_destroy(&m->vcpus);
-	}
-	return r;
+	return cpu_setup(&m->vcpus, m->config, last->base.v + last->len, &m->entry);
 }
 
-static void vcpus_down(struct machine *m)
+static void start_down(struct machine *m)
 {
 	vcpus_stop(&m->vcpus);
-	vcpus_destroy(&m->vcpus);
 }
 
-/* In this order up, in reverse down. @blame: whose fault a failure is. */
+/*
+ * In this order up, in reverse down. The vCPUs are there before anything that kicks or pauses them,
+ * and stop before anything that they use goes. @blame: whose fault a failure is.
+ */
 static const struct step {
 	int (*up)(struct machine *m);
 	void (*down)(struct machine *m);
 	enum vm_end blame;
 } steps[] = {
-	{loop_up, loop_down, VM_END_FAILED},   {signals_up, signals_down, VM_END_FAILED},
-	{host_up, host_down, VM_END_FAILED},   {memory_up, memory_down, VM_END_FAILED},
-	{buses_up, buses_down, VM_END_FAILED}, {irq_up, irq_down, VM_END_FAILED},
-	{pci_up, pci_down, VM_END_FAILED},     {consoles_up, consoles_down, VM_END_USAGE},
-	{board_up, board_down, VM_END_FAILED}, {virtio_up, virtio_down, VM_END_USAGE},
-	{boot_up, NULL, VM_END_USAGE},	       {vcpus_up, vcpus_down, VM_END_USAGE},
+	{loop_up, loop_down, VM_END_FAILED},	    {signals_up, signals_down, VM_END_FAILED},
+	{host_up, host_down, VM_END_FAILED},	    {memory_up, memory_down, VM_END_FAILED},
+	{buses_up, buses_down, VM_END_FAILED},	    {irq_up, irq_down, VM_END_FAILED},
+	{pci_up, pci_down, VM_END_FAILED},	    {vcpus_up, vcpus_down, VM_END_FAILED},
+	{consoles_up, consoles_down, VM_END_USAGE}, {board_up, board_down, VM_END_FAILED},
+	{virtio_up, virtio_down, VM_END_USAGE},	    {boot_up, NULL, VM_END_USAGE},
+	{start_up, start_down, VM_END_USAGE},
 };
 
 static void take_down(struct machine *m, unsigned nsteps)

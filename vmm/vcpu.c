@@ -8,6 +8,7 @@
 
 #include "lib/base/bytes.h"
 #include "vmm/log.h"
+#include "vmm/thread.h"
 
 /* Interrupts KVM_RUN; sent to vCPU threads only. */
 #define KICK_SIGNAL SIGUSR1
@@ -17,26 +18,36 @@ static void on_kick(int signal)
 	(void)signal; /* being interrupted is all that is wanted */
 }
 
-void vcpus_kick(struct vcpus *set, unsigned index)
+/* Context: lock held. */
+static void kick(struct vcpus *set, unsigned index)
 {
 	struct vcpu *v = &set->vcpu[index];
 
+	if (set->stopped) {
+		return; /* its thread may be gone */
+	}
 	/*
 	 * immediate_exit covers a vCPU that is on its way into the guest, the signal one that is
-	 * already there. Pairs with the clearing in vcpu_run_once().
+	 * already there. Pairs with the clearing in run_once().
 	 */
 	__atomic_store_n(&v->host.run->immediate_exit, 1, __ATOMIC_SEQ_CST);
 	pthread_kill(v->thread, KICK_SIGNAL);
 }
 
-static void set_gate(struct vcpus *set, enum vcpu_gate gate)
+void vcpus_kick(struct vcpus *set, unsigned index)
 {
 	pthread_mutex_lock(&set->lock);
+	kick(set, index);
+	pthread_mutex_unlock(&set->lock);
+}
+
+/* Context: lock held. */
+static void set_gate(struct vcpus *set, enum vcpu_gate gate)
+{
 	if (set->gate != GATE_STOP) {
 		atomic_store_explicit(&set->gate, gate, memory_order_seq_cst);
 	}
 	pthread_cond_broadcast(&set->changed);
-	pthread_mutex_unlock(&set->lock);
 }
 
 /* Waits until the vCPU may run. Return: false if it has to end. */
@@ -108,6 +119,16 @@ static void report_registers(struct vcpu *v)
 		  s.cs.selector);
 }
 
+/*
+ * A guest that jumps into a device's registers, or has its stack there, gets the provider's
+ * emulator to where it has no answer.
+ */
+static bool guest_caused(uint32_t suberror)
+{
+	return suberror == KVM_INTERNAL_ERROR_EMULATION ||
+	       suberror == KVM_INTERNAL_ERROR_DELIVERY_EV;
+}
+
 static void report_internal_error(struct vcpu *v)
 {
 	struct kvm_run *run = v->host.run;
@@ -117,8 +138,16 @@ static void report_internal_error(struct vcpu *v)
 	for (unsigned i = 0; i < MIN(run->internal.ndata, 16U); i++) {
 		n += snprintf(data + n, sizeof(data) - (size_t)n, " 0x%llx", run->internal.data[i]);
 	}
-	log_error("vCPU %u: the provider cannot go on with this guest (internal error %u,%s)",
-		  v->index, run->internal.suberror, data);
+	if (guest_caused(run->internal.suberror)) {
+		log_guest(
+			"vCPU %u: the guest's kernel runs what cannot be emulated, as code that is "
+			"no RAM (internal error %u,%s)",
+			v->index, run->internal.suberror, data);
+	} else {
+		log_error("vCPU %u: the provider cannot go on with this guest (internal error "
+			  "%u,%s)",
+			  v->index, run->internal.suberror, data);
+	}
 	report_registers(v);
 }
 
@@ -152,6 +181,10 @@ static bool serve_exit(struct vcpu *v)
 		break;
 	case KVM_EXIT_INTERNAL_ERROR:
 		report_internal_error(v);
+		if (guest_caused(run->internal.suberror)) {
+			set->env.end(set->env.ctx, VCPU_NOT_EMULATED);
+			return false;
+		}
 		break;
 	default:
 		log_error("vCPU %u: the provider reports exit %u, which this program does not know",
@@ -222,26 +255,14 @@ static void *vcpu_thread(void *arg)
 	return NULL;
 }
 
-/*
- * Signals to the process go to the main thread; a vCPU's thread takes the kick, and those that it
- * brings about itself by a bug.
- */
 static int start_thread(struct vcpu *v)
 {
-	static const int own[] = {KICK_SIGNAL, SIGSYS, SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT};
-	sigset_t all, old;
+	int r = thread_start(&v->thread, KICK_SIGNAL, vcpu_thread, v);
 
-	sigfillset(&all);
-	for (unsigned i = 0; i < ARRAY_SIZE(own); i++) {
-		sigdelset(&all, own[i]);
-	}
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	int r = pthread_create(&v->thread, NULL, vcpu_thread, v);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	if (r != 0) {
-		log_error("cannot start the thread of vCPU %u: %s", v->index, strerror(r));
+		log_error("cannot start the thread of vCPU %u: %s", v->index, strerror(-r));
 	}
-	return -r;
+	return r;
 }
 
 int vcpus_create(struct vcpus *set, struct host_vm *vm, const struct vcpu_env *env, unsigned n)
@@ -277,13 +298,13 @@ int vcpus_create(struct vcpus *set, struct host_vm *vm, const struct vcpu_env *e
 	}
 	return 0;
 fail:
-	vcpus_stop(set);
 	vcpus_destroy(set);
 	return r;
 }
 
 void vcpus_destroy(struct vcpus *set)
 {
+	vcpus_stop(set);
 	for (unsigned i = 0; i < set->n; i++) {
 		host_vcpu_destroy(set->vm, &set->vcpu[i].host);
 	}
@@ -294,15 +315,25 @@ void vcpus_destroy(struct vcpus *set)
 
 void vcpus_resume(struct vcpus *set)
 {
+	pthread_mutex_lock(&set->lock);
 	set_gate(set, GATE_OPEN);
+	pthread_mutex_unlock(&set->lock);
+}
+
+/* Context: lock held. */
+static void close_gate(struct vcpus *set, enum vcpu_gate gate)
+{
+	set_gate(set, gate);
+	for (unsigned i = 0; i < set->n; i++) {
+		kick(set, i);
+	}
 }
 
 void vcpus_pause(struct vcpus *set)
 {
-	set_gate(set, GATE_CLOSED);
-	for (unsigned i = 0; i < set->n; i++) {
-		vcpus_kick(set, i);
-	}
+	pthread_mutex_lock(&set->lock);
+	close_gate(set, GATE_CLOSED);
+	pthread_mutex_unlock(&set->lock);
 }
 
 bool vcpus_paused(struct vcpus *set)
@@ -312,9 +343,14 @@ bool vcpus_paused(struct vcpus *set)
 
 void vcpus_stop(struct vcpus *set)
 {
-	set_gate(set, GATE_STOP);
-	for (unsigned i = 0; i < set->n; i++) {
-		vcpus_kick(set, i);
+	bool first;
+
+	pthread_mutex_lock(&set->lock);
+	first = !set->stopped;
+	close_gate(set, GATE_STOP);
+	set->stopped = true;
+	pthread_mutex_unlock(&set->lock);
+	for (unsigned i = 0; first && i < set->n; i++) {
 		pthread_join(set->vcpu[i].thread, NULL);
 	}
 }

@@ -14,6 +14,7 @@
 /** Why a vCPU cannot go on. */
 enum vcpu_end {
 	VCPU_TRIPLE_FAULT, /* the guest's doing */
+	VCPU_NOT_EMULATED, /* the same: it runs what nobody can emulate; said by log_guest() */
 	VCPU_FAILED,	   /* the provider gave up; said by log_error() */
 };
 
@@ -58,6 +59,7 @@ struct vcpus {
 	pthread_mutex_t lock;
 	pthread_cond_t changed; /* of @gate */
 	atomic_int gate;	/* enum vcpu_gate; written under @lock, read without */
+	bool stopped;		/* no thread is kicked any more; guarded by @lock */
 };
 
 /**
@@ -67,7 +69,9 @@ struct vcpus {
 must_use int vcpus_create(struct vcpus *set, struct host_vm *vm, const struct vcpu_env *env,
 			  unsigned n);
 
-/** vcpus_destroy() - after vcpus_stop(). */
+/**
+ * vcpus_destroy() - stops them if need be, and frees them. Nobody may pause or kick them any more.
+ */
 void vcpus_destroy(struct vcpus *set);
 
 /** vcpus_resume() - opens the gate. Context: any thread. */
@@ -82,7 +86,10 @@ void vcpus_pause(struct vcpus *set);
 /** vcpus_paused() - is the gate closed? */
 bool vcpus_paused(struct vcpus *set);
 
-/** vcpus_stop() - ends and joins all threads. Context: not a vCPU's thread; no locks held. */
+/**
+ * vcpus_stop() - ends and joins all threads. Pausing, resuming and kicking do nothing from then on.
+ * Context: not a vCPU's thread; no locks held.
+ */
 void vcpus_stop(struct vcpus *set);
 
 /** vcpus_kick() - makes vCPU @index leave the guest once, to look at its interrupts again. */

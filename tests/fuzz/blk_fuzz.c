@@ -17,13 +17,12 @@
 #include <unistd.h>
 
 #include "lib/base/check.h"
+#include "tests/fuzz/input.h"
 #include "tests/virtio_driver.h"
 #include "vmm/virtio/blk.h"
 
 #define DISK   (256 * KIB)
 #define QUEUES 2
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static atomic_int write_error;
 
@@ -45,25 +44,9 @@ struct disk {
 	char path[32];
 };
 
-struct input {
-	const uint8_t *data;
-	size_t size;
-};
-
 static struct guest_memory mem;
 static struct disk disks[2]; /* the second is read-only */
 static struct driver_queue queue[QUEUES];
-
-static uint32_t next(struct input *in, unsigned bytes)
-{
-	uint32_t v = 0;
-
-	for (; bytes > 0 && in->size > 0; bytes--) {
-		v = v << 8 | *in->data++;
-		in->size--;
-	}
-	return v;
-}
 
 static void no_interrupt(struct virtio_transport *t, unsigned vq)
 {
@@ -115,11 +98,11 @@ static void reset(struct virtio_device *dev)
 
 static void activate(struct virtio_device *dev, struct input *in)
 {
-	uint32_t flags = next(in, 1);
+	uint32_t flags = input_take(in, 1);
 	uint16_t sizes[QUEUES] = {256, 16};
 
 	virtio_lock(dev);
-	dev->driver_features = dev->features & (flags & 1 ? next(in, 4) : UINT32_MAX);
+	dev->driver_features = dev->features & (flags & 1 ? input_take(in, 4) : UINT32_MAX);
 	dev->status = VIRTIO_CONFIG_S_FEATURES_OK | VIRTIO_CONFIG_S_DRIVER_OK;
 	for (unsigned i = 0; i < QUEUES; i++) {
 		driver_queue_init(&queue[i], &mem, (flags & 2) != 0, (flags & 4) != 0, sizes[i]);
@@ -147,13 +130,13 @@ static void ring(struct virtio_device *dev, unsigned vq)
 
 static uint64_t some_address(struct input *in)
 {
-	uint32_t v = next(in, 3);
+	uint32_t v = input_take(in, 3);
 
 	switch (v % 4) {
 	case 0:
 		return DRIVER_HIGH_BASE + (v >> 2) % DRIVER_HIGH_BYTES;
 	case 1:
-		return (uint64_t)next(in, 4) << (v >> 2) % 32;
+		return (uint64_t)input_take(in, 4) << (v >> 2) % 32;
 	default:
 		return DRIVER_BUFFERS + (v >> 2) % 0x8000;
 	}
@@ -163,19 +146,19 @@ static uint64_t some_address(struct input *in)
 static void add_request(struct input *in, struct driver_queue *q)
 {
 	static const uint32_t types[] = {0, 1, 1, 4, 8, 11, 13, 14};
-	uint32_t shape = next(in, 2);
+	uint32_t shape = input_take(in, 2);
 	struct driver_buf buf[10];
 	unsigned n = 0;
 	uint64_t at = DRIVER_BUFFERS + 0x8000 + (shape & 0xff) * 32;
 	struct virtio_blk_outhdr h = {
 		.type = types[shape >> 8 & 7],
-		.sector = next(in, 2) % 600,
+		.sector = input_take(in, 2) % 600,
 	};
 
 	memcpy(driver_ptr(q, at), &h, sizeof(h));
-	buf[n++] = (struct driver_buf){at, shape & 0x800 ? 16 : next(in, 1), false};
+	buf[n++] = (struct driver_buf){at, shape & 0x800 ? 16 : input_take(in, 1), false};
 	for (unsigned i = shape >> 12 & 7; i > 0; i--) {
-		uint32_t len = next(in, 2);
+		uint32_t len = input_take(in, 2);
 
 		buf[n++] = (struct driver_buf){some_address(in), len & 1 ? len : (len & 7) * 512,
 					       h.type == 0 || h.type == 8 || (len & 0xc000) == 0};
@@ -188,13 +171,10 @@ static void add_request(struct input *in, struct driver_queue *q)
 
 static void poke(struct input *in)
 {
-	uint64_t at = next(in, 3) % (DRIVER_LOW_BYTES - 64);
-	unsigned len = next(in, 1) % 64;
+	uint64_t at = input_take(in, 3) % (DRIVER_LOW_BYTES - 64);
+	unsigned len = input_take(in, 1) % 64;
 
-	len = MIN(len, (unsigned)in->size);
-	memcpy(driver_ptr(&queue[0], at), in->data, len);
-	in->data += len;
-	in->size -= len;
+	input_copy(in, driver_ptr(&queue[0], at), len);
 }
 
 /* Saves, changes a few bytes, and loads. */
@@ -211,8 +191,8 @@ static void tamper(struct virtio_device *dev, struct input *in)
 	}
 	dev->ops->state(dev, &s);
 	size_t len = s.pos;
-	for (unsigned n = next(in, 1) % 8; n > 0 && s.error == 0 && len > 0; n--) {
-		buf[next(in, 2) % len] = (uint8_t)next(in, 1);
+	for (unsigned n = input_take(in, 1) % 8; n > 0 && s.error == 0 && len > 0; n--) {
+		buf[input_take(in, 2) % len] = (uint8_t)input_take(in, 1);
 	}
 	state_load_init(&s, buf, len);
 	for (unsigned i = 0; i < QUEUES; i++) {
@@ -231,7 +211,7 @@ static void tamper(struct virtio_device *dev, struct input *in)
 static void step(struct virtio_device *dev, struct input *in)
 {
 	static const int errors[] = {0, ENOSPC, EIO, EDQUOT};
-	uint32_t op = next(in, 1);
+	uint32_t op = input_take(in, 1);
 	unsigned vq = op >> 7;
 	uint16_t id;
 	uint32_t written;
@@ -301,7 +281,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (mem.nregions == 0) {
 		set_up();
 	}
-	struct virtio_device *dev = disks[next(&in, 1) & 1].dev;
+	struct virtio_device *dev = disks[input_take(&in, 1) & 1].dev;
 	memset(mem.region[0].host, 0, DRIVER_LOW_BYTES);
 	activate(dev, &in);
 	while (in.size > 0) {

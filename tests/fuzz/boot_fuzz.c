@@ -7,9 +7,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "tests/fuzz/input.h"
 #include "vmm/boot/boot.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 #define MEMORY (32 * MIB)
 

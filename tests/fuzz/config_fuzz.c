@@ -8,8 +8,7 @@
 #include "cli/check.h"
 #include "cli/command_line.h"
 #include "cli/json_file.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+#include "tests/fuzz/input.h"
 
 #define WORDS_MAX 64
 

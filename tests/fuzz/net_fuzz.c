@@ -7,7 +7,6 @@
  */
 #include <errno.h>
 #include <linux/virtio_net.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -15,51 +14,12 @@
 
 #include "lib/base/check.h"
 #include "tests/device_rig.h"
-#include "vmm/log.h"
+#include "tests/fuzz/input.h"
 #include "vmm/net/features.h"
 #include "vmm/net/passt.h"
 #include "vmm/virtio/net.h"
 
 #define PAIRS 3
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-/* Of what is said only the end by check() is of interest here. */
-void log_error(const char *fmt, ...)
-{
-	va_list args;
-
-	va_start(args, fmt);
-	vfprintf(stderr, fmt, args);
-	va_end(args);
-}
-void log_warn(const char *fmt, ...)
-{
-	(void)fmt;
-}
-void log_info(const char *fmt, ...)
-{
-	(void)fmt;
-}
-void log_guest(const char *fmt, ...)
-{
-	(void)fmt;
-}
-
-struct input {
-	const uint8_t *data;
-	size_t size;
-};
-
-static uint64_t take(struct input *in, unsigned bytes)
-{
-	uint64_t v = 0;
-
-	for (; bytes > 0 && in->size > 0; bytes--, in->size--) {
-		v = v << 8 | *in->data++;
-	}
-	return v;
-}
 
 /* The made-up host: packets of any length, room for any number. */
 struct fake {
@@ -146,21 +106,21 @@ struct machine {
 
 static void host_step(struct machine *m, struct input *in)
 {
-	unsigned what = (unsigned)take(in, 1);
+	unsigned what = (unsigned)input_take(in, 1);
 	static uint8_t buf[70000];
 
 	if (m->host < 0) {
-		m->fake.len = NET_HDR_LEN + take(in, 2);
+		m->fake.len = NET_HDR_LEN + input_take(in, 2);
 		m->fake.len = MIN(m->fake.len, (size_t)(NET_HDR_LEN + NET_FRAME_MAX));
 		m->fake.waiting = what & 15;
 		m->fake.room = what >> 4;
-		m->fake.gone = m->fake.gone || (what == 0xff && take(in, 1) == 0xff);
+		m->fake.gone = m->fake.gone || (what == 0xff && input_take(in, 1) == 0xff);
 		m->fake.backend.ready(m->fake.backend.arg, what % PAIRS, m->fake.gone);
 		return;
 	}
 	switch (what % 4) {
 	case 0: { /* a frame, or what may look like one */
-		uint32_t len = (uint32_t)take(in, 2);
+		uint32_t len = (uint32_t)input_take(in, 2);
 
 		memset(buf, (int)len, sizeof(buf));
 		buf[0] = buf[1] = 0;
@@ -170,7 +130,7 @@ static void host_step(struct machine *m, struct input *in)
 		break;
 	}
 	case 1: { /* any bytes */
-		size_t len = (size_t)take(in, 1);
+		size_t len = (size_t)input_take(in, 1);
 
 		len = MIN(len, in->size);
 		(void)!send(m->host, in->data, len, MSG_DONTWAIT | MSG_NOSIGNAL);
@@ -182,7 +142,7 @@ static void host_step(struct machine *m, struct input *in)
 		(void)!recv(m->host, buf, sizeof(buf), MSG_DONTWAIT);
 		break;
 	default:
-		if (take(in, 1) == 0xff) {
+		if (input_take(in, 1) == 0xff) {
 			shutdown(m->host, SHUT_RDWR);
 		}
 	}
@@ -190,8 +150,8 @@ static void host_step(struct machine *m, struct input *in)
 
 static void activate(struct machine *m, struct input *in)
 {
-	uint64_t features = ~take(in, 4);
-	unsigned how = (unsigned)take(in, 1);
+	uint64_t features = ~input_take(in, 4);
+	unsigned how = (unsigned)input_take(in, 1);
 
 	rig_reset(&m->r);
 	rig_activate(&m->r, features | BIT(32), (how & 1) != 0, how & 2 ? 64 : 8);
@@ -200,11 +160,11 @@ static void activate(struct machine *m, struct input *in)
 static void add_request(struct machine *m, struct input *in)
 {
 	struct driver_buf buf[4];
-	unsigned queue = (unsigned)take(in, 1) % m->r.dev->nqueues;
-	unsigned n = 1 + (unsigned)take(in, 1) % 4;
+	unsigned queue = (unsigned)input_take(in, 1) % m->r.dev->nqueues;
+	unsigned n = 1 + (unsigned)input_take(in, 1) % 4;
 
 	for (unsigned i = 0; i < n; i++) {
-		uint64_t v = take(in, 3);
+		uint64_t v = input_take(in, 3);
 
 		buf[i].addr = RIG_DATA + (v & 0xff) * 16;
 		buf[i].len = 1 + (uint32_t)(v >> 8 & 0x7fff) % (v & 0x800000 ? 64 : 32768);
@@ -213,69 +173,57 @@ static void add_request(struct machine *m, struct input *in)
 	driver_add(&m->r.q[queue], buf, n, false);
 }
 
-static void ring(struct machine *m, unsigned queue)
-{
-	virtio_lock(m->r.dev);
-	if (m->r.dev->active) {
-		m->r.dev->ops->notify(m->r.dev, queue % m->r.dev->nqueues);
-	}
-	virtio_unlock(m->r.dev);
-}
-
 /* A control command that is well-formed, with up to 16 bytes of data. */
 static void send_command(struct machine *m, struct input *in)
 {
 	uint8_t *at = rig_data(&m->r, 0x3000);
-	unsigned v = (unsigned)take(in, 1);
-	uint32_t len = 2 + (uint32_t)take(in, 1) % 16;
+	unsigned v = (unsigned)input_take(in, 1);
+	uint32_t len = 2 + (uint32_t)input_take(in, 1) % 16;
 	struct driver_buf buf[2] = {{RIG_DATA + 0x3000, len, false}, {RIG_DATA + 0x3100, 1, true}};
 	unsigned queue = v & 0x80 ? 2 : m->r.dev->nqueues - 1;
 
 	at[0] = v & 7;
 	at[1] = v >> 3 & 7;
 	for (uint32_t i = 2; i < len; i++) {
-		at[i] = (uint8_t)take(in, 1);
+		at[i] = (uint8_t)input_take(in, 1);
 	}
 	driver_add(&m->r.q[queue], buf, 2, false);
-	ring(m, queue);
+	rig_notify(&m->r, queue);
 }
 
 static void write_ram(struct machine *m, struct input *in)
 {
-	unsigned where = (unsigned)take(in, 1);
-	unsigned at = (unsigned)take(in, 2);
-	size_t len = MIN((size_t)(where & 15) + 1, in->size);
+	unsigned where = (unsigned)input_take(in, 1);
+	unsigned at = (unsigned)input_take(in, 2);
 	uint8_t *to = where & 0x80 ? m->r.mem.region[0].host + DRIVER_DESC + at % 0x6000
 				   : rig_data(&m->r, at % 0x2000);
 
-	memcpy(to, in->data, len);
-	in->data += len;
-	in->size -= len;
+	input_copy(in, to, (where & 15) + 1);
 }
 
 static void tamper(struct machine *m, struct input *in)
 {
 	uint8_t buf[2048];
 	size_t len = rig_save(&m->r, buf, sizeof(buf));
-	unsigned n = (unsigned)take(in, 1) % 4;
+	unsigned n = (unsigned)input_take(in, 1) % 4;
 
 	for (unsigned i = 0; i < n; i++) {
-		size_t at = take(in, 1) % len;
+		size_t at = input_take(in, 1) % len;
 
-		buf[at] = (uint8_t)take(in, 1);
+		buf[at] = (uint8_t)input_take(in, 1);
 	}
 	(void)!rig_load(&m->r, buf, len);
 }
 
 static void step(struct machine *m, struct input *in)
 {
-	switch (take(in, 1) % 9) {
+	switch (input_take(in, 1) % 9) {
 	case 0:
 	case 1:
 		add_request(m, in);
 		break;
 	case 2:
-		ring(m, (unsigned)take(in, 1));
+		rig_notify(&m->r, (unsigned)input_take(in, 1) % m->r.dev->nqueues);
 		break;
 	case 3:
 		write_ram(m, in);
@@ -313,7 +261,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 						       BIT(VIRTIO_NET_F_GUEST_CSUM) |
 						       NET_F_HOST_TSO | NET_F_GUEST_TSO,
 					   .pairs = PAIRS}};
-	if (take(&in, 1) % 2 == 1) {
+	if (input_take(&in, 1) % 2 == 1) {
 		check(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) == 0);
 		m.host = fds[0];
 		check(passt_attach(&backend, fds[1], &m.r.loop) == 0);

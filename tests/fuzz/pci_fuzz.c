@@ -14,6 +14,7 @@
 
 #include "lib/base/check.h"
 #include "tests/fake_irq.h"
+#include "tests/fuzz/input.h"
 #include "tests/virtio_driver.h"
 #include "vmm/virtio/virtio_pci.h"
 
@@ -22,13 +23,6 @@
 #define STEPS_MAX 500
 #define ECAM	  UINT64_C(0xb0000000)
 #define WINDOW	  UINT64_C(0xc0000000)
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-struct input {
-	const uint8_t *data;
-	size_t size;
-};
 
 struct echo {
 	struct virtio_device dev;
@@ -47,17 +41,6 @@ static struct loop_source stopper;
 static struct guest_memory mem;
 static struct echo echo[FUNCTIONS];
 static struct driver_queue driver;
-
-static uint64_t next(struct input *in, unsigned bytes)
-{
-	uint64_t v = 0;
-
-	for (; bytes > 0 && in->size > 0; bytes--) {
-		v = v << 8 | *in->data++;
-		in->size--;
-	}
-	return v;
-}
 
 static struct echo *echo_of(struct virtio_device *dev)
 {
@@ -197,7 +180,7 @@ static void access_bus(struct input *in, struct bus *bus, uint64_t addr, uint32_
 	unsigned len = lens[how & 7];
 
 	if ((how & 8) != 0) {
-		bus_write(bus, addr, len, next(in, MIN(len, 4U)));
+		bus_write(bus, addr, len, input_take(in, MIN(len, 4U)));
 	} else {
 		check(len == 8 || bus_read(bus, addr, len) >> (8 * len) == 0);
 	}
@@ -211,7 +194,7 @@ static void set(unsigned slot, unsigned reg, unsigned len, uint64_t value)
 /* What drivers do, so that the fuzzer need not find it out byte by byte. */
 static void start(struct input *in, unsigned slot)
 {
-	uint32_t how = (uint32_t)next(in, 1);
+	uint32_t how = (uint32_t)input_take(in, 1);
 	uint64_t features = BIT(VIRTIO_F_VERSION_1);
 
 	features |= (how & 1) != 0 ? BIT(VIRTIO_F_RING_PACKED) : 0;
@@ -239,10 +222,10 @@ static void start(struct input *in, unsigned slot)
 static void add(struct input *in)
 {
 	struct driver_buf buf[4];
-	unsigned n = 1 + next(in, 1) % 4;
+	unsigned n = 1 + input_take(in, 1) % 4;
 
 	for (unsigned i = 0; i < n; i++) {
-		uint64_t v = next(in, 2);
+		uint64_t v = input_take(in, 2);
 
 		buf[i] = (struct driver_buf){DRIVER_BUFFERS + (v & 0xfff), 1 + (v >> 12 & 7),
 					     (v >> 15) != 0};
@@ -263,7 +246,7 @@ static void reload(struct input *in, unsigned f)
 	pci_bus_state(&pci, &s);
 	check(s.error == 0);
 	len = s.pos;
-	buf[next(in, 2) % len] ^= (uint8_t)next(in, 1);
+	buf[input_take(in, 2) % len] ^= (uint8_t)input_take(in, 1);
 	state_load_init(&s, buf, len);
 	virtio_pci_state(echo[f].vp, &s);
 	check(s.error != 0 || echo[f].dev.active == echo[f].activated);
@@ -273,25 +256,25 @@ static void reload(struct input *in, unsigned f)
 
 static void step(struct input *in)
 {
-	uint32_t op = (uint32_t)next(in, 1);
+	uint32_t op = (uint32_t)input_take(in, 1);
 	unsigned f = op >> 7; /* which function */
 	uint32_t how = op >> 3 & 15;
 	uint64_t at;
 
 	switch (op & 7) {
 	case 0:
-		access_bus(in, &pio, 0xcf8 + next(in, 1) % 8, how);
+		access_bus(in, &pio, 0xcf8 + input_take(in, 1) % 8, how);
 		break;
 	case 1:
-		at = next(in, 1) + (next(in, 1) & 0xf) * 0x100;
+		at = input_take(in, 1) + (input_take(in, 1) & 0xf) * 0x100;
 		access_bus(in, &mmio, ECAM + (f + 1) * 0x8000 + at % 0x1000, how);
 		break;
 	case 2:
-		at = next(in, 2);
+		at = input_take(in, 2);
 		access_bus(in, &mmio, bar(f + 1, (at & 0x8000) != 0 ? 1 : 4) + (at & 0x3fff), how);
 		break;
 	case 3:
-		access_bus(in, &mmio, bar(f + 1, 4) + next(in, 1) % 64, how);
+		access_bus(in, &mmio, bar(f + 1, 4) + input_take(in, 1) % 64, how);
 		break;
 	case 4:
 		if (how < 4) {
@@ -301,7 +284,7 @@ static void step(struct input *in)
 		} else if (how < 10) {
 			irq.refuse_doorbells = how == 8;
 		} else {
-			access_bus(in, &mmio, next(in, 4) << 12, how);
+			access_bus(in, &mmio, input_take(in, 4) << 12, how);
 		}
 		break;
 	case 5:
@@ -313,8 +296,8 @@ static void step(struct input *in)
 		turn();
 		break;
 	default:
-		at = DRIVER_DESC + next(in, 2) % 0x2fff;
-		*((uint8_t *)mem.region[0].host + at) = (uint8_t)next(in, 1);
+		at = DRIVER_DESC + input_take(in, 2) % 0x2fff;
+		*((uint8_t *)mem.region[0].host + at) = (uint8_t)input_take(in, 1);
 		break;
 	}
 }

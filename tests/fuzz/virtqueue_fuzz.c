@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "lib/base/check.h"
+#include "tests/fuzz/input.h"
 #include "vmm/virtio/queue.h"
 
 #define LOW_BYTES  (8 * KIB)
@@ -16,13 +17,6 @@
 #define SIZE_MAX_Q 64
 #define IOV_MAX_Q  80
 #define STEPS_MAX  2000
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-struct input {
-	const uint8_t *data;
-	size_t size;
-};
 
 struct request {
 	struct iovec iov[IOV_MAX_Q];
@@ -36,17 +30,6 @@ static unsigned nout;
 static bool newest_out; /* the last of them is the last that was popped */
 static unsigned iov_max;
 
-static uint32_t next(struct input *in, unsigned bytes)
-{
-	uint32_t v = 0;
-
-	for (; bytes > 0 && in->size > 0; bytes--) {
-		v = v << 8 | *in->data++;
-		in->size--;
-	}
-	return v;
-}
-
 static void add_region(uint64_t base, uint64_t len)
 {
 	struct guest_region *r = &mem.region[mem.nregions++];
@@ -58,7 +41,7 @@ static void add_region(uint64_t base, uint64_t len)
 
 static gpa_t next_address(struct input *in)
 {
-	uint32_t v = next(in, 2);
+	uint32_t v = input_take(in, 2);
 
 	return gpa((v & 0x8000) != 0 ? HIGH_BASE + (v & 0x7fff) : v);
 }
@@ -66,7 +49,7 @@ static gpa_t next_address(struct input *in)
 /* A new ring. Return: false if it cannot be one. */
 static bool enable(struct input *in)
 {
-	uint32_t kind = next(in, 1);
+	uint32_t kind = input_take(in, 1);
 
 	vq_reset(&vq);
 	nout = 0;
@@ -74,7 +57,7 @@ static bool enable(struct input *in)
 	vq.packed = (kind & 1) != 0;
 	vq.event_idx = (kind & 2) != 0;
 	vq.indirect = (kind & 4) != 0;
-	vq.size = (uint16_t)next(in, 1);
+	vq.size = (uint16_t)input_take(in, 1);
 	if ((kind & 8) != 0) {
 		vq.size = (uint16_t)(1U << (vq.size % 7));
 	}
@@ -86,7 +69,7 @@ static bool enable(struct input *in)
 		vq.driver.v &= ~UINT64_C(3);
 		vq.device.v &= ~UINT64_C(3);
 	}
-	iov_max = next(in, 1) % (IOV_MAX_Q + 1);
+	iov_max = input_take(in, 1) % (IOV_MAX_Q + 1);
 	return vq_enable(&vq) == 0;
 }
 
@@ -165,7 +148,7 @@ static void reload(struct input *in)
 	vq_state(&vq, &s);
 	check(s.error == 0);
 	len = s.pos;
-	buf[next(in, 1) % len] ^= (uint8_t)next(in, 1);
+	buf[input_take(in, 1) % len] ^= (uint8_t)input_take(in, 1);
 	state_load_init(&s, buf, len);
 	vq_state(&vq, &s);
 	/* A device that had requests asks how many there can be. */
@@ -178,11 +161,11 @@ static void poke(struct input *in)
 {
 	gpa_t addr = next_address(in);
 	uint8_t value[4];
-	uint32_t n = 1 + next(in, 1) % 4;
+	uint32_t n = 1 + input_take(in, 1) % 4;
 	uint8_t *p = guest_ptr(&mem, addr, n);
 
 	for (unsigned i = 0; i < n; i++) {
-		value[i] = (uint8_t)next(in, 1);
+		value[i] = (uint8_t)input_take(in, 1);
 	}
 	if (p != NULL) {
 		memcpy(p, value, n);
@@ -191,7 +174,7 @@ static void poke(struct input *in)
 
 static void step(struct input *in)
 {
-	uint32_t op = next(in, 1);
+	uint32_t op = input_take(in, 1);
 
 	switch (op % 16) {
 	case 0:

@@ -6,7 +6,6 @@
  */
 #include <errno.h>
 #include <linux/virtio_vsock.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -15,50 +14,11 @@
 
 #include "lib/base/check.h"
 #include "tests/device_rig.h"
-#include "vmm/log.h"
+#include "tests/fuzz/input.h"
 #include "vmm/virtio/vsock.h"
 
 #define CID   3
 #define HOSTS 8
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-/* Of what is said only the end by check() is of interest here. */
-void log_error(const char *fmt, ...)
-{
-	va_list args;
-
-	va_start(args, fmt);
-	vfprintf(stderr, fmt, args);
-	va_end(args);
-}
-void log_warn(const char *fmt, ...)
-{
-	(void)fmt;
-}
-void log_info(const char *fmt, ...)
-{
-	(void)fmt;
-}
-void log_guest(const char *fmt, ...)
-{
-	(void)fmt;
-}
-
-struct input {
-	const uint8_t *data;
-	size_t size;
-};
-
-static uint64_t take(struct input *in, unsigned bytes)
-{
-	uint64_t v = 0;
-
-	for (; bytes > 0 && in->size > 0; bytes--, in->size--) {
-		v = v << 8 | *in->data++;
-	}
-	return v;
-}
 
 struct machine {
 	struct device_rig r;
@@ -86,7 +46,7 @@ static struct sockaddr_un address(struct machine *m, const char *suffix)
 static void host_step(struct machine *m, struct input *in)
 {
 	static uint8_t buf[70000];
-	unsigned what = (unsigned)take(in, 1);
+	unsigned what = (unsigned)input_take(in, 1);
 	unsigned slot = what % HOSTS;
 	int fd = m->host[slot];
 
@@ -110,10 +70,10 @@ static void host_step(struct machine *m, struct input *in)
 		(void)!send(fd, in->data, MIN(in->size, (size_t)16), MSG_DONTWAIT | MSG_NOSIGNAL);
 		break;
 	case 3:
-		(void)!send(fd, buf, (size_t)take(in, 2), MSG_DONTWAIT | MSG_NOSIGNAL);
+		(void)!send(fd, buf, (size_t)input_take(in, 2), MSG_DONTWAIT | MSG_NOSIGNAL);
 		break;
 	case 4:
-		(void)!recv(fd, buf, (size_t)take(in, 2), MSG_DONTWAIT);
+		(void)!recv(fd, buf, (size_t)input_take(in, 2), MSG_DONTWAIT);
 		break;
 	case 5:
 		put_host(m, slot, -1);
@@ -125,7 +85,7 @@ static void host_step(struct machine *m, struct input *in)
 
 static void activate(struct machine *m, struct input *in)
 {
-	unsigned how = (unsigned)take(in, 1);
+	unsigned how = (unsigned)input_take(in, 1);
 
 	rig_reset(&m->r);
 	rig_activate(&m->r, how & 4 ? ~UINT64_C(0) : 0, (how & 1) != 0, how & 2 ? 64 : 8);
@@ -135,9 +95,9 @@ static void activate(struct machine *m, struct input *in)
 static void send_packet(struct machine *m, struct input *in)
 {
 	static unsigned turn;
-	uint64_t v = take(in, 4);
+	uint64_t v = input_take(in, 4);
 	uint64_t at = 0x20000 + turn++ % 8 * 64;
-	uint32_t len = v & 0x80 ? (uint32_t)take(in, 2) : (uint32_t)(v & 0x3f);
+	uint32_t len = v & 0x80 ? (uint32_t)input_take(in, 2) : (uint32_t)(v & 0x3f);
 	struct virtio_vsock_hdr hdr = {
 		.src_cid = CID,
 		.dst_cid = 2,
@@ -158,7 +118,7 @@ static void send_packet(struct machine *m, struct input *in)
 
 static void give_buffers(struct machine *m, struct input *in)
 {
-	unsigned v = (unsigned)take(in, 1);
+	unsigned v = (unsigned)input_take(in, 1);
 
 	for (unsigned i = 0; i <= (v & 7); i++) {
 		struct driver_buf buf = {RIG_DATA + 0x30000 + i * 4096, v & 0x80 ? 45 : 4096, true};
@@ -169,24 +129,12 @@ static void give_buffers(struct machine *m, struct input *in)
 
 static void write_ram(struct machine *m, struct input *in)
 {
-	unsigned where = (unsigned)take(in, 1);
-	unsigned at = (unsigned)take(in, 2);
-	size_t len = MIN((size_t)(where & 15) + 1, in->size);
+	unsigned where = (unsigned)input_take(in, 1);
+	unsigned at = (unsigned)input_take(in, 2);
 	uint8_t *to = where & 0x80 ? m->r.mem.region[0].host + DRIVER_DESC + at % 0x2000
 				   : rig_data(&m->r, 0x20000 + at % 512);
 
-	memcpy(to, in->data, len);
-	in->data += len;
-	in->size -= len;
-}
-
-static void ring(struct machine *m, unsigned queue)
-{
-	virtio_lock(m->r.dev);
-	if (m->r.dev->active) {
-		m->r.dev->ops->notify(m->r.dev, queue % 3);
-	}
-	virtio_unlock(m->r.dev);
+	input_copy(in, to, (where & 15) + 1);
 }
 
 static void tamper(struct machine *m, struct input *in)
@@ -194,27 +142,27 @@ static void tamper(struct machine *m, struct input *in)
 	uint8_t buf[64];
 	size_t len = rig_save(&m->r, buf, sizeof(buf));
 
-	if (take(in, 1) & 1) {
-		size_t at = take(in, 1) % len;
+	if (input_take(in, 1) & 1) {
+		size_t at = input_take(in, 1) % len;
 
-		buf[at] = (uint8_t)take(in, 1);
+		buf[at] = (uint8_t)input_take(in, 1);
 	}
 	(void)!rig_load(&m->r, buf, len);
 }
 
 static void step(struct machine *m, struct input *in)
 {
-	switch (take(in, 1) % 10) {
+	switch (input_take(in, 1) % 10) {
 	case 0:
 	case 1:
 		send_packet(m, in);
-		ring(m, 1);
+		rig_notify(&m->r, 1);
 		break;
 	case 2:
 		give_buffers(m, in);
 		break;
 	case 3:
-		ring(m, (unsigned)take(in, 1));
+		rig_notify(&m->r, (unsigned)input_take(in, 1) % 3);
 		break;
 	case 4:
 		write_ram(m, in);

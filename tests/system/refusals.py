@@ -70,7 +70,7 @@ def test_dead_passt(lab):
 def test_disks(lab):
     lab.must('mkdir -p dir; truncate -s 1000 odd; truncate -s 0 zero; truncate -s 1M disk')
     refused(lab, '--disk path=dir', 'dir', 'directory')
-    refused(lab, '--disk path=gone', 'gone', 'No such file')
+    refused(lab, '--disk path=gone', 'gone', 'no such file')
     refused(lab, '--disk path=odd', 'odd', '512')
     refused(lab, '--disk path=zero', 'zero')
     refused(lab, '--disk path=disk --disk path=disk', 'disk')
@@ -81,12 +81,12 @@ def test_disks(lab):
 def test_locked_disk(lab):
     lab.must('truncate -s 1M locked')
     with lab.guest('--disk', 'path=locked', '--name', 'holder') as guest:
-        guest.wait('Linux version', 60)
+        guest.wait_ready()
         refused(lab, '--disk path=locked', 'locked', 'holder')
         refused(lab, '--disk path=locked,readonly=on', 'locked')
     # Its end gives the disk free.
     with lab.guest('--disk', 'path=locked') as guest:
-        guest.wait('Linux version', 60)
+        guest.wait_ready()
 
 
 def test_sockets(lab):

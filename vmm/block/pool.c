@@ -1,11 +1,9 @@
 #include "vmm/block/pool.h"
 
-#include <signal.h>
 #include <stddef.h>
 
 #include "lib/base/check.h"
-
-#define WORKER_STACK_BYTES (256 * KIB)
+#include "vmm/thread.h"
 
 void block_pool_init(struct block_pool *p, unsigned nthreads_max)
 {
@@ -69,26 +67,12 @@ static void *worker(void *arg)
 /* Context: lock held. */
 static int add_thread(struct block_pool *p)
 {
-	static const int faults[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP, SIGABRT, SIGSYS};
-	pthread_attr_t attr;
-	sigset_t all;
-	sigset_t before;
+	int ret = thread_start(&p->thread[p->nthreads], 0, worker, p);
 
-	/* Signals are for the threads that wait for them, but a fault is this thread's own. */
-	sigfillset(&all);
-	for (unsigned i = 0; i < ARRAY_SIZE(faults); i++) {
-		sigdelset(&all, faults[i]);
-	}
-	pthread_sigmask(SIG_BLOCK, &all, &before);
-	pthread_attr_init(&attr);
-	pthread_attr_setstacksize(&attr, WORKER_STACK_BYTES);
-	int ret = pthread_create(&p->thread[p->nthreads], &attr, worker, p);
-	pthread_attr_destroy(&attr);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	if (ret == 0) {
 		p->nthreads++;
 	}
-	return -ret;
+	return ret;
 }
 
 int block_pool_start(struct block_pool *p)

@@ -8,6 +8,7 @@
 #include "vmm/board/ich9.h"
 #include "vmm/board/layout.h"
 #include "vmm/board/pm.h"
+#include "vmm/dev/char_log.h"
 #include "vmm/dev/debug_port.h"
 #include "vmm/dev/i8042.h"
 #include "vmm/dev/pit_timer.h"
@@ -15,8 +16,6 @@
 #include "vmm/dev/rtc.h"
 #include "vmm/dev/uart16550.h"
 #include "vmm/log.h"
-
-#define UART_PORTS 8
 
 struct board {
 	struct board_env env;
@@ -27,6 +26,7 @@ struct board {
 	struct i8042 i8042;
 	struct uart com1, com2;
 	struct fw_cfg fw_cfg;
+	struct char_log debug_log;
 	struct debug_port debug_port;
 	struct pvpanic pvpanic;
 };
@@ -113,7 +113,7 @@ static int rtc_up(struct board *b)
 	};
 	int r = rtc_init(&b->rtc, b->env.loop, irq_wire(b->env.irq, GSI_RTC), &machine);
 
-	return r == 0 ? bus_map(b->env.pio, PORT_RTC, 2, &rtc_ops, &b->rtc) : r;
+	return r == 0 ? bus_map(b->env.pio, PORT_RTC, RTC_PORTS, &rtc_ops, &b->rtc) : r;
 }
 
 static void rtc_down(struct board *b)
@@ -126,12 +126,12 @@ static int i8042_up(struct board *b)
 	int r;
 
 	i8042_init(&b->i8042, irq_wire(b->env.irq, GSI_KBD), on_reset, b);
-	r = bus_map(b->env.pio, I8042_DATA_PORT, 1, &i8042_data_ops, &b->i8042);
+	r = bus_map(b->env.pio, PORT_KBD_DATA, 1, &i8042_data_ops, &b->i8042);
 	if (r == 0) {
-		r = bus_map(b->env.pio, I8042_COMMAND_PORT, 1, &i8042_command_ops, &b->i8042);
+		r = bus_map(b->env.pio, PORT_KBD_STATUS, 1, &i8042_command_ops, &b->i8042);
 	}
 	if (r == 0) {
-		r = bus_map(b->env.pio, I8042_PORT92, 1, &i8042_port92_ops, &b->i8042);
+		r = bus_map(b->env.pio, PORT_92, 1, &i8042_port92_ops, &b->i8042);
 	}
 	return r;
 }
@@ -183,14 +183,16 @@ static void fw_cfg_down(struct board *b)
 
 static int ports_up(struct board *b)
 {
-	int r = debug_port_init(&b->debug_port, b->env.loop, NULL);
+	int r;
 
+	char_log_init(&b->debug_log, "debug port");
+	r = debug_port_init(&b->debug_port, b->env.loop, &b->debug_log.be);
 	b->pvpanic = (struct pvpanic){.event = on_panic, .ctx = b};
 	if (r == 0) {
 		r = bus_map(b->env.pio, PORT_DEBUG, 1, &debug_port_ops, &b->debug_port);
 	}
 	if (r == 0) {
-		r = bus_map(b->env.pio, DEBUG_POST_PORT, 1, &debug_post_ops, NULL);
+		r = bus_map(b->env.pio, PORT_POST, 1, &debug_post_ops, NULL);
 	}
 	if (r == 0) {
 		r = bus_map(b->env.pio, PORT_PVPANIC, 1, &pvpanic_ops, &b->pvpanic);

@@ -39,6 +39,3 @@ void board_destroy(struct board *board);
 
 /** board_power_button() - presses it; what follows is the guest's decision. Any thread. */
 void board_power_button(struct board *board);
-
-/** board_state() - all chips and devices of the board that are ours. */
-void board_state(struct board *board, struct state *s);

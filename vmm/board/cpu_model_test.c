@@ -12,9 +12,9 @@
 #define RAM  (4 * GIB)
 #define AMD  ARRAY_SIZE(amd_entries)
 
-struct table {
+union table {
 	struct kvm_cpuid2 header;
-	struct kvm_cpuid_entry2 entry[ROOM];
+	uint8_t room[sizeof(struct kvm_cpuid2) + ROOM * sizeof(struct kvm_cpuid_entry2)];
 };
 
 /* Function, index, flags, and the four registers. What Linux 6.1 says on an AMD host that QEMU 7.2
@@ -62,7 +62,7 @@ static const uint32_t intel_entries[][7] = {
 	{0x80000008, 0, 0, 0x3027, 0x0, 0x0, 0x0},
 };
 
-static struct table supported;
+static union table supported;
 static struct capture said;
 
 static void use(const uint32_t (*words)[7], unsigned n)
@@ -71,7 +71,7 @@ static void use(const uint32_t (*words)[7], unsigned n)
 	assert_true(n <= ROOM);
 	supported.header.nent = n;
 	for (unsigned i = 0; i < n; i++) {
-		memcpy(&supported.entry[i], words[i], sizeof(words[i]));
+		memcpy(&supported.header.entries[i], words[i], sizeof(words[i]));
 	}
 }
 
@@ -89,9 +89,9 @@ static int intel(void **unused)
 	return 0;
 }
 
-static struct table build(enum cpu_model model, unsigned ncpus, unsigned index, uint64_t ram_end)
+static union table build(enum cpu_model model, unsigned ncpus, unsigned index, uint64_t ram_end)
 {
-	struct table out;
+	union table out;
 
 	memset(&out, 0xee, sizeof(out));
 	out.header.nent = ROOM;
@@ -101,10 +101,10 @@ static struct table build(enum cpu_model model, unsigned ncpus, unsigned index, 
 	return out;
 }
 
-static struct kvm_cpuid_entry2 *find(struct table *t, uint32_t function, uint32_t index)
+static struct kvm_cpuid_entry2 *find(union table *t, uint32_t function, uint32_t index)
 {
 	for (unsigned i = 0; i < t->header.nent; i++) {
-		struct kvm_cpuid_entry2 *e = &t->entry[i];
+		struct kvm_cpuid_entry2 *e = &t->header.entries[i];
 
 		if (e->function == function && e->index == index) {
 			return e;
@@ -113,7 +113,7 @@ static struct kvm_cpuid_entry2 *find(struct table *t, uint32_t function, uint32_
 	return NULL;
 }
 
-static struct kvm_cpuid_entry2 *get(struct table *t, uint32_t function, uint32_t index)
+static struct kvm_cpuid_entry2 *get(union table *t, uint32_t function, uint32_t index)
 {
 	struct kvm_cpuid_entry2 *e = find(t, function, index);
 
@@ -123,7 +123,7 @@ static struct kvm_cpuid_entry2 *get(struct table *t, uint32_t function, uint32_t
 	return e;
 }
 
-static void check_leaf(struct table *t, uint32_t function, uint32_t index, uint32_t eax,
+static void check_leaf(union table *t, uint32_t function, uint32_t index, uint32_t eax,
 		       uint32_t ebx, uint32_t ecx, uint32_t edx)
 {
 	struct kvm_cpuid_entry2 *e = get(t, function, index);
@@ -134,7 +134,7 @@ static void check_leaf(struct table *t, uint32_t function, uint32_t index, uint3
 	}
 }
 
-static void check_topology(struct table *t, unsigned bits, unsigned ncpus, unsigned index)
+static void check_topology(union table *t, unsigned bits, unsigned ncpus, unsigned index)
 {
 	check_leaf(t, CPUID_TOPOLOGY, 0, 0, 1, 0x100, index);
 	check_leaf(t, CPUID_TOPOLOGY, 1, bits, ncpus, 0x201, index);
@@ -149,10 +149,10 @@ static void well_formed(void **unused)
 {
 	(void)unused;
 	for (enum cpu_model m = CPU_HOST; m <= CPU_X86_64_V3; m++) {
-		struct table t = build(m, 4, 1, RAM);
+		union table t = build(m, 4, 1, RAM);
 
 		for (unsigned i = 0; i < t.header.nent; i++) {
-			struct kvm_cpuid_entry2 *e = &t.entry[i];
+			struct kvm_cpuid_entry2 *e = &t.header.entries[i];
 
 			assert_ptr_equal(find(&t, e->function, e->index), e);
 			if (e->index != 0) {
@@ -171,12 +171,13 @@ static void named_are_alike(void **unused)
 	for (enum cpu_model m = CPU_X86_64_V2; m <= CPU_X86_64_V3; m++) {
 		for (unsigned index = 0; index < 3; index++) {
 			amd(NULL);
-			struct table a = build(m, 3, index, RAM);
+			union table a = build(m, 3, index, RAM);
 			intel(NULL);
-			struct table b = build(m, 3, index, RAM);
+			union table b = build(m, 3, index, RAM);
 
 			assert_int_equal(a.header.nent, b.header.nent);
-			assert_memory_equal(a.entry, b.entry, a.header.nent * sizeof(a.entry[0]));
+			assert_memory_equal(a.header.entries, b.header.entries,
+					    a.header.nent * sizeof(a.header.entries[0]));
 		}
 	}
 }
@@ -184,7 +185,7 @@ static void named_are_alike(void **unused)
 /* The words are frozen: a saved VM has seen them. */
 static void named_words(void **unused)
 {
-	struct table t = build(CPU_X86_64_V2, 4, 2, RAM);
+	union table t = build(CPU_X86_64_V2, 4, 2, RAM);
 
 	(void)unused;
 	check_leaf(&t, 0, 0, 0xb, 0x68747541, 0x444d4163, 0x69746e65);
@@ -218,7 +219,7 @@ static void named_words(void **unused)
 /* Counts that are no power of two, one CPU, and all of them. */
 static void named_topology(void **unused)
 {
-	struct table t = build(CPU_X86_64_V2, 1, 0, RAM);
+	union table t = build(CPU_X86_64_V2, 1, 0, RAM);
 
 	(void)unused;
 	check_topology(&t, 0, 1, 0);
@@ -239,7 +240,7 @@ static void named_topology(void **unused)
 
 static void address_bits(void **unused)
 {
-	struct table t, out;
+	union table t, out;
 
 	(void)unused;
 	t = build(CPU_X86_64_V2, 1, 0, TIB);
@@ -266,7 +267,7 @@ static void address_bits(void **unused)
 
 static void host_amd(void **unused)
 {
-	struct table t = build(CPU_HOST, 6, 5, RAM);
+	union table t = build(CPU_HOST, 6, 5, RAM);
 
 	(void)unused;
 	check_topology(&t, 3, 6, 5);
@@ -279,13 +280,13 @@ static void host_amd(void **unused)
 	check_leaf(&t, 0x40000001, 0, 0x1007efb, 0, 0, 0);
 
 	/* With the extended leaves of newer ones. */
-	supported.entry[supported.header.nent++] =
+	supported.header.entries[supported.header.nent++] =
 		(struct kvm_cpuid_entry2){0x8000001d, 2, 1, 0x4143, 0x1c0003f, 0x3ff, 2, {0}};
-	supported.entry[supported.header.nent++] =
+	supported.header.entries[supported.header.nent++] =
 		(struct kvm_cpuid_entry2){0x8000001d, 3, 1, 0x1c163, 0x3c0003f, 0x3fff, 1, {0}};
-	supported.entry[supported.header.nent++] =
+	supported.header.entries[supported.header.nent++] =
 		(struct kvm_cpuid_entry2){0x8000001e, 0, 0, 9, 0x104, 0x300, 0, {0}};
-	supported.entry[supported.header.nent++] =
+	supported.header.entries[supported.header.nent++] =
 		(struct kvm_cpuid_entry2){0x80000026, 0, 0, 1, 2, 0x100, 9, {0}};
 	t = build(CPU_HOST, 6, 5, RAM);
 	assert_int_equal(get(&t, 0x8000001d, 2)->eax, 0x143);
@@ -296,7 +297,7 @@ static void host_amd(void **unused)
 
 static void host_intel(void **unused)
 {
-	struct table t = build(CPU_HOST, 6, 1, RAM);
+	union table t = build(CPU_HOST, 6, 1, RAM);
 
 	(void)unused;
 	assert_int_equal(get(&t, 0, 0)->eax, 0x1f);
@@ -316,13 +317,13 @@ static void host_old(void **unused)
 {
 	(void)unused;
 	get(&supported, 0, 0)->eax = 7;
-	struct table t = build(CPU_HOST, 2, 1, RAM);
+	union table t = build(CPU_HOST, 2, 1, RAM);
 	assert_int_equal(get(&t, 0, 0)->eax, 0xb);
 }
 
 static void refuse(enum cpu_model model, const char *words)
 {
-	struct table out = {.header.nent = ROOM};
+	union table out = {.header.nent = ROOM};
 
 	capture_begin(&said);
 	int result = cpu_model_build(model, &supported.header, 1, 0, RAM, &out.header);
@@ -356,7 +357,7 @@ static void too_little_room(void **unused)
 		unsigned need = build(m, 4, 0, RAM).header.nent;
 
 		for (unsigned room = 0; room <= need; room++) {
-			struct table out = {.header.nent = room};
+			union table out = {.header.nent = room};
 
 			capture_begin(&said);
 			int result = cpu_model_build(m, &supported.header, 4, 0, RAM, &out.header);
@@ -364,7 +365,9 @@ static void too_little_room(void **unused)
 			assert_int_equal(result, room < need ? -E2BIG : 0);
 			/* Nothing was written past the room. */
 			for (unsigned i = room; i < ROOM; i++) {
-				assert_int_equal(out.entry[i].function | out.entry[i].eax, 0);
+				assert_int_equal(out.header.entries[i].function |
+							 out.header.entries[i].eax,
+						 0);
 			}
 		}
 	}

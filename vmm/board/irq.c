@@ -19,6 +19,11 @@
 #define ROUTES_MAX  1024
 #define IOAPIC_PAGE 0x1000
 
+/* What the guest is told by the DSDT is where the chip decodes. */
+_Static_assert(PORT_PIC1 == PIC_MASTER_COMMAND && PORT_PIC2 == PIC_SLAVE_COMMAND &&
+		       PORT_ELCR == PIC_ELCR1,
+	       "ports of the interrupt controllers");
+
 /* Intel SDM vol. 3A, "Message Data Register Format": trigger mode. */
 #define MSI_DATA_LEVEL (1U << 15)
 

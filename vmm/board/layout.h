@@ -49,8 +49,10 @@
 #define PORT_PIT	   0x40
 #define PORT_KBD_DATA	   0x60
 #define PORT_SPEAKER	   0x61
-#define PORT_KBD_STATUS	   0x64
+#define PORT_KBD_STATUS	   0x64 /* commands too */
 #define PORT_RTC	   0x70
+#define PORT_POST	   0x80 /* codes of firmware */
+#define PORT_92		   0x92 /* system control port A */
 #define PORT_PIC2	   0xa0
 #define PORT_COM2	   0x2f8
 #define PORT_COM1	   0x3f8
@@ -68,7 +70,6 @@
 #define PORT_GPE0_LEN	   16
 #define PORT_PCI_ADDRESS   0xcf8
 #define PORT_RESET_CONTROL 0xcf9
-#define PORT_PCI_DATA	   0xcfc
 
 /* What a write to the reset control register and to SLP_TYP of PM1_CNT has to say. */
 #define RESET_CONTROL_FULL  0x0f

@@ -9,8 +9,8 @@
 #include <unistd.h>
 
 #include "vmm/console/kinds.h"
-#include "vmm/console/unix_socket.h"
 #include "vmm/log.h"
+#include "vmm/unix_socket.h"
 
 #define RING (16 * KIB)
 

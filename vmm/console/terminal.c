@@ -29,15 +29,6 @@ static struct {
 	atomic_bool is_raw;
 } terminal;
 
-void terminal_keep_faults(sigset_t *set)
-{
-	static const int faults[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP, SIGABRT, SIGSYS};
-
-	for (size_t i = 0; i < ARRAY_SIZE(faults); i++) {
-		sigdelset(set, faults[i]);
-	}
-}
-
 bool terminal_is_ours(int fd)
 {
 	pid_t foreground = tcgetpgrp(fd);

@@ -31,11 +31,5 @@ void terminal_restore(void);
 /** terminal_resume() - raw again after a stop, if the process is in the foreground. */
 void terminal_resume(void);
 
-/**
- * terminal_keep_faults() - takes the signals of crashes out of @set, which is about to be blocked:
- * in a thread that blocks them a crash leaves the terminal as it is.
- */
-void terminal_keep_faults(sigset_t *set);
-
 /** terminal_is_ours() - is the process in the terminal's foreground, so that it may read? */
 bool terminal_is_ours(int fd);

@@ -8,9 +8,6 @@
 #include "vmm/board/bus.h"
 #include "vmm/dev/char_queue.h"
 
-#define DEBUG_PORT	0x402
-#define DEBUG_POST_PORT 0x80
-
 struct debug_port {
 	struct char_queue queue;
 };

@@ -14,11 +14,6 @@
 #include "lib/base/state.h"
 #include "vmm/board/bus.h"
 
-#define I8042_DATA_PORT	   0x60
-#define I8042_COMMAND_PORT 0x64
-#define I8042_PORT92	   0x92
-#define I8042_IRQ	   1
-
 struct i8042 {
 	/* constant after init */
 	struct irq_line irq;

@@ -2,8 +2,12 @@
 
 #include <string.h>
 
+#include "vmm/board/layout.h"
 #include "vmm/clock.h"
 #include "vmm/log.h"
+
+/* What the guest is told by the DSDT is where the chip decodes. */
+_Static_assert(PORT_PIT == PIT_COUNTER0 && PORT_SPEAKER == PIT_PORT_B, "ports of the timer");
 
 /* After everything that may have changed the next edge. Context: lock. */
 static void rearm(struct pit_timer *t)

@@ -5,8 +5,6 @@
 
 #include "vmm/board/bus.h"
 
-#define PVPANIC_PORT 0x505
-
 /** Events, as the guest writes them. */
 #define PVPANIC_PANICKED     0x01
 #define PVPANIC_CRASH_LOADED 0x02 /* a crash kernel was loaded and takes over */

@@ -14,9 +14,7 @@
 #include "vmm/board/bus.h"
 #include "vmm/loop.h"
 
-#define RTC_PORT      0x70
 #define RTC_PORTS     2
-#define RTC_IRQ	      8
 #define RTC_RAM_BYTES 128
 
 struct rtc {

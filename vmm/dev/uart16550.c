@@ -332,14 +332,6 @@ static void on_drained(void *user)
 	}
 }
 
-size_t uart_can_receive(struct uart *uart)
-{
-	pthread_mutex_lock(&uart->lock);
-	size_t room = rx_room(uart);
-	pthread_mutex_unlock(&uart->lock);
-	return room;
-}
-
 size_t uart_receive(struct uart *uart, const uint8_t *buf, size_t n)
 {
 	size_t taken;

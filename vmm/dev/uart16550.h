@@ -17,11 +17,7 @@
 #include "vmm/board/bus.h"
 #include "vmm/dev/char_queue.h"
 
-#define UART_COM1_PORT 0x3f8
-#define UART_COM1_IRQ  4
-#define UART_COM2_PORT 0x2f8
-#define UART_COM2_IRQ  3
-#define UART_PORTS     8
+#define UART_PORTS 8
 
 #define UART_FIFO_SIZE 16
 
@@ -57,9 +53,6 @@ must_use int uart_init(struct uart *uart, struct loop *loop, struct irq_line irq
 
 /** uart_fini() - hands what is left to the back end, as far as it does not block. No vCPU runs. */
 void uart_fini(struct uart *uart);
-
-/** uart_can_receive() - how many bytes uart_receive() would take now. Context: any thread. */
-size_t uart_can_receive(struct uart *uart);
 
 /**
  * uart_receive() - bytes from the wire to the guest.

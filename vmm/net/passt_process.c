@@ -48,17 +48,20 @@ struct start {
 /* Are we root of the whole host, or only of a user namespace that may lack other users? */
 static bool has_full_uid_map(void)
 {
-	unsigned long inside = 1, outside = 1, count = 0;
+	char line[64] = "";
+	char *p = line;
 	FILE *f = fopen("/proc/self/uid_map", "re");
 
 	if (f == NULL) {
 		return true;
 	}
-	if (fscanf(f, "%lu %lu %lu", &inside, &outside, &count) != 3) {
-		count = 0;
+	if (fgets(line, sizeof(line), f) == NULL) {
+		line[0] = '\0';
 	}
 	fclose(f);
-	return inside == 0 && outside == 0 && count == 0xffffffff;
+	/* The first number inside, the first outside, and how many. */
+	return line[0] != '\0' && strtoul(p, &p, 10) == 0 && strtoul(p, &p, 10) == 0 &&
+	       strtoul(p, &p, 10) == UINT32_MAX;
 }
 
 /* Is the root directory still the kernel's first one, the initramfs? */

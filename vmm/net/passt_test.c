@@ -282,7 +282,7 @@ static void full_socket(void **unused)
 	static uint8_t stream[3000000], want[66000];
 	struct rig *g = rig_attached();
 	size_t sent = 0, got = 0, at = 0;
-	unsigned frames = 0, refused = 0;
+	unsigned frames = 0, refused = 0, turns = 0;
 
 	(void)unused;
 	g->backend->ops->watch(g->backend, 0, false, true);
@@ -313,6 +313,7 @@ static void full_socket(void **unused)
 		ssize_t n = read(g->host, stream + got, sizeof(stream) - got);
 
 		if (n < 0) {
+			assert_true(turns++ < 1000);
 			wait_ready(g, 1000); /* the rest of a frame goes by itself */
 			continue;
 		}
@@ -325,6 +326,44 @@ static void full_socket(void **unused)
 		assert_memory_equal(stream + at, want, n);
 		at += n;
 	}
+	rig_destroy(g);
+}
+
+/* All that there is to read now. */
+static size_t drain(struct rig *g)
+{
+	static uint8_t buf[400000];
+	size_t got = 0;
+	ssize_t n;
+
+	while ((n = read(g->host, buf, sizeof(buf))) > 0) {
+		got += (size_t)n;
+	}
+	return got;
+}
+
+/* A frame that went out in part is finished although nobody sends or waits any more. */
+static void finishes_frames(void **unused)
+{
+	struct rig *g = rig_attached();
+	unsigned parts = 0;
+
+	(void)unused;
+	for (size_t len = 40000; len < 65000; len += 997) {
+		size_t sent = 0, got;
+
+		while (transmit(g, g->packet, NET_HDR_LEN + len) == 0) {
+			sent += 4 + len;
+		}
+		got = drain(g);
+		if (got < sent) {
+			parts++;
+			wait_ready(g, 1000);
+			got += drain(g);
+		}
+		assert_int_equal(got, sent);
+	}
+	assert_true(parts > 0);
 	rig_destroy(g);
 }
 
@@ -589,6 +628,7 @@ int main(void)
 		cmocka_unit_test(finishes_checksums),
 		cmocka_unit_test(refuses_checksums),
 		cmocka_unit_test(full_socket),
+		cmocka_unit_test(finishes_frames),
 		cmocka_unit_test(other_side_closes),
 		cmocka_unit_test(refusals),
 		cmocka_unit_test(starts),

@@ -1,11 +1,13 @@
 #include "vmm/net/tap.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/if.h>
 #include <linux/if_tun.h>
 #include <linux/virtio_net.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -336,6 +338,29 @@ static int open_queue(struct tap *t, unsigned pair)
 	return 0;
 }
 
+/*
+ * Does another program have queues of the interface, too? Linux allows that of an interface made
+ * for several queues, and each would see a part of the packets.
+ */
+static bool is_shared(const struct tap *t)
+{
+	char path[64];
+	const struct dirent *entry;
+	unsigned queues = 0;
+	DIR *dir;
+
+	snprintf(path, sizeof(path), "/sys/class/net/%s/queues", t->name);
+	dir = opendir(path);
+	if (dir == NULL) {
+		return false; /* no sysfs to ask */
+	}
+	while ((entry = readdir(dir)) != NULL) {
+		queues += strncmp(entry->d_name, "tx-", 3) == 0;
+	}
+	closedir(dir);
+	return queues > t->backend.pairs;
+}
+
 /* What the kernel can do for both sides; the guest's side is off until the guest says so. */
 static uint64_t probe_features(struct tap *t)
 {
@@ -401,6 +426,11 @@ int tap_open(struct net_backend **out, const char *ifname, unsigned pairs, struc
 			goto fail;
 		}
 		t->queue[i].on_loop = true;
+	}
+	if (is_shared(t)) {
+		ret = -EBUSY;
+		say_no_attach(ifname, -ret, pairs);
+		goto fail;
 	}
 	t->backend.features = probe_features(t);
 	tap_set_pairs(&t->backend, 1);

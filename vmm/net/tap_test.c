@@ -52,7 +52,7 @@ struct owner {
 	struct loop loop;
 	struct loop_timer timer;
 	struct net_backend *backend;
-	unsigned pair;
+	unsigned pair, nready;
 	bool gone;
 };
 
@@ -61,6 +61,7 @@ static void on_ready(void *arg, unsigned pair, bool gone)
 	struct owner *o = arg;
 
 	o->pair = pair;
+	o->nready++;
 	o->gone = o->gone || gone;
 	loop_stop(&o->loop);
 }
@@ -241,7 +242,11 @@ static void interface_goes(void **unused)
 	assert_true(o.gone);
 	assert_int_equal(o.backend->ops->send(o.backend, 0, &iov, 1, 100), -EPIPE);
 	assert_int_equal(o.backend->ops->recv(o.backend, 0, &iov, 1), -EPIPE);
+	/* Said once, and the dead descriptor does not keep the loop busy. */
 	o.backend->ops->watch(o.backend, 0, true, true);
+	loop_timer_set(&o.timer, clock_now_ns() + 50000000);
+	assert_int_equal(loop_run(&o.loop), 0);
+	assert_int_equal(o.nready, 1);
 	owner_fini(&o);
 }
 
@@ -273,6 +278,15 @@ static void refusals(void **unused)
 	assert_refused(2, -EINVAL, "is no TAP interface with several queues");
 	assert_int_equal(owner_init(&o, 1), 0);
 	assert_refused(1, -EBUSY, "is in use by another program");
+	owner_fini(&o);
+	remove_tap();
+	/* Of an interface made for several queues, Linux gives each program its own. */
+	assert_true(make_tap("multi_queue"));
+	assert_int_equal(owner_init(&o, 1), 0);
+	assert_refused(1, -EBUSY, "is in use by another program");
+	assert_refused(2, -EBUSY, "is in use by another program");
+	owner_fini(&o);
+	assert_int_equal(owner_init(&o, 2), 0);
 	owner_fini(&o);
 	remove_tap();
 	strcpy(name, "lo");

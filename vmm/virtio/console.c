@@ -11,8 +11,9 @@
 #include "vmm/log.h"
 
 #define QUEUE_SIZE    64
-#define BUFFERS_MAX   64  /* buffers of one request; a Linux driver uses one */
-#define EMERGENCY_MAX 256 /* bytes that wait for the loop */
+#define BUFFERS_MAX   64	 /* buffers of one request; a Linux driver uses one */
+#define EMERGENCY_MAX 256	 /* bytes that wait for the loop */
+#define TURN_BYTES    (64 * KIB) /* that go out in one turn of the loop */
 
 enum {
 	QUEUE_RX,
@@ -77,16 +78,17 @@ static bool flush_emergency(struct vconsole *vc)
 	return true;
 }
 
-/* Return: bytes of the chain, from @done on, that the back end took. */
-static uint64_t write_chain(struct vconsole *vc, const struct vq_chain *chain, uint64_t done)
+/* Return: bytes of the chain, from @done on and up to @max, that the back end took. */
+static uint64_t write_chain(struct vconsole *vc, const struct vq_chain *chain, uint64_t done,
+			    uint64_t max)
 {
 	uint64_t before = 0;
 	uint64_t sum = 0;
 
-	for (unsigned i = 0; i < chain->nout; i++) {
+	for (unsigned i = 0; i < chain->nout && sum < max; i++) {
 		const struct iovec *iov = &chain->iov[i];
 		uint64_t skip = done > before ? MIN(done - before, iov->iov_len) : 0;
-		size_t len = iov->iov_len - skip;
+		size_t len = MIN(iov->iov_len - skip, max - sum);
 
 		before += iov->iov_len;
 		if (len > 0) {
@@ -104,18 +106,19 @@ static uint64_t write_chain(struct vconsole *vc, const struct vq_chain *chain, u
 /*
  * What the guest sends. A request that the back end does not take as a whole goes back to the ring,
  * so that nothing is in flight when the state is saved. At most a queue's length at a time, as the
- * driver can add as fast as we take.
+ * driver can add as fast as we take, and not too many bytes, as one buffer can be 4 GiB long.
  */
 static void transmit(struct vconsole *vc)
 {
 	struct virtqueue *vq = &vc->queue[QUEUE_TX];
 	unsigned budget = QUEUE_SIZE;
+	uint64_t bytes = TURN_BYTES;
 	int result = 0;
 
 	if (!flush_emergency(vc) || !vc->dev.active) {
 		return;
 	}
-	while (budget > 0) {
+	while (budget > 0 && bytes > 0) {
 		struct vq_chain chain = {.iov = vc->iov, .max = BUFFERS_MAX};
 
 		result = vq_pop(vq, &chain);
@@ -124,8 +127,10 @@ static void transmit(struct vconsole *vc)
 		}
 		/* The driver may have made it shorter since the last try. */
 		uint64_t done = MIN((uint64_t)vc->tx_done, chain.out_len);
+		uint64_t n = write_chain(vc, &chain, done, bytes);
 
-		done += write_chain(vc, &chain, done);
+		bytes -= n;
+		done += n;
 		if (done < chain.out_len) {
 			vc->tx_done = (uint32_t)MIN(done, UINT32_MAX);
 			vq_unpop(vq, &chain);
@@ -138,7 +143,7 @@ static void transmit(struct vconsole *vc)
 	virtio_notify(&vc->dev, QUEUE_TX);
 	if (result < 0) {
 		virtio_broken(&vc->dev, "a transmit request breaks the rules of the ring");
-	} else if (budget == 0) {
+	} else if (budget == 0 || bytes == 0) {
 		schedule(vc);
 	}
 }

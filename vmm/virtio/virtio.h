@@ -50,7 +50,7 @@ struct virtio_ops {
 	void (*state)(struct virtio_device *dev, struct state *s);
 	/*
 	 * Releases what the device holds, itself and virtio_fini() included; the vCPUs and the loop
-	 * have stopped. Context: no lock.
+	 * have stopped, threads of its own may be at work still. Context: no lock.
 	 */
 	void (*destroy)(struct virtio_device *dev);
 };
@@ -71,10 +71,10 @@ struct virtio_device {
 	struct virtqueue *queue; /* nqueues of them, the device's storage */
 	uint8_t *config;	 /* the device configuration space */
 	uint32_t config_len;
-	const uint8_t *config_wmask;	/* 1: the driver may write the bit; NULL: read-only */
-	const struct guest_memory *mem; /* set by the transport before the guest runs */
-	struct loop *loop;		/* the same */
-	struct virtio_transport *transport;
+	const uint8_t *config_wmask;	    /* 1: the driver may write the bit; NULL: read-only */
+	const struct guest_memory *mem;	    /* set by the transport before the guest runs */
+	struct loop *loop;		    /* the same */
+	struct virtio_transport *transport; /* the same; NULL when it goes, under @lock */
 
 	pthread_mutex_t lock; /* guards the rest, and the device's own state */
 	uint64_t driver_features;

@@ -330,11 +330,16 @@ no_function:
 
 void virtio_pci_destroy(struct virtio_pci *vp)
 {
-	struct loop *loop = vp->dev->loop;
+	struct virtio_device *dev = vp->dev;
+	struct loop *loop = dev->loop;
 
+	/* A device's own threads may be at work until destroy: they find nobody to notify. */
+	virtio_lock(dev);
+	dev->transport = NULL;
+	virtio_unlock(dev);
 	pci_device_fini(&vp->pci);
 	close_doorbells(vp, loop);
-	vp->dev->ops->destroy(vp->dev);
+	dev->ops->destroy(dev);
 	free(vp->queue);
 	free(vp);
 }

@@ -34,6 +34,7 @@ struct echo {
 	unsigned nactivate, nreset, nnotify[QUEUES], nconfig_read, nconfig_written;
 	int activate_result;
 	void (*in_reset)(void);
+	bool late; /* a thread of its own is still at work when it is destroyed */
 	bool destroyed;
 };
 
@@ -110,6 +111,12 @@ static void echo_state(struct virtio_device *dev, struct state *s)
 
 static void echo_destroy(struct virtio_device *dev)
 {
+	if (echo_of(dev)->late) {
+		virtio_lock(dev);
+		echo_notify(dev, 0);
+		virtio_notify_config(dev);
+		virtio_unlock(dev);
+	}
 	echo_of(dev)->destroyed = true;
 	virtio_fini(dev);
 }
@@ -800,6 +807,19 @@ static void reset_waits(void **unused)
 	assert_false(t.echo.queue[0].enabled);
 }
 
+/* What finishes after the function is gone must not interrupt through it. */
+static void destroy_at_work(void **unused)
+{
+	(void)unused;
+	enable_msix();
+	start(0, 0, 16);
+	add_request();
+	t.echo.late = true;
+	virtio_pci_destroy(t.vp);
+	t.vp = NULL;
+	expect_answer(1);
+}
+
 static size_t save(uint8_t *buf, size_t size)
 {
 	struct state s;
@@ -985,10 +1005,12 @@ static void create_refuses(void **unused)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(identity), TEST(features),	     TEST(status_machine), TEST(queue_registers),
-		TEST(requests), TEST(doorbells),     TEST(not_active),	   TEST(broken),
-		TEST(wires),	TEST(configuration), TEST(cfg_access),	   TEST(reset_waits),
-		TEST(state),	TEST(state_wires),   TEST(state_refuses),  TEST(create_refuses),
+		TEST(identity),	       TEST(features),	      TEST(status_machine),
+		TEST(queue_registers), TEST(requests),	      TEST(doorbells),
+		TEST(not_active),      TEST(broken),	      TEST(wires),
+		TEST(configuration),   TEST(cfg_access),      TEST(reset_waits),
+		TEST(state),	       TEST(state_wires),     TEST(state_refuses),
+		TEST(create_refuses),  TEST(destroy_at_work),
 	};
 
 	alarm(120); /* a loop that is not woken would wait for ever */

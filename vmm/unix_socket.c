@@ -1,4 +1,4 @@
-#include "vmm/console/unix_socket.h"
+#include "vmm/unix_socket.h"
 
 #include <errno.h>
 #include <libgen.h>
@@ -11,6 +11,8 @@
 #include <unistd.h>
 
 #include "vmm/log.h"
+
+#define BACKLOG 64
 
 /* Does a program listen at @addr? What refuses the connection is a leftover. */
 static bool is_live(const struct sockaddr_un *addr)
@@ -93,7 +95,8 @@ int unix_socket_listen(const char *what, const char *path, int *fd)
 	/* On Linux the mode of an unbound socket is what its file gets, so there is no moment at
 	 * which others could connect. */
 	if (*fd < 0 || fchmod(*fd, 0600) != 0 ||
-	    bind(*fd, (const struct sockaddr *)&addr, sizeof(addr)) != 0 || listen(*fd, 4) != 0) {
+	    bind(*fd, (const struct sockaddr *)&addr, sizeof(addr)) != 0 ||
+	    listen(*fd, BACKLOG) != 0) {
 		error = -errno;
 		log_error("%s: no socket can be made at \"%s\": %s", what, path, strerror(-error));
 		if (*fd >= 0) {
