@@ -53,6 +53,7 @@ static void *worker(void *arg)
 	struct block_pool *p = arg;
 	struct block_task *task;
 
+	pthread_setname_np(pthread_self(), "disk"); /* else it has that of its creator, a vCPU */
 	pthread_mutex_lock(&p->lock);
 	while ((task = next_task(p)) != NULL) {
 		pthread_mutex_unlock(&p->lock);
