@@ -72,8 +72,9 @@ static void machine_end(struct machine *m, enum vm_end end)
 
 static void on_vcpu_end(void *ctx, enum vcpu_end why)
 {
+	/* An error, and not log_guest(): it is why the VM ends, whatever was said before. */
 	if (why == VCPU_TRIPLE_FAULT) {
-		log_guest("a vCPU shut down: triple fault");
+		log_error("a vCPU shut down: triple fault");
 	}
 	machine_end(ctx, why == VCPU_FAILED ? VM_END_FAILED : VM_END_PANIC);
 }

@@ -143,16 +143,12 @@ static void report_internal_error(struct vcpu *v)
 	for (unsigned i = 0; i < MIN(run->internal.ndata, 16U); i++) {
 		n += snprintf(data + n, sizeof(data) - (size_t)n, " 0x%llx", run->internal.data[i]);
 	}
-	if (guest_caused(run->internal.suberror)) {
-		log_guest(
-			"vCPU %u: the guest's kernel runs what cannot be emulated, as code that is "
-			"no RAM (internal error %u,%s)",
-			v->index, run->internal.suberror, data);
-	} else {
-		log_error("vCPU %u: the provider cannot go on with this guest (internal error "
-			  "%u,%s)",
-			  v->index, run->internal.suberror, data);
-	}
+	log_error(
+		"vCPU %u: %s (internal error %u,%s)", v->index,
+		guest_caused(run->internal.suberror)
+			? "the guest's kernel runs what cannot be emulated, as code that is no RAM"
+			: "the provider cannot go on with this guest",
+		run->internal.suberror, data);
 	report_registers(v);
 }
 

@@ -15,7 +15,7 @@
 /** Why a vCPU cannot go on. */
 enum vcpu_end {
 	VCPU_TRIPLE_FAULT, /* the guest's doing */
-	VCPU_NOT_EMULATED, /* the same: it runs what nobody can emulate; said by log_guest() */
+	VCPU_NOT_EMULATED, /* the same: it runs what nobody can emulate; said by log_error() */
 	VCPU_FAILED,	   /* the provider gave up; said by log_error() */
 };
 

@@ -34,6 +34,10 @@
 #define DMA_WRITE     BIT(4)
 #define DMA_SIZE      16 /* control, length, address; big-endian */
 
+/* Zeroes that one transfer gives past an item's end. All of 4 GiB would hold every vCPU for long.
+ */
+#define PAST_END_MAX MIB
+
 #define DIR_ENTRY_SIZE 64
 
 /* ---- items ---- */
@@ -164,7 +168,7 @@ static void select_item(struct fw_cfg *fw, uint16_t key)
 
 /*
  * Copies the next @len bytes of the item to @addr; what lies past its end reads as zero.
- * Return: false if that is not RAM.
+ * Return: false if that is not RAM, or far too much.
  */
 static bool dma_read(struct fw_cfg *fw, gpa_t addr, uint32_t len)
 {
@@ -172,7 +176,7 @@ static bool dma_read(struct fw_cfg *fw, gpa_t addr, uint32_t len)
 	uint32_t n = MIN(len, item->len - fw->offset);
 	uint8_t *p = guest_ptr(fw->mem, addr, len);
 
-	if (p == NULL) {
+	if (p == NULL || len - n > PAST_END_MAX) {
 		return false;
 	}
 	if (n > 0) {

@@ -216,6 +216,9 @@ static void dma_refusals(void **unused)
 	assert_int_equal(dma(8 | 2, 4, UINT64_MAX - 1), 1);
 	assert_int_equal(dma(8 | 2, UINT32_MAX, 0), 1);
 	assert_int_equal(dma(8 | 2, 4, end - 4), 0);
+	/* Item 0 has four bytes. Zeroes without end would hold the CPU. */
+	assert_int_equal(dma(8 | 2, 4 + (1 << 20), MIB), 0);
+	assert_int_equal(dma(8 | 2, 5 + (1 << 20), MIB), 1);
 
 	/* A request that is not in RAM, or only half of it, is dropped and said. */
 	capture_begin(&said);
