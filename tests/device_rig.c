@@ -18,13 +18,13 @@ static void on_config(struct virtio_transport *t)
 	container_of(t, struct device_rig, transport)->config_interrupts++;
 }
 
-/* Always ready, so that it is called once each time around. */
+/* Always ready while rig_turns() watches it, so that it is called once each time around. */
 static void on_tick(void *arg, uint32_t events)
 {
 	struct device_rig *r = arg;
 
 	(void)events;
-	if (r->ticks_left == 0 || --r->ticks_left == 0) {
+	if (--r->ticks_left == 0) {
 		loop_stop(&r->loop);
 	}
 }
@@ -44,7 +44,7 @@ void rig_init(struct device_rig *r)
 	check(loop_init(&r->loop) == 0);
 	r->tick = (struct loop_source){
 		.fd = eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK), .fn = on_tick, .arg = r};
-	check(r->tick.fd >= 0 && loop_add(&r->loop, &r->tick, EPOLLIN) == 0);
+	check(r->tick.fd >= 0);
 	r->transport = (struct virtio_transport){on_queue, on_config};
 }
 
@@ -111,7 +111,6 @@ void rig_destroy(struct device_rig *r)
 void rig_fini(struct device_rig *r)
 {
 	rig_destroy(r);
-	loop_del(&r->loop, &r->tick);
 	close(r->tick.fd);
 	loop_fini(&r->loop);
 	free(r->mem.region[2].host);
@@ -121,8 +120,11 @@ void rig_fini(struct device_rig *r)
 
 void rig_turns(struct device_rig *r, unsigned n)
 {
+	check(n > 0);
 	r->ticks_left = n;
+	check(loop_add(&r->loop, &r->tick, EPOLLIN) == 0);
 	check(loop_run(&r->loop) == 0);
+	loop_del(&r->loop, &r->tick);
 }
 
 void rig_notify(struct device_rig *r, unsigned queue)

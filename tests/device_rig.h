@@ -24,6 +24,7 @@ struct device_rig {
 	unsigned config_interrupts;
 };
 
+/** rig_init() - RAM and a loop, with no device yet. */
 void rig_init(struct device_rig *r);
 
 /** rig_attach() - does what a transport does when it gets its device. */
@@ -35,6 +36,7 @@ void rig_attach(struct device_rig *r, struct virtio_device *dev);
  */
 void rig_activate(struct device_rig *r, uint64_t features, bool packed, uint16_t size);
 
+/** rig_reset() - the driver resets the device, which may be inactive. */
 void rig_reset(struct device_rig *r);
 
 /** rig_fini() - destroys the device, if there is one, and the rest. */

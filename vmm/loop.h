@@ -28,7 +28,10 @@ struct loop {
 	int nbatch;
 };
 
+/** loop_init() - a loop without sources. Return: 0 or -errno, logged. */
 must_use int loop_init(struct loop *loop);
+
+/** loop_fini() - all sources were taken off before. */
 void loop_fini(struct loop *loop);
 
 /**
@@ -56,8 +59,11 @@ struct loop_timer {
 	void *arg;
 };
 
+/** loop_timer_init() - not set yet; @fn runs on the loop thread. Return: 0 or -errno, logged. */
 must_use int loop_timer_init(struct loop_timer *t, struct loop *loop, void (*fn)(void *arg),
 			     void *arg);
+
+/** loop_timer_fini() - @fn is not called again; nothing happens after a failed init. */
 void loop_timer_fini(struct loop_timer *t, struct loop *loop);
 
 /**

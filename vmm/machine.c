@@ -65,6 +65,7 @@ static void machine_end(struct machine *m, enum vm_end end)
 {
 	int expected = NOT_ENDED;
 
+	/* Seen by machine_run(), as loop_stop() and loop_run() pair. */
 	atomic_compare_exchange_strong(&m->end, &expected, (int)end);
 	loop_stop(&m->loop);
 }

@@ -19,4 +19,5 @@ must_use int machine_create(struct machine **out, const struct vm_config *config
 /** machine_run() - runs the guest until it ends. Context: the thread that created it. */
 enum vm_end machine_run(struct machine *m);
 
+/** machine_destroy() - ends what runs beside the vCPUs, and frees. Context: as machine_run(). */
 void machine_destroy(struct machine *m);

@@ -37,6 +37,7 @@ struct guest_memory {
  */
 must_use int guest_memory_init(struct guest_memory *mem, uint64_t size);
 
+/** guest_memory_fini() - unmaps RAM; no device may reach it any more. */
 void guest_memory_fini(struct guest_memory *mem);
 
 /** guest_memory_low() - how much of @size bytes of RAM lies below the hole, from address 0 on. */

@@ -36,15 +36,19 @@ static void kick(struct vcpus *set, unsigned index)
 
 void vcpus_kick(struct vcpus *set, unsigned index)
 {
-	pthread_mutex_lock(&set->lock);
+	lock_take(&set->lock);
 	kick(set, index);
-	pthread_mutex_unlock(&set->lock);
+	lock_give(&set->lock);
 }
 
 /* Context: lock held. */
 static void set_gate(struct vcpus *set, enum vcpu_gate gate)
 {
 	if (set->gate != GATE_STOP) {
+		/*
+		 * Before the kick, and run_once() looks at it after it has cleared what the kick
+		 * set: one of the two stops a vCPU. Pairs with the load in pass_gate().
+		 */
 		atomic_store_explicit(&set->gate, gate, memory_order_seq_cst);
 	}
 	pthread_cond_broadcast(&set->changed);
@@ -53,16 +57,17 @@ static void set_gate(struct vcpus *set, enum vcpu_gate gate)
 /* Waits until the vCPU may run. Return: false if it has to end. */
 static bool pass_gate(struct vcpus *set)
 {
+	/* Pairs with the store in set_gate(). */
 	int gate = atomic_load_explicit(&set->gate, memory_order_seq_cst);
 
 	if (gate == GATE_OPEN) {
 		return true;
 	}
-	pthread_mutex_lock(&set->lock);
+	lock_take(&set->lock);
 	while ((gate = set->gate) == GATE_CLOSED) {
-		pthread_cond_wait(&set->changed, &set->lock);
+		lock_wait(&set->lock, &set->changed);
 	}
-	pthread_mutex_unlock(&set->lock);
+	lock_give(&set->lock);
 	return gate == GATE_OPEN;
 }
 
@@ -268,7 +273,7 @@ int vcpus_create(struct vcpus *set, struct host_vm *vm, const struct vcpu_env *e
 
 	*set = (struct vcpus){.vm = vm, .env = *env, .pic = vm->split};
 	sigaction(KICK_SIGNAL, &action, NULL);
-	pthread_mutex_init(&set->lock, NULL);
+	lock_init(&set->lock, LOCK_LEAF);
 	pthread_cond_init(&set->changed, NULL);
 	set->vcpu = calloc(n, sizeof(*set->vcpu));
 	if (set->vcpu == NULL) {
@@ -306,14 +311,14 @@ void vcpus_destroy(struct vcpus *set)
 	}
 	free(set->vcpu);
 	pthread_cond_destroy(&set->changed);
-	pthread_mutex_destroy(&set->lock);
+	lock_fini(&set->lock);
 }
 
 void vcpus_resume(struct vcpus *set)
 {
-	pthread_mutex_lock(&set->lock);
+	lock_take(&set->lock);
 	set_gate(set, GATE_OPEN);
-	pthread_mutex_unlock(&set->lock);
+	lock_give(&set->lock);
 }
 
 /* Context: lock held. */
@@ -327,9 +332,9 @@ static void close_gate(struct vcpus *set, enum vcpu_gate gate)
 
 void vcpus_pause(struct vcpus *set)
 {
-	pthread_mutex_lock(&set->lock);
+	lock_take(&set->lock);
 	close_gate(set, GATE_CLOSED);
-	pthread_mutex_unlock(&set->lock);
+	lock_give(&set->lock);
 }
 
 bool vcpus_paused(struct vcpus *set)
@@ -341,11 +346,11 @@ void vcpus_stop(struct vcpus *set)
 {
 	bool first;
 
-	pthread_mutex_lock(&set->lock);
+	lock_take(&set->lock);
 	first = !set->stopped;
 	close_gate(set, GATE_STOP);
 	set->stopped = true;
-	pthread_mutex_unlock(&set->lock);
+	lock_give(&set->lock);
 	for (unsigned i = 0; first && i < set->n; i++) {
 		pthread_join(set->vcpu[i].thread, NULL);
 	}

@@ -10,6 +10,7 @@
 #include "lib/base/types.h"
 #include "vmm/board/bus.h"
 #include "vmm/host/host.h"
+#include "vmm/lock.h"
 
 /** Why a vCPU cannot go on. */
 enum vcpu_end {
@@ -56,7 +57,7 @@ struct vcpus {
 	struct vcpu *vcpu;
 	bool pic; /* the PIC is ours: vCPU 0 fetches its interrupts */
 
-	pthread_mutex_t lock;
+	struct lock lock;
 	pthread_cond_t changed; /* of @gate */
 	atomic_int gate;	/* enum vcpu_gate; written under @lock, read without */
 	bool stopped;		/* no thread is kicked any more; guarded by @lock */

@@ -165,25 +165,27 @@ static int teardown(void **unused)
 	return 0;
 }
 
-/* The vCPU leaves the guest with what was put into its fake's @exit. */
+static void wait_runs(unsigned index, unsigned n)
+{
+	while (t.fake[index].nruns < n) {
+		nap();
+	}
+}
+
+/* The vCPU, which was resumed, leaves the guest with what was put into its fake's @exit. */
 static struct kvm_run *serve(unsigned index)
 {
 	struct fake *f = &t.fake[index];
-	unsigned before = f->nruns;
+	unsigned before;
 
+	wait_runs(index, 1); /* its thread may not have come that far yet */
+	before = f->nruns;
 	t.log[0] = '\0';
 	atomic_store(&f->leave, true);
 	while (f->nruns == before && atomic_load(&t.end) < 0) {
 		nap();
 	}
 	return f->run;
-}
-
-static void wait_runs(unsigned index, unsigned n)
-{
-	while (t.fake[index].nruns < n) {
-		nap();
-	}
 }
 
 /* ---- tests ---- */

@@ -57,12 +57,15 @@ uint32_t state_begin(struct state *s, const char *name, uint32_t version);
 /** state_end() - closes the section; unread bytes of a loaded section are -EINVAL. */
 void state_end(struct state *s);
 
+/** state_u8(), state_u16(), state_u32(), state_u64() - one number, little-endian. */
 void state_u8(struct state *s, uint8_t *v);
 void state_u16(struct state *s, uint16_t *v);
 void state_u32(struct state *s, uint32_t *v);
 void state_u64(struct state *s, uint64_t *v);
+
 /** state_bool() - one byte; loading other than 0 and 1 is -EINVAL. */
 void state_bool(struct state *s, bool *v);
+
 /** state_bytes() - @len raw bytes. */
 void state_bytes(struct state *s, void *p, size_t len);
 

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "tests/state_rig.h"
 #include "tests/unit.h"
 
 #define MASKED	   0x10000
@@ -245,21 +246,10 @@ static void messages(void **unused)
 	}
 }
 
-static size_t save(struct bench *b, uint8_t *buf, size_t size)
-{
-	struct state s;
-
-	state_save_init(&s, buf, size);
-	ioapic_state(&b->ioapic, &s);
-	assert_int_equal(s.error, 0);
-	return s.pos;
-}
-
 static void state_round_trip(void **unused)
 {
 	uint8_t buf[512], again[512];
 	struct bench b, other;
-	struct state s;
 	size_t len;
 
 	(void)unused;
@@ -270,16 +260,13 @@ static void state_round_trip(void **unused)
 	set(&b, low(4), 0x34);
 	ioapic_set_irq(&b.ioapic, 9, true);
 	ioapic_set_irq(&b.ioapic, 4, true);
-	len = save(&b, buf, sizeof(buf));
+	len = state_saved(ioapic_state, &b.ioapic, buf, sizeof(buf));
 
 	power_on(&other);
-	state_load_init(&s, buf, len);
-	ioapic_state(&other.ioapic, &s);
-	assert_int_equal(s.error, 0);
-	assert_int_equal(s.pos, len);
+	assert_int_equal(state_loaded(ioapic_state, &other.ioapic, buf, len), 0);
 	assert_int_equal(other.sent, 0);
 	assert_int_equal(other.changed, 0xffffff);
-	assert_int_equal(save(&other, again, sizeof(again)), len);
+	assert_int_equal(state_saved(ioapic_state, &other.ioapic, again, sizeof(again)), len);
 	assert_memory_equal(buf, again, len);
 	/* It goes on where it was: one in service, one wire that is high already. */
 	ioapic_set_irq(&other.ioapic, 4, true);
@@ -298,20 +285,17 @@ static void state_refusals(void **unused)
 	} bad[] = {{1, 0x10}, {5, 0x01}, {6 + 1, 0x10}, {6 + 1, 0x40}, {6 + 4, 0x01}, {6 + 2, 2}};
 	uint8_t buf[512];
 	struct bench b;
-	struct state s;
 
 	(void)unused;
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
 		size_t len;
 
 		power_on(&b);
-		len = save(&b, buf, sizeof(buf));
+		len = state_saved(ioapic_state, &b.ioapic, buf, sizeof(buf));
 		buf[24 + bad[i].offset] = bad[i].value;
 		set(&b, low(0), 0x77);
 		b.changed = 0;
-		state_load_init(&s, buf, len);
-		ioapic_state(&b.ioapic, &s);
-		assert_int_equal(s.error, -EINVAL);
+		assert_int_equal(state_loaded(ioapic_state, &b.ioapic, buf, len), -EINVAL);
 		assert_int_equal(get(&b, low(0)), 0x77);
 		assert_int_equal(b.changed, 0);
 	}

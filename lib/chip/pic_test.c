@@ -2,6 +2,7 @@
 
 #include <errno.h>
 
+#include "tests/state_rig.h"
 #include "tests/unit.h"
 
 #define MASTER_BASE 0x20
@@ -368,7 +369,6 @@ static void state_round_trip(void **unused)
 {
 	uint8_t buf[256], again[256];
 	struct pic pic, other;
-	struct state s;
 	size_t len;
 
 	(void)unused;
@@ -380,16 +380,10 @@ static void state_round_trip(void **unused)
 	assert_int_equal(pic_ack(&pic), MASTER_BASE + 5);
 	pic_set_irq(&pic, 4, true);
 	pic_set_irq(&pic, 10, true);
-	state_save_init(&s, buf, sizeof(buf));
-	pic_state(&pic, &s);
-	assert_int_equal(s.error, 0);
-	len = s.pos;
+	len = state_saved(pic_state, &pic, buf, sizeof(buf));
 
 	power_on(&other);
-	state_load_init(&s, buf, len);
-	pic_state(&other, &s);
-	assert_int_equal(s.error, 0);
-	assert_int_equal(s.pos, len);
+	assert_int_equal(state_loaded(pic_state, &other, buf, len), 0);
 	assert_false(intr);	       /* the wire was not driven ... */
 	assert_true(pic_intr(&other)); /* ... but is known to be high */
 	intr = 1;
@@ -400,14 +394,10 @@ static void state_round_trip(void **unused)
 
 	pic_write(&pic, PIC_SLAVE_COMMAND, 0x11);
 	pic_write(&pic, PIC_SLAVE_DATA, 0x70);
-	state_save_init(&s, buf, sizeof(buf));
-	pic_state(&pic, &s);
+	len = state_saved(pic_state, &pic, buf, sizeof(buf));
 	power_on(&other);
-	state_load_init(&s, buf, len);
-	pic_state(&other, &s);
-	state_save_init(&s, again, sizeof(again));
-	pic_state(&other, &s);
-	assert_int_equal(s.error, 0);
+	assert_int_equal(state_loaded(pic_state, &other, buf, len), 0);
+	assert_int_equal(state_saved(pic_state, &other, again, sizeof(again)), len);
 	assert_memory_equal(buf, again, len);
 	pic_write(&other, PIC_SLAVE_DATA, 0x02);
 	pic_write(&other, PIC_SLAVE_DATA, 0x01);
@@ -424,18 +414,15 @@ static void state_refusals(void **unused)
 	} bad[] = {{4, 0x04}, {5, 0x21}, {7, 1}, {7, 5}, {8, 8}, {9, 2}, {17 + 4, 0x01}};
 	uint8_t buf[256];
 	struct pic pic;
-	struct state s;
+	size_t len;
 
 	(void)unused;
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
 		start(&pic, 0x01);
-		state_save_init(&s, buf, sizeof(buf));
-		pic_state(&pic, &s);
+		len = state_saved(pic_state, &pic, buf, sizeof(buf));
 		buf[24 + bad[i].offset] = bad[i].value;
-		state_load_init(&s, buf, s.pos);
 		pic_write(&pic, PIC_MASTER_DATA, 0xa5);
-		pic_state(&pic, &s);
-		assert_int_equal(s.error, -EINVAL);
+		assert_int_equal(state_loaded(pic_state, &pic, buf, len), -EINVAL);
 		assert_int_equal(pic_read(&pic, PIC_MASTER_DATA), 0xa5); /* left alone */
 	}
 }

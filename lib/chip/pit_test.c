@@ -2,6 +2,7 @@
 
 #include <errno.h>
 
+#include "tests/state_rig.h"
 #include "tests/unit.h"
 
 #define READ_BACK_ALL 0xc0
@@ -495,7 +496,6 @@ static void state_round_trip(void **unused)
 		for (unsigned wait = 0; wait < 14; wait++) {
 			uint8_t buf[512];
 			struct bench b, other;
-			struct state s;
 			size_t len;
 
 			power_on(&b);
@@ -505,16 +505,14 @@ static void state_round_trip(void **unused)
 			out(&b, PIT_CONTROL, 0xc0 | 0x08);
 			out(&b, PIT_COUNTER1, 0x12); /* half a count */
 			pass(&b, wait);
-			state_save_init(&s, buf, sizeof(buf));
-			pit_state(&b.pit, &s, ns(b.pulse + 1)); /* one pulse not run yet */
-			assert_int_equal(s.error, 0);
-			len = s.pos;
+			/* One pulse was not run yet. */
+			len = state_saved(pit_state, &b.pit, buf, sizeof(buf), ns(b.pulse + 1));
 
 			power_on(&other);
 			other.pulse = 5; /* another host: its clock is behind */
-			state_load_init(&s, buf, len);
-			pit_state(&other.pit, &s, ns(other.pulse + 1));
-			assert_int_equal(s.error, 0);
+			assert_int_equal(
+				state_loaded(pit_state, &other.pit, buf, len, ns(other.pulse + 1)),
+				0);
 			assert_int_equal(other.rises, 0);
 			other.level = b.level;
 			assert_int_equal((pit_deadline(&b.pit) - ns(b.pulse)) / 10,
@@ -554,20 +552,17 @@ static void state_refusals(void **unused)
 	};
 	uint8_t buf[512];
 	struct bench b;
-	struct state s;
+	size_t len;
 
 	(void)unused;
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
 		power_on(&b);
 		program(&b, 0, 2, false, 9);
 		pass(&b, 1);
-		state_save_init(&s, buf, sizeof(buf));
-		pit_state(&b.pit, &s, ns(b.pulse));
-		assert_int_equal(s.pos, 24 + 3 * 26 + 10);
+		len = state_saved(pit_state, &b.pit, buf, sizeof(buf), ns(b.pulse));
+		assert_int_equal(len, 24 + 3 * 26 + 10);
 		buf[24 + bad[i].offset] = bad[i].value;
-		state_load_init(&s, buf, s.pos);
-		pit_state(&b.pit, &s, ns(b.pulse));
-		assert_int_equal(s.error, -EINVAL);
+		assert_int_equal(state_loaded(pit_state, &b.pit, buf, len, ns(b.pulse)), -EINVAL);
 		assert_int_equal(count_of(&b, 0), 9); /* left alone */
 	}
 }

@@ -8,7 +8,7 @@ import sys
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 SKIPPED = 77
-FLAGS = ['-std=gnu17', '-D_GNU_SOURCE', '-DYADO_VERSION="check"', '-Wall', '-Wextra']
+FLAGS = ['-std=gnu17', '-D_GNU_SOURCE', '-DYADO_VERSION="check"', '-DDEBUG_LOCKS=1', '-Wall', '-Wextra']
 
 
 def tree():

@@ -91,7 +91,7 @@ class Lab:
     `disks`: raw images as /dev/vda, ... of the emulated host.
     """
 
-    def __init__(self, cpus=2, memory_mib=4096, files=(), disks=(), guest=True):
+    def __init__(self, cpus=1, memory_mib=4096, files=(), disks=(), guest=True):
         options = host.Options()
         options.cpus = cpus
         options.memory_mib = memory_mib

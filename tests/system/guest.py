@@ -4,7 +4,7 @@ import re
 import signal
 import time
 
-LAB = {'cpus': 2, 'memory_mib': 7168, 'files': ['build/lab/guest/vmlinux']}
+LAB = {'cpus': 1, 'memory_mib': 7168, 'files': ['build/lab/guest/vmlinux']}
 TEST_SECONDS = 400
 
 

@@ -10,7 +10,7 @@ void block_pool_init(struct block_pool *p, unsigned nthreads_max)
 	check(nthreads_max > 0 && nthreads_max <= BLOCK_POOL_THREADS_MAX);
 	*p = (struct block_pool){.nthreads_max = nthreads_max};
 	p->tail = &p->head;
-	pthread_mutex_init(&p->lock, NULL);
+	lock_init(&p->lock, LOCK_LEAF);
 	pthread_cond_init(&p->more, NULL);
 }
 
@@ -31,7 +31,7 @@ static struct block_task *next_task(struct block_pool *p)
 {
 	while (p->head == NULL && !p->stopping) {
 		p->idle++;
-		pthread_cond_wait(&p->more, &p->lock);
+		lock_wait(&p->lock, &p->more);
 		p->idle--;
 		p->waking = false;
 	}
@@ -53,13 +53,14 @@ static void *worker(void *arg)
 	struct block_pool *p = arg;
 	struct block_task *task;
 
-	pthread_mutex_lock(&p->lock);
+	pthread_setname_np(pthread_self(), "disk"); /* else it has that of its creator, a vCPU */
+	lock_take(&p->lock);
 	while ((task = next_task(p)) != NULL) {
-		pthread_mutex_unlock(&p->lock);
+		lock_give(&p->lock);
 		task->run(task);
-		pthread_mutex_lock(&p->lock);
+		lock_take(&p->lock);
 	}
-	pthread_mutex_unlock(&p->lock);
+	lock_give(&p->lock);
 	return NULL;
 }
 
@@ -76,16 +77,16 @@ static int add_thread(struct block_pool *p)
 
 int block_pool_start(struct block_pool *p)
 {
-	pthread_mutex_lock(&p->lock);
+	lock_take(&p->lock);
 	int ret = p->nthreads > 0 ? 0 : add_thread(p);
-	pthread_mutex_unlock(&p->lock);
+	lock_give(&p->lock);
 	return ret;
 }
 
 void block_pool_submit(struct block_pool *p, struct block_task *task)
 {
 	task->next = NULL;
-	pthread_mutex_lock(&p->lock);
+	lock_take(&p->lock);
 	check(p->nthreads > 0);
 	*p->tail = task;
 	p->tail = &task->next;
@@ -95,18 +96,18 @@ void block_pool_submit(struct block_pool *p, struct block_task *task)
 		/* The host has no more threads to give: those we have do it. */
 		p->nthreads_max = p->nthreads;
 	}
-	pthread_mutex_unlock(&p->lock);
+	lock_give(&p->lock);
 }
 
 void block_pool_fini(struct block_pool *p)
 {
-	pthread_mutex_lock(&p->lock);
+	lock_take(&p->lock);
 	p->stopping = true;
 	pthread_cond_broadcast(&p->more);
-	pthread_mutex_unlock(&p->lock);
+	lock_give(&p->lock);
 	for (unsigned i = 0; i < p->nthreads; i++) {
 		pthread_join(p->thread[i], NULL);
 	}
 	pthread_cond_destroy(&p->more);
-	pthread_mutex_destroy(&p->lock);
+	lock_fini(&p->lock);
 }

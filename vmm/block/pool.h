@@ -9,6 +9,7 @@
 #include <pthread.h>
 
 #include "lib/base/types.h"
+#include "vmm/lock.h"
 
 #define BLOCK_POOL_THREADS_MAX 16
 
@@ -19,7 +20,7 @@ struct block_task {
 };
 
 struct block_pool {
-	pthread_mutex_t lock; /* guards the rest; a leaf: nothing is taken under it */
+	struct lock lock; /* guards the rest; a leaf: nothing is taken under it */
 	pthread_cond_t more;
 	unsigned nthreads_max;
 	struct block_task *head;

@@ -33,6 +33,7 @@ struct bus {
 	struct bus_range range[BUS_RANGES_MAX]; /* by base, not overlapping */
 };
 
+/** bus_init() / bus_fini() - an empty address space, in the caller's storage. */
 void bus_init(struct bus *bus);
 void bus_fini(struct bus *bus);
 

@@ -133,7 +133,7 @@ static int add_standard_items(struct fw_cfg *fw, unsigned ncpus)
 int fw_cfg_init(struct fw_cfg *fw, const struct guest_memory *mem, unsigned ncpus)
 {
 	*fw = (struct fw_cfg){.mem = mem};
-	pthread_mutex_init(&fw->lock, NULL);
+	lock_init(&fw->lock, LOCK_DEVICE);
 	int error = add_standard_items(fw, ncpus);
 	if (error != 0) {
 		log_error("cannot make the firmware configuration: %s", strerror(-error));
@@ -148,7 +148,7 @@ void fw_cfg_fini(struct fw_cfg *fw)
 		free(fw->item[i].data);
 		fw->item[i].data = NULL;
 	}
-	pthread_mutex_destroy(&fw->lock);
+	lock_fini(&fw->lock);
 }
 
 /* ---- registers ---- */
@@ -237,12 +237,12 @@ static uint64_t fw_cfg_read(void *dev, uint64_t offset, unsigned len)
 	if (offset != REG_DATA || len != 1) {
 		return UINT64_MAX;
 	}
-	pthread_mutex_lock(&fw->lock);
+	lock_take(&fw->lock);
 	const struct fw_cfg_item *item = selected(fw);
 	if (fw->offset < item->len) {
 		value = item->data[fw->offset++];
 	}
-	pthread_mutex_unlock(&fw->lock);
+	lock_give(&fw->lock);
 	return value;
 }
 
@@ -250,7 +250,7 @@ static void fw_cfg_write(void *dev, uint64_t offset, unsigned len, uint64_t valu
 {
 	struct fw_cfg *fw = dev;
 
-	pthread_mutex_lock(&fw->lock);
+	lock_take(&fw->lock);
 	if (offset == REG_SELECTOR && len == 2) {
 		select_item(fw, (uint16_t)value);
 	} else if (offset == REG_DMA && len == 4) {
@@ -261,14 +261,14 @@ static void fw_cfg_write(void *dev, uint64_t offset, unsigned len, uint64_t valu
 		fw->dma_address = 0;
 		dma_run(fw, addr);
 	}
-	pthread_mutex_unlock(&fw->lock);
+	lock_give(&fw->lock);
 }
 
 const struct bus_ops fw_cfg_bus_ops = {.read = fw_cfg_read, .write = fw_cfg_write};
 
 void fw_cfg_state(struct fw_cfg *fw, struct state *s)
 {
-	pthread_mutex_lock(&fw->lock);
+	lock_take(&fw->lock);
 	uint16_t selector = fw->selector;
 	uint32_t offset = fw->offset;
 	uint64_t dma_address = fw->dma_address;
@@ -289,5 +289,5 @@ void fw_cfg_state(struct fw_cfg *fw, struct state *s)
 			fw->dma_address = dma_address;
 		}
 	}
-	pthread_mutex_unlock(&fw->lock);
+	lock_give(&fw->lock);
 }

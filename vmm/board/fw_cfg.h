@@ -5,11 +5,10 @@
  */
 #pragma once
 
-#include <pthread.h>
-
 #include "lib/base/state.h"
 #include "lib/base/types.h"
 #include "vmm/board/bus.h"
+#include "vmm/lock.h"
 #include "vmm/memory.h"
 
 #define FW_CFG_FILES_MAX 32
@@ -28,7 +27,7 @@ struct fw_cfg {
 	char name[FW_CFG_FILES_MAX][FW_CFG_NAME_MAX];
 	struct fw_cfg_item item[FW_CFG_ITEMS];
 
-	pthread_mutex_t lock; /* guards the rest */
+	struct lock lock; /* guards the rest */
 	uint16_t selector;
 	uint32_t offset;      /* into the selected item; at most its length */
 	uint64_t dma_address; /* as far as it was written */

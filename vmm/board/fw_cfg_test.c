@@ -6,6 +6,7 @@
 
 #include "lib/base/bytes.h"
 #include "tests/capture.h"
+#include "tests/state_rig.h"
 #include "tests/unit.h"
 
 #define REQUEST 0x1000
@@ -232,23 +233,17 @@ static void dma_refusals(void **unused)
 static void state_round_trip(void **unused)
 {
 	uint8_t buf[64];
-	struct state s;
 
 	(void)unused;
 	out(0, 2, 3);
 	in(1, 1);
 	in(1, 1);
 	out(4, 4, __builtin_bswap32(1));
-	state_save_init(&s, buf, sizeof(buf));
-	fw_cfg_state(&fw, &s);
-	assert_int_equal(s.error, 0);
-	size_t len = s.pos;
+	size_t len = state_saved(fw_cfg_state, &fw, buf, sizeof(buf));
 
 	out(0, 2, 0);
 	out(8, 4, __builtin_bswap32(REQUEST));
-	state_load_init(&s, buf, len);
-	fw_cfg_state(&fw, &s);
-	assert_int_equal(s.error, 0);
+	assert_int_equal(state_loaded(fw_cfg_state, &fw, buf, len), 0);
 	assert_int_equal(fw.selector, 3);
 	assert_int_equal(fw.offset, 2);
 	assert_int_equal(fw.dma_address, UINT64_C(1) << 32);
@@ -265,9 +260,7 @@ static void state_round_trip(void **unused)
 
 		memcpy(broken, buf, sizeof(buf));
 		broken[bad[i].at] = bad[i].value;
-		state_load_init(&s, broken, len);
-		fw_cfg_state(&fw, &s);
-		assert_int_equal(s.error, -EINVAL);
+		assert_int_equal(state_loaded(fw_cfg_state, &fw, broken, len), -EINVAL);
 		assert_int_equal(fw.selector, 3);
 		assert_int_equal(fw.offset, 4);
 	}

@@ -3,6 +3,7 @@
 #include <errno.h>
 
 #include "tests/fake_irq.h"
+#include "tests/state_rig.h"
 #include "tests/unit.h"
 #include "vmm/board/layout.h"
 
@@ -122,23 +123,16 @@ static void state_round_trip(void **unused)
 {
 	static uint8_t buf[2048];
 	struct bench *b = power_on();
-	struct state s;
 	size_t len;
 
 	(void)unused;
 	set(b, 0, 0x91, 1, 0x11);
 	set(b, 31, 0x60, 1, 0x0a);
-	state_save_init(&s, buf, sizeof(buf));
-	ich9_state(&b->ich9, &s);
-	assert_int_equal(s.error, 0);
-	len = s.pos;
+	len = state_saved(ich9_state, &b->ich9, buf, sizeof(buf));
 	power_off(b);
 
 	b = power_on();
-	state_load_init(&s, buf, len);
-	ich9_state(&b->ich9, &s);
-	assert_int_equal(s.error, 0);
-	assert_int_equal(s.pos, len);
+	assert_int_equal(state_loaded(ich9_state, &b->ich9, buf, len), 0);
 	assert_int_equal(get(b, 0, 0x91, 1), 0x11);
 	assert_int_equal(get(b, 31, 0x60, 1), 0x0a);
 
@@ -149,9 +143,7 @@ static void state_round_trip(void **unused)
 			buf[i + 1] = 0x07;
 		}
 	}
-	state_load_init(&s, buf, len);
-	ich9_state(&b->ich9, &s);
-	assert_int_equal(s.error, -EINVAL);
+	assert_int_equal(state_loaded(ich9_state, &b->ich9, buf, len), -EINVAL);
 	assert_int_equal(get(b, 31, 0x60, 1), 0x0b);
 	power_off(b);
 }

@@ -12,6 +12,7 @@
 #include "lib/chip/pic.h"
 #include "vmm/board/layout.h"
 #include "vmm/host/host.h"
+#include "vmm/lock.h"
 #include "vmm/log.h"
 
 #define WIRES	    24
@@ -43,12 +44,12 @@ struct irq {
 	void (*kick)(void *ctx); /* makes vCPU 0 ask for PIC interrupts */
 	void *ctx;
 
-	pthread_mutex_t chips_lock; /* guards the two chips; taken before routes_lock */
+	struct lock chips_lock; /* guards the two chips; taken before routes_lock */
 	struct pic pic;
 	struct ioapic ioapic;
 	atomic_bool intr; /* the PIC's INTR wire; written under chips_lock, read without */
 
-	pthread_mutex_t routes_lock;			/* guards the rest */
+	struct lock routes_lock;			/* guards the rest */
 	unsigned gsi_end;				/* GSIs from here on were never given out */
 	bool gsi_free[ROUTES_MAX];			/* given back; below gsi_end */
 	struct kvm_irq_routing_entry route[ROUTES_MAX]; /* by GSI; type 0: no route */
@@ -82,7 +83,7 @@ static void route_message(struct irq *irq, unsigned gsi, uint64_t addr, uint32_t
 {
 	struct kvm_irq_routing_entry *r = &irq->route[gsi];
 
-	pthread_mutex_lock(&irq->routes_lock);
+	lock_take(&irq->routes_lock);
 	if (!same_message(r, addr, data)) {
 		*r = (struct kvm_irq_routing_entry){
 			.gsi = gsi,
@@ -100,7 +101,7 @@ static void route_message(struct irq *irq, unsigned gsi, uint64_t addr, uint32_t
 				  (unsigned long long)addr, data, strerror(-error));
 		}
 	}
-	pthread_mutex_unlock(&irq->routes_lock);
+	lock_give(&irq->routes_lock);
 }
 
 /* The provider's own chips have their usual routes, which a new table must repeat. */
@@ -128,7 +129,7 @@ int irq_msi_create(struct irq *irq, struct irq_msi *msi)
 		return error;
 	}
 
-	pthread_mutex_lock(&irq->routes_lock);
+	lock_take(&irq->routes_lock);
 	for (gsi = WIRES; gsi < irq->gsi_end && !irq->gsi_free[gsi]; gsi++) {
 	}
 	if (gsi == ROUTES_MAX) {
@@ -146,7 +147,7 @@ int irq_msi_create(struct irq *irq, struct irq_msi *msi)
 			msi->gsi = gsi;
 		}
 	}
-	pthread_mutex_unlock(&irq->routes_lock);
+	lock_give(&irq->routes_lock);
 	if (error != 0) {
 		close(msi->fd);
 	}
@@ -155,13 +156,13 @@ int irq_msi_create(struct irq *irq, struct irq_msi *msi)
 
 void irq_msi_destroy(struct irq *irq, struct irq_msi *msi)
 {
-	pthread_mutex_lock(&irq->routes_lock);
+	lock_take(&irq->routes_lock);
 	/* The eventfd is ours and bound, so this cannot fail; a dead entry would be harmless. */
 	int error = host_irqfd(irq->vm, msi->fd, msi->gsi, false);
 	check(error == 0);
 	irq->route[msi->gsi].type = 0;
 	irq->gsi_free[msi->gsi] = true;
-	pthread_mutex_unlock(&irq->routes_lock);
+	lock_give(&irq->routes_lock);
 	close(msi->fd);
 	msi->fd = -1;
 }
@@ -188,12 +189,12 @@ static void drive_wire(void *ctx, unsigned gsi, bool level)
 		host_irq_line(irq->vm, gsi, level);
 		return;
 	}
-	pthread_mutex_lock(&irq->chips_lock);
+	lock_take(&irq->chips_lock);
 	if (gsi < PIC_WIRES) {
 		pic_set_irq(&irq->pic, gsi, level);
 	}
 	ioapic_set_irq(&irq->ioapic, gsi == 0 ? 2 : gsi, level);
-	pthread_mutex_unlock(&irq->chips_lock);
+	lock_give(&irq->chips_lock);
 }
 
 struct irq_line irq_wire(struct irq *irq, unsigned gsi)
@@ -208,6 +209,10 @@ static void intr_changed(void *ctx, unsigned pin, bool level)
 	struct irq *irq = ctx;
 
 	(void)pin;
+	/*
+	 * Before the kick, as vCPU 0 clears the kick before it looks: no rise is missed. Pairs with
+	 * the load in irq_pic_pending().
+	 */
 	atomic_store_explicit(&irq->intr, level, memory_order_seq_cst);
 	if (level) {
 		irq->kick(irq->ctx);
@@ -216,6 +221,7 @@ static void intr_changed(void *ctx, unsigned pin, bool level)
 
 bool irq_pic_pending(struct irq *irq)
 {
+	/* Pairs with the store in intr_changed(). */
 	return atomic_load_explicit(&irq->intr, memory_order_seq_cst);
 }
 
@@ -223,11 +229,11 @@ int irq_pic_ack(struct irq *irq)
 {
 	int vector = -1;
 
-	pthread_mutex_lock(&irq->chips_lock);
+	lock_take(&irq->chips_lock);
 	if (pic_intr(&irq->pic)) {
 		vector = pic_ack(&irq->pic);
 	}
-	pthread_mutex_unlock(&irq->chips_lock);
+	lock_give(&irq->chips_lock);
 	return vector;
 }
 
@@ -257,9 +263,9 @@ static const struct ioapic_ops ioapic_ops = {
 
 void irq_eoi(struct irq *irq, uint8_t vector)
 {
-	pthread_mutex_lock(&irq->chips_lock);
+	lock_take(&irq->chips_lock);
 	ioapic_eoi(&irq->ioapic, vector);
-	pthread_mutex_unlock(&irq->chips_lock);
+	lock_give(&irq->chips_lock);
 }
 
 /* ---- the chips on the buses ---- */
@@ -269,11 +275,11 @@ static uint64_t pic_bus_read(void *dev, uint64_t offset, unsigned len, uint16_t 
 	struct irq *irq = dev;
 	uint64_t value = 0;
 
-	pthread_mutex_lock(&irq->chips_lock);
+	lock_take(&irq->chips_lock);
 	for (unsigned i = 0; i < len; i++) {
 		value |= (uint64_t)pic_read(&irq->pic, (uint16_t)(port + offset + i)) << (8 * i);
 	}
-	pthread_mutex_unlock(&irq->chips_lock);
+	lock_give(&irq->chips_lock);
 	return value;
 }
 
@@ -281,11 +287,11 @@ static void pic_bus_write(void *dev, uint64_t offset, unsigned len, uint64_t val
 {
 	struct irq *irq = dev;
 
-	pthread_mutex_lock(&irq->chips_lock);
+	lock_take(&irq->chips_lock);
 	for (unsigned i = 0; i < len; i++) {
 		pic_write(&irq->pic, (uint16_t)(port + offset + i), (uint8_t)(value >> (8 * i)));
 	}
-	pthread_mutex_unlock(&irq->chips_lock);
+	lock_give(&irq->chips_lock);
 }
 
 static uint64_t master_read(void *dev, uint64_t offset, unsigned len)
@@ -328,9 +334,9 @@ static uint64_t ioapic_bus_read(void *dev, uint64_t offset, unsigned len)
 	uint64_t value;
 
 	(void)len; /* the guest reads 32 bits; a wider read shows zeroes above */
-	pthread_mutex_lock(&irq->chips_lock);
+	lock_take(&irq->chips_lock);
 	value = ioapic_read(&irq->ioapic, offset);
-	pthread_mutex_unlock(&irq->chips_lock);
+	lock_give(&irq->chips_lock);
 	return value;
 }
 
@@ -339,9 +345,9 @@ static void ioapic_bus_write(void *dev, uint64_t offset, unsigned len, uint64_t 
 	struct irq *irq = dev;
 
 	(void)len;
-	pthread_mutex_lock(&irq->chips_lock);
+	lock_take(&irq->chips_lock);
 	ioapic_write(&irq->ioapic, offset, (uint32_t)value);
-	pthread_mutex_unlock(&irq->chips_lock);
+	lock_give(&irq->chips_lock);
 }
 
 static const struct bus_ops ioapic_bus_ops = {.read = ioapic_bus_read, .write = ioapic_bus_write};
@@ -419,8 +425,8 @@ int irq_create(struct irq **out, struct host_vm *vm, void (*kick)(void *ctx), vo
 	irq->ctx = ctx;
 	irq->table = table;
 	irq->gsi_end = WIRES;
-	pthread_mutex_init(&irq->chips_lock, NULL);
-	pthread_mutex_init(&irq->routes_lock, NULL);
+	lock_init(&irq->chips_lock, LOCK_IRQ_CHIPS);
+	lock_init(&irq->routes_lock, LOCK_IRQ_ROUTES);
 	pic_init(&irq->pic, (struct irq_line){.set = intr_changed, .ctx = irq});
 	ioapic_init(&irq->ioapic, &ioapic_ops, irq);
 	if (!vm->split) {
@@ -432,15 +438,15 @@ int irq_create(struct irq **out, struct host_vm *vm, void (*kick)(void *ctx), vo
 
 void irq_destroy(struct irq *irq)
 {
-	pthread_mutex_destroy(&irq->routes_lock);
-	pthread_mutex_destroy(&irq->chips_lock);
+	lock_fini(&irq->routes_lock);
+	lock_fini(&irq->chips_lock);
 	free(irq->table);
 	free(irq);
 }
 
 void irq_state(struct irq *irq, struct state *s)
 {
-	pthread_mutex_lock(&irq->chips_lock);
+	lock_take(&irq->chips_lock);
 	state_begin(s, "irq", 1);
 	pic_state(&irq->pic, s);
 	ioapic_state(&irq->ioapic, s);
@@ -448,5 +454,5 @@ void irq_state(struct irq *irq, struct state *s)
 	if (s->loading && s->error == 0) {
 		intr_changed(irq, 0, pic_intr(&irq->pic));
 	}
-	pthread_mutex_unlock(&irq->chips_lock);
+	lock_give(&irq->chips_lock);
 }

@@ -1,6 +1,7 @@
 #include "vmm/board/irq.h"
 
 #include "lib/chip/ioapic.h"
+#include "tests/state_rig.h"
 #include "tests/unit.h"
 #include "vmm/board/layout.h"
 #include "vmm/host/host.h"
@@ -79,7 +80,6 @@ static void state_in_mid_flight(void **unused)
 {
 	struct fixture a, b;
 	struct irq_line wire;
-	struct state s;
 	uint8_t buf[4096];
 
 	(void)unused;
@@ -89,15 +89,9 @@ static void state_in_mid_flight(void **unused)
 	irq_line_set(&wire, true);
 	bus_write(&a.mmio, LAYOUT_IOAPIC + IOAPIC_IOREGSEL, 4, 0x10 + 2 * 9);
 	bus_write(&a.mmio, LAYOUT_IOAPIC + IOAPIC_IOWIN, 4, 0x18061);
-	state_save_init(&s, buf, sizeof(buf));
-	irq_state(a.irq, &s);
-	assert_int_equal(s.error, 0);
-
-	size_t len = s.pos;
+	size_t len = state_saved(irq_state, a.irq, buf, sizeof(buf));
 	fixture_init(&b);
-	state_load_init(&s, buf, len);
-	irq_state(b.irq, &s);
-	assert_int_equal(s.error, 0);
+	assert_int_equal(state_loaded(irq_state, b.irq, buf, len), 0);
 	assert_int_equal(b.kicks, 1);
 	assert_int_equal(irq_pic_ack(b.irq), 0x3c);
 	bus_write(&b.mmio, LAYOUT_IOAPIC + IOAPIC_IOREGSEL, 4, 0x10 + 2 * 9);

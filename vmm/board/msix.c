@@ -83,10 +83,10 @@ static uint64_t table_read(void *arg, uint64_t offset, unsigned len)
 	struct pci_device *dev = arg;
 	uint8_t bytes[16];
 
-	pthread_mutex_lock(&dev->lock);
+	lock_take(&dev->lock);
 	store_le64(bytes, read_quad(dev, ALIGN_DOWN(offset, 8)));
 	store_le64(bytes + 8, read_quad(dev, ALIGN_DOWN(offset, 8) + 8));
-	pthread_mutex_unlock(&dev->lock);
+	lock_give(&dev->lock);
 	return load_le(bytes + offset % 8, len);
 }
 
@@ -120,7 +120,7 @@ static void table_write(void *arg, uint64_t offset, unsigned len, uint64_t value
 	if (vector >= dev->nvectors || len < 4 || offset % len != 0) {
 		return;
 	}
-	pthread_mutex_lock(&dev->lock);
+	lock_take(&dev->lock);
 	struct pci_msix_entry *e = &dev->msix[vector];
 
 	for (unsigned done = 0; done < len; done += 4) {
@@ -128,7 +128,7 @@ static void table_write(void *arg, uint64_t offset, unsigned len, uint64_t value
 			    (uint32_t)(value >> (8 * done)));
 	}
 	refresh_entry(dev, e);
-	pthread_mutex_unlock(&dev->lock);
+	lock_give(&dev->lock);
 }
 
 static const struct bus_ops table_ops = {table_read, table_write};
@@ -186,7 +186,7 @@ void pci_notify(struct pci_device *dev, unsigned vector)
 	if (vector >= dev->nvectors) {
 		return;
 	}
-	pthread_mutex_lock(&dev->lock);
+	lock_take(&dev->lock);
 	struct pci_msix_entry *e = &dev->msix[vector];
 
 	if (open_now(dev, e)) {
@@ -194,15 +194,15 @@ void pci_notify(struct pci_device *dev, unsigned vector)
 	} else if (msix_enabled(dev)) {
 		e->pending = true;
 	}
-	pthread_mutex_unlock(&dev->lock);
+	lock_give(&dev->lock);
 }
 
 bool pci_msix_enabled(struct pci_device *dev)
 {
-	pthread_mutex_lock(&dev->lock);
+	lock_take(&dev->lock);
 	bool enabled = msix_enabled(dev);
 
-	pthread_mutex_unlock(&dev->lock);
+	lock_give(&dev->lock);
 	return enabled;
 }
 

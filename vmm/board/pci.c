@@ -47,24 +47,24 @@ static void refresh_intx(struct pci_device *dev)
 		return;
 	}
 	dev->intx_driven = level;
-	pthread_mutex_lock(&pci->wire_lock);
+	lock_take(&pci->wire_lock);
 	users = &pci->wire_users[wire_of(dev)];
 	if (level && (*users)++ == 0) {
 		irq_line_set(&dev->intx, true);
 	} else if (!level && --*users == 0) {
 		irq_line_set(&dev->intx, false);
 	}
-	pthread_mutex_unlock(&pci->wire_lock);
+	lock_give(&pci->wire_lock);
 }
 
 void pci_intx(struct pci_device *dev, bool level)
 {
-	pthread_mutex_lock(&dev->lock);
+	lock_take(&dev->lock);
 	dev->intx_level = level;
 	dev->config[PCI_STATUS] &= (uint8_t)~PCI_STATUS_INTERRUPT;
 	dev->config[PCI_STATUS] |= level ? PCI_STATUS_INTERRUPT : 0;
 	refresh_intx(dev);
-	pthread_mutex_unlock(&dev->lock);
+	lock_give(&dev->lock);
 }
 
 /* ---- configuration space ---- */
@@ -93,9 +93,9 @@ static uint32_t config_read(struct pci_bus *pci, unsigned devfn, unsigned reg, u
 	if (dev->ops != NULL && dev->ops->config_read != NULL) {
 		dev->ops->config_read(dev, (uint8_t)reg, len);
 	}
-	pthread_mutex_lock(&dev->lock);
+	lock_take(&dev->lock);
 	value = (uint32_t)load_le(dev->config + reg, len);
-	pthread_mutex_unlock(&dev->lock);
+	lock_give(&dev->lock);
 	return value;
 }
 
@@ -107,7 +107,7 @@ static void config_write(struct pci_bus *pci, unsigned devfn, unsigned reg, unsi
 	if (dev == NULL || reg % 4 + len > 4 || reg >= PCI_CONFIG_SIZE) {
 		return;
 	}
-	pthread_mutex_lock(&dev->lock);
+	lock_take(&dev->lock);
 	for (unsigned i = 0; i < len; i++) {
 		uint8_t *byte = &dev->config[reg + i];
 		uint8_t new = (uint8_t)(value >> (8 * i));
@@ -119,7 +119,7 @@ static void config_write(struct pci_bus *pci, unsigned devfn, unsigned reg, unsi
 		msix_refresh(dev);
 	}
 	refresh_intx(dev);
-	pthread_mutex_unlock(&dev->lock);
+	lock_give(&dev->lock);
 
 	if (touches(reg, len, PCI_COMMAND, 2) ||
 	    touches(reg, len, PCI_BASE_ADDRESS_0, 4 * PCI_BARS)) {
@@ -144,7 +144,7 @@ static uint64_t port_read(void *arg, uint64_t offset, unsigned len)
 	if (len > 4) {
 		return value;
 	}
-	pthread_mutex_lock(&pci->lock);
+	lock_take(&pci->lock);
 	address = pci->config_address;
 	if (offset == 0 && len == 4) {
 		value = address;
@@ -152,7 +152,7 @@ static uint64_t port_read(void *arg, uint64_t offset, unsigned len)
 		value = config_read(pci, address >> 8 & 0xff,
 				    (address & 0xfc) + (unsigned)offset - 4, len);
 	}
-	pthread_mutex_unlock(&pci->lock);
+	lock_give(&pci->lock);
 	return value;
 }
 
@@ -168,7 +168,7 @@ static void port_write(void *arg, uint64_t offset, unsigned len, uint64_t value)
 	if (len > 4) {
 		return;
 	}
-	pthread_mutex_lock(&pci->lock);
+	lock_take(&pci->lock);
 	address = pci->config_address;
 	if (offset == 0 && len == 4) {
 		pci->config_address = (uint32_t)value & ADDRESS_WRITABLE;
@@ -176,7 +176,7 @@ static void port_write(void *arg, uint64_t offset, unsigned len, uint64_t value)
 		config_write(pci, address >> 8 & 0xff, (address & 0xfc) + (unsigned)offset - 4, len,
 			     (uint32_t)value);
 	}
-	pthread_mutex_unlock(&pci->lock);
+	lock_give(&pci->lock);
 }
 
 static const struct bus_ops port_ops = {port_read, port_write};
@@ -194,10 +194,10 @@ static uint64_t ecam_read(void *arg, uint64_t offset, unsigned len)
 	if (offset >= PCI_DEVFNS * ECAM_FUNCTION) {
 		return ones(len);
 	}
-	pthread_mutex_lock(&pci->lock);
+	lock_take(&pci->lock);
 	value = config_read(pci, (unsigned)(offset / ECAM_FUNCTION),
 			    (unsigned)(offset % ECAM_FUNCTION), len);
-	pthread_mutex_unlock(&pci->lock);
+	lock_give(&pci->lock);
 	return value;
 }
 
@@ -213,10 +213,10 @@ static void ecam_write(void *arg, uint64_t offset, unsigned len, uint64_t value)
 	if (offset >= PCI_DEVFNS * ECAM_FUNCTION) {
 		return;
 	}
-	pthread_mutex_lock(&pci->lock);
+	lock_take(&pci->lock);
 	config_write(pci, (unsigned)(offset / ECAM_FUNCTION), (unsigned)(offset % ECAM_FUNCTION),
 		     len, (uint32_t)value);
-	pthread_mutex_unlock(&pci->lock);
+	lock_give(&pci->lock);
 }
 
 static const struct bus_ops ecam_ops = {ecam_read, ecam_write};
@@ -238,8 +238,8 @@ int pci_bus_init(struct pci_bus *pci, struct bus *pio, struct bus *mmio, struct 
 		bus_unmap(pio, PORT_PCI_ADDRESS);
 		return r;
 	}
-	check(pthread_mutex_init(&pci->lock, NULL) == 0);
-	check(pthread_mutex_init(&pci->wire_lock, NULL) == 0);
+	lock_init(&pci->lock, LOCK_PCI_BUS);
+	lock_init(&pci->wire_lock, LOCK_PCI_WIRES);
 	return 0;
 }
 
@@ -250,8 +250,8 @@ void pci_bus_fini(struct pci_bus *pci)
 	}
 	bus_unmap(pci->pio, PORT_PCI_ADDRESS);
 	bus_unmap(pci->mmio, pci->ecam.v);
-	pthread_mutex_destroy(&pci->wire_lock);
-	pthread_mutex_destroy(&pci->lock);
+	lock_fini(&pci->wire_lock);
+	lock_fini(&pci->lock);
 }
 
 void pci_bus_cf9(struct pci_bus *pci, const struct bus_ops *ops, void *dev)
@@ -264,7 +264,7 @@ void pci_bus_state(struct pci_bus *pci, struct state *s)
 {
 	uint32_t address;
 
-	pthread_mutex_lock(&pci->lock);
+	lock_take(&pci->lock);
 	address = pci->config_address;
 	state_begin(s, "pci-bus", 1);
 	state_u32(s, &address);
@@ -275,7 +275,7 @@ void pci_bus_state(struct pci_bus *pci, struct state *s)
 	if (s->error == 0) {
 		pci->config_address = address;
 	}
-	pthread_mutex_unlock(&pci->lock);
+	lock_give(&pci->lock);
 }
 
 /* ---- functions ---- */
@@ -284,7 +284,7 @@ void pci_device_init(struct pci_device *dev, const char *name, const struct pci_
 		     const struct pci_ops *ops)
 {
 	*dev = (struct pci_device){.name = name, .ops = ops, .cap_end = FIRST_CAP};
-	check(pthread_mutex_init(&dev->lock, NULL) == 0);
+	lock_init(&dev->lock, LOCK_PCI_FUNCTION);
 
 	store_le16(dev->config + PCI_VENDOR_ID, id->vendor);
 	store_le16(dev->config + PCI_DEVICE_ID, id->device);
@@ -306,14 +306,14 @@ void pci_device_fini(struct pci_device *dev)
 
 	if (pci != NULL) {
 		pci_intx(dev, false);
-		pthread_mutex_lock(&pci->lock);
+		lock_take(&pci->lock);
 		pci_bars_unmap(dev);
 		pci->device[dev->devfn] = NULL;
-		pthread_mutex_unlock(&pci->lock);
+		lock_give(&pci->lock);
 		msix_destroy_irqs(dev);
 	}
 	free(dev->msix);
-	pthread_mutex_destroy(&dev->lock);
+	lock_fini(&dev->lock);
 }
 
 void pci_device_intx(struct pci_device *dev)
@@ -348,7 +348,7 @@ int pci_add(struct pci_bus *pci, struct pci_device *dev, uint8_t devfn)
 	int r;
 
 	check(dev->bus == NULL);
-	pthread_mutex_lock(&pci->lock);
+	lock_take(&pci->lock);
 	if (pci->device[devfn] != NULL) {
 		r = -EEXIST;
 	} else {
@@ -367,7 +367,7 @@ int pci_add(struct pci_bus *pci, struct pci_device *dev, uint8_t devfn)
 		}
 		pci->device[devfn] = dev;
 	}
-	pthread_mutex_unlock(&pci->lock);
+	lock_give(&pci->lock);
 	return r;
 }
 
@@ -396,8 +396,8 @@ void pci_device_state(struct pci_device *dev, struct state *s)
 	bool level;
 
 	check(pci != NULL);
-	pthread_mutex_lock(&pci->lock);
-	pthread_mutex_lock(&dev->lock);
+	lock_take(&pci->lock);
+	lock_take(&dev->lock);
 	memcpy(config, dev->config, sizeof(config));
 	level = dev->intx_level;
 	state_begin(s, "pci", 1);
@@ -412,11 +412,11 @@ void pci_device_state(struct pci_device *dev, struct state *s)
 		memcpy(dev->config, config, sizeof(config));
 		msix_refresh(dev);
 	}
-	pthread_mutex_unlock(&dev->lock);
+	lock_give(&dev->lock);
 	if (s->loading && s->error == 0) {
 		pci_bars_unmap(dev);
 		pci_bars_refresh(dev);
 		pci_intx(dev, level);
 	}
-	pthread_mutex_unlock(&pci->lock);
+	lock_give(&pci->lock);
 }

@@ -7,12 +7,11 @@
  */
 #pragma once
 
-#include <pthread.h>
-
 #include "lib/base/state.h"
 #include "lib/base/types.h"
 #include "vmm/board/bus.h"
 #include "vmm/board/irq.h"
+#include "vmm/lock.h"
 
 #define PCI_CONFIG_SIZE 256 /* bytes with a meaning; the rest of a 4 KiB ECAM page reads as 0 */
 #define PCI_DEVFNS	256
@@ -77,7 +76,7 @@ struct pci_device {
 	 * Guards the rest. Configuration bytes that the guest may write change under the bus's lock
 	 * too, so that either lock is enough to read them.
 	 */
-	pthread_mutex_t lock;
+	struct lock lock;
 	uint8_t config[PCI_CONFIG_SIZE];
 	struct pci_msix_entry *msix; /* nvectors of them */
 	bool intx_level;	     /* what the device asks for */
@@ -96,11 +95,11 @@ struct pci_bus {
 	 * Guards the next two. Order of locks: this one, a device's own (virtio_lock()), a
 	 * function's, @wire_lock.
 	 */
-	pthread_mutex_t lock;
+	struct lock lock;
 	uint32_t config_address;
 	struct pci_device *device[PCI_DEVFNS]; /* constant once the guest runs */
 
-	pthread_mutex_t wire_lock;	     /* guards the next */
+	struct lock wire_lock;		     /* guards the next */
 	unsigned wire_users[PCI_INTX_WIRES]; /* functions that hold the wire up */
 };
 

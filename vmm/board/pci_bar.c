@@ -127,7 +127,7 @@ void pci_bars_unmap(struct pci_device *dev)
 /* Puts the BARs of one function at *@next and after it. Return: 0 or -ENOSPC. */
 static int assign(struct pci_device *dev, uint64_t *next, uint64_t end)
 {
-	pthread_mutex_lock(&dev->lock);
+	lock_take(&dev->lock);
 	for (unsigned i = 0; i < PCI_BARS; i++) {
 		const struct pci_bar *bar = &dev->bar[i];
 		uint8_t *reg = dev->config + bar_register(i);
@@ -142,7 +142,7 @@ static int assign(struct pci_device *dev, uint64_t *next, uint64_t end)
 		addr = ALIGN_DOWN(addr, bar->size);
 		if (addr >= end || bar->size > end - addr ||
 		    (!bar->is64 && addr + (bar->size - 1) > UINT32_MAX)) {
-			pthread_mutex_unlock(&dev->lock);
+			lock_give(&dev->lock);
 			return -ENOSPC;
 		}
 		store_le32(reg, (load_le32(reg) & 0xf) | (uint32_t)addr);
@@ -152,7 +152,7 @@ static int assign(struct pci_device *dev, uint64_t *next, uint64_t end)
 		*next = addr + bar->size;
 	}
 	dev->config[PCI_COMMAND] |= PCI_COMMAND_MEMORY;
-	pthread_mutex_unlock(&dev->lock);
+	lock_give(&dev->lock);
 	pci_bars_refresh(dev);
 	return 0;
 }
@@ -162,13 +162,13 @@ int pci_assign(struct pci_bus *pci, uint64_t base, uint64_t len)
 	uint64_t end;
 	int r = range_end(base, len, &end) ? 0 : -ENOSPC;
 
-	pthread_mutex_lock(&pci->lock);
+	lock_take(&pci->lock);
 	for (unsigned i = 0; r == 0 && i < PCI_DEVFNS; i++) {
 		if (pci->device[i] != NULL) {
 			r = assign(pci->device[i], &base, end);
 		}
 	}
-	pthread_mutex_unlock(&pci->lock);
+	lock_give(&pci->lock);
 	if (r != 0) {
 		log_error("the PCI memory window is too small for the VM's devices");
 	}

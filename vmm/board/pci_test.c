@@ -6,6 +6,7 @@
 
 #include "lib/base/bytes.h"
 #include "tests/fake_irq.h"
+#include "tests/state_rig.h"
 #include "tests/unit.h"
 #include "vmm/board/layout.h"
 
@@ -561,25 +562,6 @@ static void add_refuses(void **unused)
 	assert_int_equal(cfg(3, 0, 4), 0x56781234);
 }
 
-static size_t save(struct pci_device *dev, uint8_t *buf, size_t size)
-{
-	struct state s;
-
-	state_save_init(&s, buf, size);
-	pci_device_state(dev, &s);
-	assert_int_equal(s.error, 0);
-	return s.pos;
-}
-
-static int load(struct pci_device *dev, const uint8_t *buf, size_t len)
-{
-	struct state s;
-
-	state_load_init(&s, buf, len);
-	pci_device_state(dev, &s);
-	return s.error;
-}
-
 static void state(void **unused)
 {
 	uint8_t buf[1024];
@@ -594,14 +576,14 @@ static void state(void **unused)
 	program(2, 0xfee00000, 0x33, true);
 	pci_notify(&fn[0].pci, 2);
 	pci_intx(&fn[0].pci, true);
-	len = save(&fn[0].pci, buf, sizeof(buf));
+	len = state_saved(pci_device_state, &fn[0].pci, buf, sizeof(buf));
 
 	/* Into another function of the same kind, elsewhere: slot 1's twin after a move. */
 	pci_device_fini(&fn[0].pci);
 	assert_false(irq.wire[GSI_PCI + 1]);
 	function_init(&fn[0]);
 	assert_int_equal(pci_add(&pci, &fn[0].pci, PCI_DEVFN(1, 0)), 0);
-	assert_int_equal(load(&fn[0].pci, buf, len), 0);
+	assert_int_equal(state_loaded(pci_device_state, &fn[0].pci, buf, len), 0);
 	assert_int_equal(fn[0].nmoved, 3);
 	assert_int_equal(fn[0].moved[0].addr, WINDOW + 0x300000);
 	assert_int_equal(cfg(1, 0x44, 1), 0x5a);
@@ -621,13 +603,11 @@ static void state(void **unused)
 
 	/* Loading over what is there tells of each BAR anew, and routes anew. */
 	fn[0].nmoved = 0;
-	assert_int_equal(load(&fn[0].pci, buf, len), 0);
+	assert_int_equal(state_loaded(pci_device_state, &fn[0].pci, buf, len), 0);
 	assert_int_equal(fn[0].nmoved, 6);
 	assert_int_equal(irq.msi[msi(0)->gsi].sets, 2);
 
-	for (size_t n = 0; n < len; n++) {
-		assert_int_equal(load(&fn[0].pci, buf, n), -EINVAL);
-	}
+	assert_short_refused(pci_device_state, &fn[0].pci, buf, len);
 }
 
 static void state_refuses(void **unused)
@@ -660,40 +640,32 @@ static void state_refuses(void **unused)
 
 	(void)unused;
 	assert_int_equal(pci_assign(&pci, WINDOW, WINDOW_LEN), 0);
-	len = save(&fn[0].pci, buf, sizeof(buf));
+	len = state_saved(pci_device_state, &fn[0].pci, buf, sizeof(buf));
 	for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
 		buf[cases[i].at] ^= cases[i].flip;
-		assert_int_equal(load(&fn[0].pci, buf, len), -EINVAL);
+		assert_int_equal(state_loaded(pci_device_state, &fn[0].pci, buf, len), -EINVAL);
 		buf[cases[i].at] ^= cases[i].flip;
 	}
-	assert_int_equal(load(&fn[0].pci, buf, len), 0);
+	assert_int_equal(state_loaded(pci_device_state, &fn[0].pci, buf, len), 0);
 	/* The interrupt bit of status is no property of the function. */
 	buf[CONFIG + PCI_STATUS] ^= PCI_STATUS_INTERRUPT;
-	assert_int_equal(load(&fn[0].pci, buf, len), 0);
+	assert_int_equal(state_loaded(pci_device_state, &fn[0].pci, buf, len), 0);
 	assert_int_equal(cfg(1, PCI_STATUS, 2), PCI_STATUS_CAP_LIST);
 }
 
 static void bus_state(void **unused)
 {
 	uint8_t buf[64];
-	struct state s;
 	size_t len;
 
 	(void)unused;
 	bus_write(&pio, 0xcf8, 4, 0x80000840);
-	state_save_init(&s, buf, sizeof(buf));
-	pci_bus_state(&pci, &s);
-	assert_int_equal(s.error, 0);
-	len = s.pos;
+	len = state_saved(pci_bus_state, &pci, buf, sizeof(buf));
 	bus_write(&pio, 0xcf8, 4, 0);
-	state_load_init(&s, buf, len);
-	pci_bus_state(&pci, &s);
-	assert_int_equal(s.error, 0);
+	assert_int_equal(state_loaded(pci_bus_state, &pci, buf, len), 0);
 	assert_int_equal(bus_read(&pio, 0xcf8, 4), 0x80000840);
 	buf[24] |= 1;
-	state_load_init(&s, buf, len);
-	pci_bus_state(&pci, &s);
-	assert_int_equal(s.error, -EINVAL);
+	assert_int_equal(state_loaded(pci_bus_state, &pci, buf, len), -EINVAL);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)

@@ -91,18 +91,18 @@ static void on_timer(void *arg)
 {
 	struct pm *pm = arg;
 
-	pthread_mutex_lock(&pm->lock);
+	lock_take(&pm->lock);
 	look_at_timer(pm);
 	update(pm);
-	pthread_mutex_unlock(&pm->lock);
+	lock_give(&pm->lock);
 }
 
 void pm_power_button(struct pm *pm)
 {
-	pthread_mutex_lock(&pm->lock);
+	lock_take(&pm->lock);
 	pm->sts |= PWRBTN;
 	update(pm);
-	pthread_mutex_unlock(&pm->lock);
+	lock_give(&pm->lock);
 }
 
 /* The block as bytes, so that registers can be read by any width. Context: lock. */
@@ -136,14 +136,14 @@ static uint64_t pm_read(void *dev, uint64_t offset, unsigned len)
 	struct pm *pm = dev;
 	uint64_t value = 0;
 
-	pthread_mutex_lock(&pm->lock);
+	lock_take(&pm->lock);
 	look_at_timer(pm);
 	uint32_t timer = ticks(pm, clock_now_ns()) & (BIT(TIMER_BITS) - 1);
 
 	for (unsigned i = 0; i < len; i++) {
 		value |= (uint64_t)read_byte(pm, offset + i, timer) << (8 * i);
 	}
-	pthread_mutex_unlock(&pm->lock);
+	lock_give(&pm->lock);
 	return value;
 }
 
@@ -189,13 +189,13 @@ static void pm_write(void *dev, uint64_t offset, unsigned len, uint64_t value)
 	struct pm *pm = dev;
 	bool poweroff = false;
 
-	pthread_mutex_lock(&pm->lock);
+	lock_take(&pm->lock);
 	look_at_timer(pm);
 	for (unsigned i = 0; i < len; i++) {
 		poweroff |= write_byte(pm, offset + i, (uint8_t)(value >> (8 * i)));
 	}
 	update(pm);
-	pthread_mutex_unlock(&pm->lock);
+	lock_give(&pm->lock);
 	if (poweroff) {
 		pm->event(pm->ctx, PM_POWEROFF);
 	}
@@ -210,9 +210,9 @@ static uint64_t reset_read(void *dev, uint64_t offset, unsigned len)
 
 	(void)offset;
 	(void)len;
-	pthread_mutex_lock(&pm->lock);
+	lock_take(&pm->lock);
 	value = pm->reset_control;
-	pthread_mutex_unlock(&pm->lock);
+	lock_give(&pm->lock);
 	return value;
 }
 
@@ -223,10 +223,10 @@ static void reset_write(void *dev, uint64_t offset, unsigned len, uint64_t value
 
 	(void)offset;
 	(void)len;
-	pthread_mutex_lock(&pm->lock);
+	lock_take(&pm->lock);
 	reset = (value & RST_CPU) != 0 && (pm->reset_control & RST_CPU) == 0;
 	pm->reset_control = value & RESET_BITS;
-	pthread_mutex_unlock(&pm->lock);
+	lock_give(&pm->lock);
 	if (reset) {
 		pm->event(pm->ctx, PM_RESET);
 	}
@@ -246,11 +246,11 @@ int pm_init(struct pm *pm, struct loop *loop, struct irq_line sci,
 	pm->ctx = ctx;
 	pm->start_ns = clock_now_ns();
 	pm->cnt = SCI_EN;
-	pthread_mutex_init(&pm->lock, NULL);
+	lock_init(&pm->lock, LOCK_DEVICE);
 	r = loop_timer_init(&pm->timer, loop, on_timer, pm);
 	if (r != 0) {
 		log_error("cannot create the ACPI timer: %s", strerror(-r));
-		pthread_mutex_destroy(&pm->lock);
+		lock_fini(&pm->lock);
 	}
 	return r;
 }
@@ -258,7 +258,7 @@ int pm_init(struct pm *pm, struct loop *loop, struct irq_line sci,
 void pm_fini(struct pm *pm)
 {
 	loop_timer_fini(&pm->timer, pm->loop);
-	pthread_mutex_destroy(&pm->lock);
+	lock_fini(&pm->lock);
 }
 
 void pm_state(struct pm *pm, struct state *s)
@@ -268,7 +268,7 @@ void pm_state(struct pm *pm, struct state *s)
 	uint64_t gpe_sts, gpe_en, age_ns;
 	uint8_t reset_control;
 
-	pthread_mutex_lock(&pm->lock);
+	lock_take(&pm->lock);
 	look_at_timer(pm); /* what it has not seen yet would be forgotten */
 	sts = pm->sts;
 	en = pm->en;
@@ -302,5 +302,5 @@ void pm_state(struct pm *pm, struct state *s)
 		pm->overflows = ticks(pm, now_ns) / TIMER_HALF;
 		update(pm);
 	}
-	pthread_mutex_unlock(&pm->lock);
+	lock_give(&pm->lock);
 }

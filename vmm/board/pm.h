@@ -6,11 +6,10 @@
  */
 #pragma once
 
-#include <pthread.h>
-
 #include "lib/base/irq_line.h"
 #include "lib/base/state.h"
 #include "vmm/board/bus.h"
+#include "vmm/lock.h"
 #include "vmm/loop.h"
 
 enum pm_event {
@@ -27,9 +26,9 @@ struct pm {
 	uint64_t start_ns;	 /* when the PM timer was 0 */
 	struct loop_timer timer; /* for the PM timer's interrupt, while the guest wants it */
 
-	pthread_mutex_t lock; /* guards the rest */
-	uint16_t sts, en;     /* PM1_STS, PM1_EN */
-	uint16_t cnt;	      /* PM1_CNT */
+	struct lock lock; /* guards the rest */
+	uint16_t sts, en; /* PM1_STS, PM1_EN */
+	uint16_t cnt;	  /* PM1_CNT */
 	uint64_t gpe_sts, gpe_en;
 	uint64_t overflows; /* of the PM timer, as far as TMR_STS has seen them */
 	uint8_t reset_control;

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "tests/state_rig.h"
 #include "tests/unit.h"
 #include "vmm/board/layout.h"
 #include "vmm/dev/fake_loop.h"
@@ -171,7 +172,6 @@ static void smi_enable(void **unused)
 static void state_goes_on(void **unused)
 {
 	struct fixture a, b;
-	struct state s;
 	uint8_t buf[256];
 
 	(void)unused;
@@ -181,17 +181,12 @@ static void state_goes_on(void **unused)
 	set(&a, PORT_GPE0 + 8, 1, 0x55);
 	fake_time_pass(1000000000);
 	pm_power_button(&a.pm);
-	state_save_init(&s, buf, sizeof(buf));
-	pm_state(&a.pm, &s);
-	assert_int_equal(s.error, 0);
-	size_t len = s.pos;
+	size_t len = state_saved(pm_state, &a.pm, buf, sizeof(buf));
 	fixture_fini(&a);
 
 	fake_loop_reset(UINT64_C(777000000000), 0);
 	fixture_init(&b);
-	state_load_init(&s, buf, len);
-	pm_state(&b.pm, &s);
-	assert_int_equal(s.error, 0);
+	assert_int_equal(state_loaded(pm_state, &b.pm, buf, len), 0);
 	assert_true(b.sci);
 	assert_int_equal(reg(&b, PORT_PM_TMR, 4), 3579545);
 	assert_int_equal(reg(&b, PORT_PM1A_EVT, 2), 0x100);
@@ -208,20 +203,16 @@ static void state_goes_on(void **unused)
 static void state_keeps_overflow(void **unused)
 {
 	struct fixture a, b;
-	struct state s;
 	uint8_t buf[256];
 
 	(void)unused;
 	fake_loop_reset(1000, 0);
 	fixture_init(&a);
 	fake_time_pass(UINT64_C(2400000000));
-	state_save_init(&s, buf, sizeof(buf));
-	pm_state(&a.pm, &s);
+	size_t len = state_saved(pm_state, &a.pm, buf, sizeof(buf));
 	fixture_fini(&a);
 	fixture_init(&b);
-	state_load_init(&s, buf, s.pos);
-	pm_state(&b.pm, &s);
-	assert_int_equal(s.error, 0);
+	assert_int_equal(state_loaded(pm_state, &b.pm, buf, len), 0);
 	assert_int_equal(reg(&b, PORT_PM1A_EVT, 2), 1);
 	fixture_fini(&b);
 }
@@ -233,21 +224,18 @@ static void state_refusals(void **unused)
 		uint8_t value;
 	} bad[] = {{0, 0x02}, {3, 0x80}, {4, 0x00}, {5, 0x20}, {6, 0x01}, {22, 0x01}, {30, 0x80}};
 	struct fixture f;
-	struct state s;
 	uint8_t buf[256];
+	size_t len;
 
 	(void)unused;
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
 		fake_loop_reset(1000, 0);
 		fixture_init(&f);
-		state_save_init(&s, buf, sizeof(buf));
-		pm_state(&f.pm, &s);
-		assert_int_equal(s.pos, 24 + 31);
+		len = state_saved(pm_state, &f.pm, buf, sizeof(buf));
+		assert_int_equal(len, 24 + 31);
 		buf[24 + bad[i].offset] = bad[i].value;
 		set(&f, PORT_GPE0 + 8, 1, 0x42);
-		state_load_init(&s, buf, s.pos);
-		pm_state(&f.pm, &s);
-		assert_int_equal(s.error, -EINVAL);
+		assert_int_equal(state_loaded(pm_state, &f.pm, buf, len), -EINVAL);
 		assert_int_equal(reg(&f, PORT_GPE0 + 8, 1), 0x42); /* left alone */
 		fixture_fini(&f);
 	}

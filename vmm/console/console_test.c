@@ -7,6 +7,8 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -92,21 +94,6 @@ static void reads(int fd, const char *text)
 	assert_true(test_run(&loop, read_all, r, 2000));
 	assert_string_equal(r->buf, text);
 	free(r);
-}
-
-static bool got_enough(void *arg)
-{
-	return front.len >= *(size_t *)arg;
-}
-
-static void front_gets(const char *text)
-{
-	size_t wanted = strlen(text);
-
-	assert_true(test_run(&loop, got_enough, &wanted, 2000));
-	assert_int_equal(front.len, wanted);
-	assert_memory_equal(front.got, text, wanted);
-	front.len = 0;
 }
 
 static void nothing_takes_everything(void **unused)
@@ -209,7 +196,7 @@ static void a_socket_carries_both_ways(void **unused)
 	assert_int_equal(stat(path, &st), 0);
 	assert_int_equal(st.st_mode & 07777, 0600);
 	assert_int_equal(send(fd, "in\x1dq", 4, 0), 4); /* no commands here */
-	front_gets("in\x1dq");
+	test_front_gets(&front, &loop, "in\x1dq");
 	assert_int_equal(put("out"), 3);
 	reads(fd, "out");
 	close(fd);
@@ -324,7 +311,7 @@ static void input_waits_for_the_guest(void **unused)
 	assert_int_equal(front.len, 3);
 	front.room = 100;
 	front.be->ops->input_ready(front.be);
-	front_gets("abcdef");
+	test_front_gets(&front, &loop, "abcdef");
 	console_destroy(con);
 }
 
@@ -392,7 +379,7 @@ static void pipes_as_standard_streams(void **unused)
 	assert_int_equal(fcntl(out[1], F_GETFL) & O_NONBLOCK, 0);
 	give_back();
 	assert_int_equal(write(in[1], "\x1dq", 2), 2); /* no terminal: no commands */
-	front_gets("\x1dq");
+	test_front_gets(&front, &loop, "\x1dq");
 	assert_int_equal(put("out"), 3);
 	assert_int_equal(read(out[0], text, sizeof(text)), 3);
 	assert_string_equal(text, "out");
@@ -433,7 +420,7 @@ static void a_file_as_standard_input(void **unused)
 	assert_int_equal(front.len, 5000);
 	front.room = sizeof(text);
 	front.be->ops->input_ready(front.be);
-	front_gets(text);
+	test_front_gets(&front, &loop, text);
 	assert_false(test_run(&loop, NULL, NULL, 10));
 	assert_int_equal(put("x"), 1);
 	console_destroy(con);

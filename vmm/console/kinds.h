@@ -15,6 +15,10 @@ struct console {
 	void (*size)(const struct console *con, uint16_t *columns, uint16_t *rows); /* or NULL */
 };
 
+/**
+ * console_tty_create() and the others - a console of one kind; see console_create(), which
+ * chooses. Return: 0 or -errno, logged.
+ */
 must_use int console_tty_create(struct console **out, struct loop *loop,
 				const struct console_commands *commands, void *ctx);
 must_use int console_socket_create(struct console **out, const char *path, struct loop *loop);
@@ -31,6 +35,7 @@ struct watch {
 	uint32_t events; /* 0: not on the loop */
 };
 
+/** watch_init() - @w owns @fd from now on, which is not yet on the loop. */
 void watch_init(struct watch *w, struct loop *loop, int fd, void (*fn)(void *arg, uint32_t events),
 		void *arg);
 
@@ -50,8 +55,11 @@ struct inbox {
 	uint8_t buf[4096];
 };
 
+/** inbox_init() - an empty one towards @be's front end. Return: 0 or -errno, not logged. */
 must_use int inbox_init(struct inbox *in, struct char_backend *be, struct loop *loop,
 			void (*emptied)(void *arg), void *arg);
+
+/** inbox_fini() - what is still inside is lost. Context: loop thread. */
 void inbox_fini(struct inbox *in);
 
 /** inbox_kick() - delivers soon. Context: any thread. */

@@ -54,6 +54,7 @@ void terminal_restore(void)
 {
 	int saved_errno = errno;
 
+	/* Pairs with the release in terminal_resume(); of several at once, one restores. */
 	if (atomic_exchange_explicit(&terminal.is_raw, false, memory_order_acq_rel)) {
 		set_attributes(&terminal.saved);
 		log_raw_terminal(false);
@@ -65,7 +66,10 @@ void terminal_resume(void)
 {
 	if (terminal.used && terminal_is_ours(terminal.fd)) {
 		log_raw_terminal(isatty(STDERR_FILENO) == 1);
-		/* Set first: a signal between the two lines must restore. */
+		/*
+		 * Set first: a signal between the two lines must restore. Pairs with the exchange
+		 * in terminal_restore().
+		 */
 		atomic_store_explicit(&terminal.is_raw, true, memory_order_release);
 		set_attributes(&terminal.raw);
 	}

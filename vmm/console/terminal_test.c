@@ -8,6 +8,8 @@
 #include <pty.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/wait.h>
 #include <termios.h>
@@ -124,21 +126,6 @@ static void type(const char *text)
 	assert_int_equal(write(master, text, strlen(text)), strlen(text));
 }
 
-static bool got_enough(void *arg)
-{
-	return front.len >= *(size_t *)arg;
-}
-
-static void front_gets(const char *text)
-{
-	size_t wanted = strlen(text);
-
-	assert_true(test_run(&loop, got_enough, &wanted, 2000));
-	assert_int_equal(front.len, wanted);
-	assert_memory_equal(front.got, text, wanted);
-	front.len = 0;
-}
-
 /* The terminal shows @part soon. */
 static void shows(const char *part)
 {
@@ -173,7 +160,7 @@ static void raw_while_it_lasts(void **unused)
 	assert_int_equal(columns, 100);
 	assert_int_equal(rows, 30);
 	type("ls\r\x03"); /* Ctrl-C is the guest's */
-	front_gets("ls\r\x03");
+	test_front_gets(&front, &loop, "ls\r\x03");
 	assert_int_equal(front.be->ops->write(front.be, (const uint8_t *)"a\nb", 3), 3);
 	shows("a\nb"); /* nothing is translated */
 	console_destroy(con);
@@ -218,8 +205,9 @@ static void the_escape_key_itself(void **unused)
 	(void)unused;
 	type("a\x1d\x1d"
 	     "b");
-	front_gets("a\x1d"
-		   "b");
+	test_front_gets(&front, &loop,
+			"a\x1d"
+			"b");
 	console_destroy(con);
 }
 

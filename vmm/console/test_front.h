@@ -1,14 +1,11 @@
 /*
- * For tests of consoles: a front end, and a loop that is run until something has come true.
+ * For tests of consoles: a front end.
  */
 #pragma once
 
-#include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
-#include "tests/unit.h"
-#include "vmm/clock.h"
+#include "tests/test_run.h"
 #include "vmm/console/console.h"
 
 struct test_front {
@@ -46,36 +43,25 @@ static inline void test_front_attach(struct test_front *f, struct console *con)
 	f->be->user = f;
 }
 
-struct test_stopper {
-	struct loop *loop;
-	struct loop_timer timer;
-	bool (*done)(void *arg);
-	void *arg;
-	uint64_t deadline_ns;
-	bool came_true;
+struct test_front_wait {
+	struct test_front *front;
+	size_t wanted;
 };
 
-static inline void test_stopper_tick(void *arg)
+static inline bool test_front_enough(void *arg)
 {
-	struct test_stopper *s = arg;
+	const struct test_front_wait *w = arg;
 
-	s->came_true = s->done != NULL && s->done(s->arg);
-	if (s->came_true || clock_now_ns() > s->deadline_ns) {
-		loop_stop(s->loop);
-	} else {
-		loop_timer_set(&s->timer, clock_now_ns() + 1000000);
-	}
+	return w->front->len >= w->wanted;
 }
 
-/** test_run() - until @done says so, at most for @ms; without @done for all of it. */
-static inline bool test_run(struct loop *loop, bool (*done)(void *arg), void *arg, unsigned ms)
+/** test_front_gets() - @text and no more reaches the front end, soon; then it starts anew. */
+static inline void test_front_gets(struct test_front *f, struct loop *loop, const char *text)
 {
-	struct test_stopper s = {.loop = loop, .done = done, .arg = arg};
+	struct test_front_wait w = {f, strlen(text)};
 
-	s.deadline_ns = clock_now_ns() + (uint64_t)ms * 1000000;
-	assert_int_equal(loop_timer_init(&s.timer, loop, test_stopper_tick, &s), 0);
-	loop_timer_set(&s.timer, 0);
-	assert_int_equal(loop_run(loop), 0);
-	loop_timer_fini(&s.timer, loop);
-	return s.came_true;
+	assert_true(test_run(loop, test_front_enough, &w, 2000));
+	assert_int_equal(f->len, w.wanted);
+	assert_memory_equal(f->got, text, w.wanted);
+	f->len = 0;
 }

@@ -13,11 +13,11 @@ _Static_assert((CHAR_QUEUE_SIZE & (CHAR_QUEUE_SIZE - 1)) == 0, "a power of two")
 /* To the back end, up to what was put in before the call, so that a guest cannot hold us here. */
 static void drain(struct char_queue *q)
 {
-	pthread_mutex_lock(&q->lock);
+	lock_take(&q->lock);
 	uint32_t end = q->head;
 	uint32_t tail = q->tail;
 	bool blocked = q->blocked;
-	pthread_mutex_unlock(&q->lock);
+	lock_give(&q->lock);
 
 	while (tail != end && !blocked) {
 		uint32_t at = tail % CHAR_QUEUE_SIZE;
@@ -28,10 +28,10 @@ static void drain(struct char_queue *q)
 		check(taken <= n);
 		blocked = taken < n;
 		tail += (uint32_t)taken;
-		pthread_mutex_lock(&q->lock);
+		lock_take(&q->lock);
 		q->tail = tail;
 		q->blocked = blocked;
-		pthread_mutex_unlock(&q->lock);
+		lock_give(&q->lock);
 	}
 }
 
@@ -43,9 +43,9 @@ static void on_event(void *arg, uint32_t events)
 	(void)events;
 	/* Before the flag: a kick after it writes again. Nothing to read is no harm. */
 	(void)!read(q->source.fd, &count, sizeof(count));
-	pthread_mutex_lock(&q->lock);
+	lock_take(&q->lock);
 	q->kicked = false;
-	pthread_mutex_unlock(&q->lock);
+	lock_give(&q->lock);
 
 	drain(q);
 	if (q->drained != NULL) {
@@ -60,7 +60,7 @@ int char_queue_init(struct char_queue *q, struct loop *loop, struct char_backend
 
 	*q = (struct char_queue){
 		.loop = loop, .be = be, .drained = drained, .user = user, .source.fd = -1};
-	pthread_mutex_init(&q->lock, NULL);
+	lock_init(&q->lock, LOCK_LEAF);
 	if (be == NULL) {
 		return 0;
 	}
@@ -72,7 +72,7 @@ int char_queue_init(struct char_queue *q, struct loop *loop, struct char_backend
 		if (q->source.fd >= 0) {
 			close(q->source.fd);
 		}
-		pthread_mutex_destroy(&q->lock);
+		lock_fini(&q->lock);
 	}
 	return err;
 }
@@ -84,7 +84,7 @@ void char_queue_fini(struct char_queue *q)
 		loop_del(q->loop, &q->source);
 		close(q->source.fd);
 	}
-	pthread_mutex_destroy(&q->lock);
+	lock_fini(&q->lock);
 }
 
 static void wake(struct char_queue *q)
@@ -102,14 +102,14 @@ bool char_queue_put(struct char_queue *q, uint8_t byte)
 	if (q->be == NULL) {
 		return true;
 	}
-	pthread_mutex_lock(&q->lock);
+	lock_take(&q->lock);
 	full = q->head - q->tail == CHAR_QUEUE_SIZE;
 	if (!full) {
 		q->buf[q->head++ % CHAR_QUEUE_SIZE] = byte;
 		kick = !q->kicked && !q->blocked;
 		q->kicked |= kick;
 	}
-	pthread_mutex_unlock(&q->lock);
+	lock_give(&q->lock);
 	if (kick) {
 		wake(q);
 	}
@@ -118,9 +118,9 @@ bool char_queue_put(struct char_queue *q, uint8_t byte)
 
 size_t char_queue_room(struct char_queue *q)
 {
-	pthread_mutex_lock(&q->lock);
+	lock_take(&q->lock);
 	size_t room = CHAR_QUEUE_SIZE - (q->head - q->tail);
-	pthread_mutex_unlock(&q->lock);
+	lock_give(&q->lock);
 	return room;
 }
 
@@ -129,10 +129,10 @@ void char_queue_kick(struct char_queue *q)
 	if (q->be == NULL) {
 		return;
 	}
-	pthread_mutex_lock(&q->lock);
+	lock_take(&q->lock);
 	bool kick = !q->kicked;
 	q->kicked = true;
-	pthread_mutex_unlock(&q->lock);
+	lock_give(&q->lock);
 	if (kick) {
 		wake(q);
 	}
@@ -140,9 +140,9 @@ void char_queue_kick(struct char_queue *q)
 
 void char_queue_writable(struct char_queue *q)
 {
-	pthread_mutex_lock(&q->lock);
+	lock_take(&q->lock);
 	q->blocked = false;
-	pthread_mutex_unlock(&q->lock);
+	lock_give(&q->lock);
 	drain(q);
 	if (q->drained != NULL) {
 		q->drained(q->user);

@@ -4,11 +4,10 @@
  */
 #pragma once
 
-#include <pthread.h>
-
 #include "lib/base/state.h"
 #include "lib/base/types.h"
 #include "vmm/dev/char_backend.h"
+#include "vmm/lock.h"
 #include "vmm/loop.h"
 
 #define CHAR_QUEUE_SIZE 16384 /* bytes; a power of two */
@@ -21,10 +20,10 @@ struct char_queue {
 	void (*drained)(void *user);
 	void *user;
 
-	pthread_mutex_t lock; /* guards the rest; innermost */
-	bool kicked;	      /* the eventfd was written and not yet read */
-	bool blocked;	      /* the back end takes nothing until it says so */
-	uint32_t head, tail;  /* bytes ever put in and taken out, modulo 2^32 */
+	struct lock lock;    /* guards the rest; innermost */
+	bool kicked;	     /* the eventfd was written and not yet read */
+	bool blocked;	     /* the back end takes nothing until it says so */
+	uint32_t head, tail; /* bytes ever put in and taken out, modulo 2^32 */
 	uint8_t buf[CHAR_QUEUE_SIZE];
 };
 

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "tests/state_rig.h"
 #include "tests/unit.h"
 #include "vmm/dev/fake_loop.h"
 
@@ -101,36 +102,24 @@ static void state(void **unused)
 {
 	uint8_t buf[256];
 	struct sink *k = create();
-	struct state s;
 	size_t len;
 
 	(void)unused;
 	k->limit = 0;
 	say(k, "last words");
 	fake_loop_run();
-	state_save_init(&s, buf, sizeof(buf));
-	debug_port_state(&k->port, &s);
-	assert_int_equal(s.error, 0);
-	len = s.pos;
+	len = state_saved(debug_port_state, &k->port, buf, sizeof(buf));
 	destroy(k);
 
 	k = create();
-	state_load_init(&s, buf, len);
-	debug_port_state(&k->port, &s);
-	assert_int_equal(s.error, 0);
+	assert_int_equal(state_loaded(debug_port_state, &k->port, buf, len), 0);
 	fake_loop_run();
 	assert_int_equal(k->len, 10);
 	assert_memory_equal(k->got, "last words", 10);
 
-	for (size_t n = 0; n < len; n++) {
-		state_load_init(&s, buf, n);
-		debug_port_state(&k->port, &s);
-		assert_int_equal(s.error, -EINVAL);
-	}
+	assert_short_refused(debug_port_state, &k->port, buf, len);
 	buf[24 + 24 + 1] = 0x41; /* more bytes than a queue holds */
-	state_load_init(&s, buf, len);
-	debug_port_state(&k->port, &s);
-	assert_int_equal(s.error, -EINVAL);
+	assert_int_equal(state_loaded(debug_port_state, &k->port, buf, len), -EINVAL);
 	destroy(k);
 }
 

@@ -159,11 +159,11 @@ static uint64_t data_read(void *dev, uint64_t offset, unsigned len)
 
 	(void)offset;
 	(void)len;
-	pthread_mutex_lock(&k->lock);
+	lock_take(&k->lock);
 	value = k->output;
 	k->status &= (uint8_t) ~(STATUS_OBF | STATUS_TIMEOUT);
 	update_irq(k);
-	pthread_mutex_unlock(&k->lock);
+	lock_give(&k->lock);
 	return value;
 }
 
@@ -174,12 +174,12 @@ static uint64_t command_read(void *dev, uint64_t offset, unsigned len)
 
 	(void)offset;
 	(void)len;
-	pthread_mutex_lock(&k->lock);
+	lock_take(&k->lock);
 	value = k->status | STATUS_UNLOCK;
 	if ((k->config & CONFIG_SYS) != 0) {
 		value |= STATUS_SYS;
 	}
-	pthread_mutex_unlock(&k->lock);
+	lock_give(&k->lock);
 	return value;
 }
 
@@ -187,10 +187,10 @@ static void write_port(struct i8042 *k, bool (*fn)(struct i8042 *k, uint8_t valu
 {
 	bool reset;
 
-	pthread_mutex_lock(&k->lock);
+	lock_take(&k->lock);
 	reset = fn(k, value);
 	update_irq(k);
-	pthread_mutex_unlock(&k->lock);
+	lock_give(&k->lock);
 	if (reset) {
 		k->reset(k->ctx);
 	}
@@ -216,9 +216,9 @@ static uint64_t port92_read(void *dev, uint64_t offset, unsigned len)
 
 	(void)offset;
 	(void)len;
-	pthread_mutex_lock(&k->lock);
+	lock_take(&k->lock);
 	bool a20 = k->a20;
-	pthread_mutex_unlock(&k->lock);
+	lock_give(&k->lock);
 	return a20 ? PORT92_A20 : 0;
 }
 
@@ -248,12 +248,12 @@ void i8042_init(struct i8042 *k, struct irq_line irq, void (*reset)(void *ctx), 
 		.config = CONFIG_INT | CONFIG_SYS | CONFIG_NO_AUX | CONFIG_XLATE,
 		.a20 = true,
 	};
-	pthread_mutex_init(&k->lock, NULL);
+	lock_init(&k->lock, LOCK_DEVICE);
 }
 
 void i8042_fini(struct i8042 *k)
 {
-	pthread_mutex_destroy(&k->lock);
+	lock_fini(&k->lock);
 }
 
 static bool awaits_data(uint8_t command)
@@ -267,7 +267,7 @@ void i8042_state(struct i8042 *k, struct state *s)
 	uint8_t config, status, output, waiting;
 	bool a20;
 
-	pthread_mutex_lock(&k->lock);
+	lock_take(&k->lock);
 	config = k->config;
 	status = k->status;
 	output = k->output;
@@ -292,5 +292,5 @@ void i8042_state(struct i8042 *k, struct state *s)
 		k->a20 = a20;
 		k->level = (status & STATUS_OBF) != 0 && (config & CONFIG_INT) != 0;
 	}
-	pthread_mutex_unlock(&k->lock);
+	lock_give(&k->lock);
 }

@@ -8,11 +8,10 @@
  */
 #pragma once
 
-#include <pthread.h>
-
 #include "lib/base/irq_line.h"
 #include "lib/base/state.h"
 #include "vmm/board/bus.h"
+#include "vmm/lock.h"
 
 struct i8042 {
 	/* constant after init */
@@ -20,9 +19,9 @@ struct i8042 {
 	void (*reset)(void *ctx); /* the guest wants the machine reset; a vCPU's thread, no lock */
 	void *ctx;
 
-	pthread_mutex_t lock; /* guards the rest */
-	uint8_t config;	      /* the command byte */
-	uint8_t status;	      /* OBF, A2 and time-out */
+	struct lock lock; /* guards the rest */
+	uint8_t config;	  /* the command byte */
+	uint8_t status;	  /* OBF, A2 and time-out */
 	uint8_t output;
 	uint8_t command; /* whose data byte is awaited, 0 for none */
 	bool a20;

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 
+#include "tests/state_rig.h"
 #include "tests/unit.h"
 
 struct bench {
@@ -186,16 +187,6 @@ static void resets(void **unused)
 	i8042_fini(&b.k);
 }
 
-static size_t save(struct bench *b, uint8_t *buf, size_t size)
-{
-	struct state s;
-
-	state_save_init(&s, buf, size);
-	i8042_state(&b->k, &s);
-	assert_int_equal(s.error, 0);
-	return s.pos;
-}
-
 static void state_codec(void **unused)
 {
 	static const struct {
@@ -204,7 +195,6 @@ static void state_codec(void **unused)
 	} bad[] = {{0, 0x80}, {0, 0x08}, {1, 0x02}, {1, 0x14}, {3, 0x01}, {3, 0xd5}, {4, 2}};
 	uint8_t buf[64];
 	struct bench b, other;
-	struct state s;
 	size_t len;
 
 	(void)unused;
@@ -213,11 +203,9 @@ static void state_codec(void **unused)
 	command(&b, 0xdd);
 	data(&b, 0xf2);
 	command(&b, 0x60);
-	len = save(&b, buf, sizeof(buf));
+	len = state_saved(i8042_state, &b.k, buf, sizeof(buf));
 	power_on(&other);
-	state_load_init(&s, buf, len);
-	i8042_state(&other.k, &s);
-	assert_int_equal(s.error, 0);
+	assert_int_equal(state_loaded(i8042_state, &other.k, buf, len), 0);
 	assert_false(other.irq);
 	other.irq = true;
 	assert_int_equal(status(&other), status(&b));
@@ -228,11 +216,9 @@ static void state_codec(void **unused)
 	assert_int_equal(i8042_port92_ops.read(&other.k, 0, 1), 0x00);
 
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
-		len = save(&b, buf, sizeof(buf));
+		len = state_saved(i8042_state, &b.k, buf, sizeof(buf));
 		buf[24 + bad[i].offset] = bad[i].value;
-		state_load_init(&s, buf, len);
-		i8042_state(&other.k, &s);
-		assert_int_equal(s.error, -EINVAL);
+		assert_int_equal(state_loaded(i8042_state, &other.k, buf, len), -EINVAL);
 		command(&other, 0x20);
 		assert_int_equal(answer(&other), 0x40); /* left alone */
 	}

@@ -29,36 +29,36 @@ static void on_deadline(void *arg)
 {
 	struct pit_timer *t = arg;
 
-	pthread_mutex_lock(&t->lock);
+	lock_take(&t->lock);
 	t->deadline_ns = UINT64_MAX;
 	pit_run(&t->pit, clock_now_ns());
 	rearm(t);
-	pthread_mutex_unlock(&t->lock);
+	lock_give(&t->lock);
 }
 
 static uint64_t read_ports(struct pit_timer *t, uint64_t port, unsigned len)
 {
 	uint64_t value = 0;
 
-	pthread_mutex_lock(&t->lock);
+	lock_take(&t->lock);
 	for (unsigned i = 0; i < len; i++) {
 		value |= (uint64_t)pit_read(&t->pit, (uint16_t)(port + i), clock_now_ns())
 			 << (8 * i);
 	}
 	rearm(t);
-	pthread_mutex_unlock(&t->lock);
+	lock_give(&t->lock);
 	return value;
 }
 
 static void write_ports(struct pit_timer *t, uint64_t port, unsigned len, uint64_t value)
 {
-	pthread_mutex_lock(&t->lock);
+	lock_take(&t->lock);
 	for (unsigned i = 0; i < len; i++) {
 		pit_write(&t->pit, (uint16_t)(port + i), (uint8_t)(value >> (8 * i)),
 			  clock_now_ns());
 	}
 	rearm(t);
-	pthread_mutex_unlock(&t->lock);
+	lock_give(&t->lock);
 }
 
 static uint64_t counters_read(void *dev, uint64_t offset, unsigned len)
@@ -91,12 +91,12 @@ int pit_timer_init(struct pit_timer *t, struct bus *pio, struct loop *loop, stru
 	memset(t, 0, sizeof(*t));
 	t->loop = loop;
 	t->deadline_ns = UINT64_MAX;
-	pthread_mutex_init(&t->lock, NULL);
+	lock_init(&t->lock, LOCK_DEVICE);
 	pit_init(&t->pit, irq0, clock_now_ns());
 	r = loop_timer_init(&t->timer, loop, on_deadline, t);
 	if (r != 0) {
 		log_error("cannot create the timer of the PIT: %s", strerror(-r));
-		pthread_mutex_destroy(&t->lock);
+		lock_fini(&t->lock);
 		return r;
 	}
 	r = bus_map(pio, PIT_COUNTER0, PIT_CONTROL - PIT_COUNTER0 + 1, &counters_ops, t);
@@ -113,13 +113,13 @@ int pit_timer_init(struct pit_timer *t, struct bus *pio, struct loop *loop, stru
 void pit_timer_fini(struct pit_timer *t)
 {
 	loop_timer_fini(&t->timer, t->loop);
-	pthread_mutex_destroy(&t->lock);
+	lock_fini(&t->lock);
 }
 
 void pit_timer_state(struct pit_timer *t, struct state *s)
 {
-	pthread_mutex_lock(&t->lock);
+	lock_take(&t->lock);
 	pit_state(&t->pit, s, clock_now_ns());
 	rearm(t);
-	pthread_mutex_unlock(&t->lock);
+	lock_give(&t->lock);
 }

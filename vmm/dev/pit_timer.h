@@ -4,17 +4,16 @@
  */
 #pragma once
 
-#include <pthread.h>
-
 #include "lib/chip/pit.h"
 #include "vmm/board/bus.h"
+#include "vmm/lock.h"
 #include "vmm/loop.h"
 
 struct pit_timer {
 	struct loop *loop; /* constant after init */
 	struct loop_timer timer;
 
-	pthread_mutex_t lock; /* guards the rest */
+	struct lock lock; /* guards the rest */
 	struct pit pit;
 	uint64_t deadline_ns; /* what the timer is set to; UINT64_MAX: nothing */
 };

@@ -1,5 +1,6 @@
 #include "vmm/dev/pit_timer.h"
 
+#include "tests/state_rig.h"
 #include "tests/unit.h"
 
 struct fixture {
@@ -61,22 +62,15 @@ static void periodic_on_the_loop(void **unused)
 static void state_rearms(void **unused)
 {
 	struct fixture a, b;
-	struct state s;
 	uint8_t buf[512];
 
 	(void)unused;
 	fixture_init(&a);
 	program(&a, 1193);
-	state_save_init(&s, buf, sizeof(buf));
-	pit_timer_state(&a.pit, &s);
-	assert_int_equal(s.error, 0);
-
-	size_t len = s.pos;
+	size_t len = state_saved(pit_timer_state, &a.pit, buf, sizeof(buf));
 	fixture_init(&b);
 	assert_int_equal(b.pit.deadline_ns, UINT64_MAX);
-	state_load_init(&s, buf, len);
-	pit_timer_state(&b.pit, &s);
-	assert_int_equal(s.error, 0);
+	assert_int_equal(state_loaded(pit_timer_state, &b.pit, buf, len), 0);
 	assert_int_equal(loop_run(&b.loop), 0);
 	assert_int_equal(b.edges, 3);
 	fixture_fini(&a);

@@ -188,10 +188,10 @@ static void on_timer(void *arg)
 {
 	struct rtc *r = arg;
 
-	pthread_mutex_lock(&r->lock);
+	lock_take(&r->lock);
 	catch_up(r);
 	rearm(r);
-	pthread_mutex_unlock(&r->lock);
+	lock_give(&r->lock);
 }
 
 static bool is_time(uint8_t index)
@@ -304,9 +304,9 @@ static uint64_t rtc_read(void *dev, uint64_t offset, unsigned len)
 	if (offset == 0 && len == 1) {
 		return 0xff;
 	}
-	pthread_mutex_lock(&r->lock);
+	lock_take(&r->lock);
 	value = read_register(r, r->index);
-	pthread_mutex_unlock(&r->lock);
+	lock_give(&r->lock);
 	return offset == 0 ? 0xff | (uint64_t)value << 8 : value;
 }
 
@@ -314,7 +314,7 @@ static void rtc_write(void *dev, uint64_t offset, unsigned len, uint64_t value)
 {
 	struct rtc *r = dev;
 
-	pthread_mutex_lock(&r->lock);
+	lock_take(&r->lock);
 	if (offset == 0) {
 		r->index = value & INDEX_WRITABLE;
 		value >>= 8;
@@ -322,7 +322,7 @@ static void rtc_write(void *dev, uint64_t offset, unsigned len, uint64_t value)
 	if (offset == 1 || len > 1) {
 		write_register(r, r->index, (uint8_t)value);
 	}
-	pthread_mutex_unlock(&r->lock);
+	lock_give(&r->lock);
 }
 
 const struct bus_ops rtc_ops = {.read = rtc_read, .write = rtc_write};
@@ -363,7 +363,7 @@ int rtc_init(struct rtc *rtc, struct loop *loop, struct irq_line irq,
 		log_error("no timer for the real-time clock: %s", strerror(-err));
 		return err;
 	}
-	pthread_mutex_init(&rtc->lock, NULL);
+	lock_init(&rtc->lock, LOCK_DEVICE);
 	rtc->ram[RTC_A] = A_32KHZ | A_1024HZ;
 	rtc->ram[RTC_B] = RTC_B_24H;
 	rtc->ram[RTC_D] = D_VRT;
@@ -376,7 +376,7 @@ int rtc_init(struct rtc *rtc, struct loop *loop, struct irq_line irq,
 void rtc_fini(struct rtc *rtc)
 {
 	loop_timer_fini(&rtc->timer, rtc->loop);
-	pthread_mutex_destroy(&rtc->lock);
+	lock_fini(&rtc->lock);
 }
 
 /* Could a guest have brought these about? */
@@ -400,7 +400,7 @@ void rtc_state(struct rtc *rtc, struct state *s)
 	uint64_t offset_s, seen_s, seen_period;
 	uint32_t offset_ns;
 
-	pthread_mutex_lock(&r->lock);
+	lock_take(&r->lock);
 	memcpy(ram, r->ram, sizeof(ram));
 	index = r->index;
 	offset_s = (uint64_t)r->offset_s;
@@ -429,5 +429,5 @@ void rtc_state(struct rtc *rtc, struct state *s)
 		r->level = interrupting(r);
 		loop_timer_set(&r->timer, clock_now_ns()); /* for what is overdue */
 	}
-	pthread_mutex_unlock(&r->lock);
+	lock_give(&r->lock);
 }

@@ -7,11 +7,10 @@
  */
 #pragma once
 
-#include <pthread.h>
-
 #include "lib/base/irq_line.h"
 #include "lib/base/state.h"
 #include "vmm/board/bus.h"
+#include "vmm/lock.h"
 #include "vmm/loop.h"
 
 #define RTC_PORTS     2
@@ -23,7 +22,7 @@ struct rtc {
 	struct loop *loop;
 	struct loop_timer timer;
 
-	pthread_mutex_t lock;	    /* guards the rest */
+	struct lock lock;	    /* guards the rest */
 	uint8_t index;		    /* the byte that port 0x71 shows */
 	uint8_t ram[RTC_RAM_BYTES]; /* clock registers too: the time's while it is stopped */
 	int64_t offset_s;	    /* guest's time minus wall-clock time; offset_ns counts up */

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "tests/state_rig.h"
 #include "tests/unit.h"
 #include "vmm/dev/fake_loop.h"
 
@@ -352,21 +353,10 @@ static void periodic_interrupt(void **unused)
 	}
 }
 
-static size_t save(struct bench *b, uint8_t *buf, size_t size)
-{
-	struct state s;
-
-	state_save_init(&s, buf, size);
-	rtc_state(&b->rtc, &s);
-	assert_int_equal(s.error, 0);
-	return s.pos;
-}
-
 static void state_round_trip(void **unused)
 {
 	uint8_t buf[512], again[512];
 	struct bench b, other;
-	struct state s;
 	size_t len;
 
 	(void)unused;
@@ -379,17 +369,14 @@ static void state_round_trip(void **unused)
 	set(&b, 1, 0x30);
 	set(&b, 0x0b, 0x22);
 	rtc_ops.write(&b.rtc, 0, 1, 0x50);
-	len = save(&b, buf, sizeof(buf));
+	len = state_saved(rtc_state, &b.rtc, buf, sizeof(buf));
 	rtc_fini(&b.rtc);
 
 	/* Loaded half a minute later, on a host that booted at another time. */
 	power_on(&other, (NOON + 30) * S);
 	fake_now_ns = 77 * S;
-	state_load_init(&s, buf, len);
-	rtc_state(&other.rtc, &s);
-	assert_int_equal(s.error, 0);
-	assert_int_equal(s.pos, len);
-	assert_int_equal(save(&other, again, sizeof(again)), len);
+	assert_int_equal(state_loaded(rtc_state, &other.rtc, buf, len), 0);
+	assert_int_equal(state_saved(rtc_state, &other.rtc, again, sizeof(again)), len);
 	assert_memory_equal(buf, again, len);
 	assert_int_equal(rtc_ops.read(&other.rtc, 1, 1), 0x99);
 	assert_clock(&other, 0x03, 0x35, 0x26);
@@ -402,18 +389,15 @@ static void state_round_trip(void **unused)
 
 	/* Loaded two minutes later: the alarm is overdue, and comes from the loop. */
 	power_on(&other, (NOON + 120) * S);
-	state_load_init(&s, buf, len);
-	rtc_state(&other.rtc, &s);
+	assert_int_equal(state_loaded(rtc_state, &other.rtc, buf, len), 0);
 	assert_false(other.irq);
 	fake_time_pass(0);
 	assert_true(other.irq);
 	/* With the interrupt up: the wire is the other end's to remember. */
-	len = save(&other, buf, sizeof(buf));
+	len = state_saved(rtc_state, &other.rtc, buf, sizeof(buf));
 	rtc_fini(&other.rtc);
 	power_on(&b, (NOON + 120) * S);
-	state_load_init(&s, buf, len);
-	rtc_state(&b.rtc, &s);
-	assert_int_equal(s.error, 0);
+	assert_int_equal(state_loaded(rtc_state, &b.rtc, buf, len), 0);
 	assert_int_equal(b.rises, 0);
 	b.irq = true;
 	fake_time_pass(0);
@@ -433,20 +417,17 @@ static void state_refusals(void **unused)
 	};
 	uint8_t buf[512];
 	struct bench b;
-	struct state s;
 
 	(void)unused;
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
 		size_t len;
 
 		power_on(&b, NOON * S);
-		len = save(&b, buf, sizeof(buf));
+		len = state_saved(rtc_state, &b.rtc, buf, sizeof(buf));
 		assert_int_equal(len, 24 + 157);
 		buf[24 + bad[i].offset] = bad[i].value;
 		set(&b, 0x50, 0x42);
-		state_load_init(&s, buf, len);
-		rtc_state(&b.rtc, &s);
-		assert_int_equal(s.error, -EINVAL);
+		assert_int_equal(state_loaded(rtc_state, &b.rtc, buf, len), -EINVAL);
 		assert_int_equal(get(&b, 0x50), 0x42);
 		rtc_fini(&b.rtc);
 	}

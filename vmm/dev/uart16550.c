@@ -282,12 +282,12 @@ static uint64_t uart_read(void *dev, uint64_t offset, unsigned len)
 	struct uart *u = dev;
 	uint64_t value = 0;
 
-	pthread_mutex_lock(&u->lock);
+	lock_take(&u->lock);
 	for (unsigned i = 0; i < len; i++) {
 		value |= (uint64_t)read_register(u, (unsigned)offset + i) << 8 * i;
 	}
 	update_irq(u);
-	pthread_mutex_unlock(&u->lock);
+	lock_give(&u->lock);
 	return value;
 }
 
@@ -295,12 +295,12 @@ static void uart_write(void *dev, uint64_t offset, unsigned len, uint64_t value)
 {
 	struct uart *u = dev;
 
-	pthread_mutex_lock(&u->lock);
+	lock_take(&u->lock);
 	for (unsigned i = 0; i < len; i++) {
 		write_register(u, (unsigned)offset + i, (uint8_t)(value >> 8 * i));
 	}
 	update_irq(u);
-	pthread_mutex_unlock(&u->lock);
+	lock_give(&u->lock);
 }
 
 const struct bus_ops uart_ops = {.read = uart_read, .write = uart_write};
@@ -319,14 +319,14 @@ static void on_drained(void *user)
 	struct uart *u = user;
 	bool ready;
 
-	pthread_mutex_lock(&u->lock);
+	lock_take(&u->lock);
 	resume_tx(u);
 	ready = u->refused && rx_room(u) > 0;
 	if (ready) {
 		u->refused = false;
 	}
 	update_irq(u);
-	pthread_mutex_unlock(&u->lock);
+	lock_give(&u->lock);
 	if (ready) {
 		u->be->ops->input_ready(u->be);
 	}
@@ -336,7 +336,7 @@ size_t uart_receive(struct uart *uart, const uint8_t *buf, size_t n)
 {
 	size_t taken;
 
-	pthread_mutex_lock(&uart->lock);
+	lock_take(&uart->lock);
 	taken = MIN(n, rx_room(uart));
 	for (size_t i = 0; i < taken; i++) {
 		rx_put(uart, buf[i]);
@@ -345,7 +345,7 @@ size_t uart_receive(struct uart *uart, const uint8_t *buf, size_t n)
 		uart->refused = true;
 	}
 	update_irq(uart);
-	pthread_mutex_unlock(&uart->lock);
+	lock_give(&uart->lock);
 	return taken;
 }
 
@@ -379,7 +379,7 @@ int uart_init(struct uart *uart, struct loop *loop, struct irq_line irq, struct 
 	}
 	uart->irq = irq;
 	uart->be = be;
-	pthread_mutex_init(&uart->lock, NULL);
+	lock_init(&uart->lock, LOCK_DEVICE);
 	uart->refused = false;
 	reset(uart);
 	if (be != NULL) {
@@ -393,7 +393,7 @@ int uart_init(struct uart *uart, struct loop *loop, struct irq_line irq, struct 
 void uart_fini(struct uart *uart)
 {
 	char_queue_fini(&uart->tx);
-	pthread_mutex_destroy(&uart->lock);
+	lock_fini(&uart->lock);
 }
 
 static void registers_state(struct uart *u, struct state *s)
@@ -423,7 +423,7 @@ void uart_state(struct uart *uart, struct state *s)
 {
 	struct uart *u = uart;
 
-	pthread_mutex_lock(&u->lock);
+	lock_take(&u->lock);
 	state_begin(s, "uart16550", 1);
 	registers_state(u, s);
 	char_queue_state(&u->tx, s);
@@ -436,5 +436,5 @@ void uart_state(struct uart *uart, struct state *s)
 		u->level = interrupt_id(u) != IIR_NONE;
 		ask_for_input(u);
 	}
-	pthread_mutex_unlock(&u->lock);
+	lock_give(&u->lock);
 }

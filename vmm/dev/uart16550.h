@@ -10,12 +10,11 @@
  */
 #pragma once
 
-#include <pthread.h>
-
 #include "lib/base/irq_line.h"
 #include "lib/base/state.h"
 #include "vmm/board/bus.h"
 #include "vmm/dev/char_queue.h"
+#include "vmm/lock.h"
 
 #define UART_PORTS 8
 
@@ -28,7 +27,7 @@ struct uart {
 
 	struct char_queue tx; /* locks for itself */
 
-	pthread_mutex_t lock; /* guards the rest; taken before the queue's and the irq's */
+	struct lock lock; /* guards the rest; taken before the queue's and the irq's */
 	uint8_t ier, fcr, lcr, mcr, msr, scr;
 	uint8_t errors;	  /* the error bits of LSR */
 	uint16_t divisor; /* DLM, DLL */

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "tests/state_rig.h"
 #include "tests/unit.h"
 #include "vmm/dev/fake_loop.h"
 
@@ -425,22 +426,11 @@ static void interrupt_priorities(void **unused)
 	disconnect(w);
 }
 
-static size_t save(struct wire *w, uint8_t *buf, size_t size)
-{
-	struct state s;
-
-	state_save_init(&s, buf, size);
-	uart_state(&w->uart, &s);
-	assert_int_equal(s.error, 0);
-	return s.pos;
-}
-
 static void state_round_trip(void **unused)
 {
 	static uint8_t buf[CHAR_QUEUE_SIZE + 512], again[CHAR_QUEUE_SIZE + 512];
 	struct wire *w = connect();
 	struct wire *other;
-	struct state s;
 	size_t len;
 
 	(void)unused;
@@ -463,17 +453,14 @@ static void state_round_trip(void **unused)
 	for (unsigned i = 0; i < 10; i++) {
 		out(w, DATA, (uint8_t)('0' + i));
 	}
-	len = save(w, buf, sizeof(buf));
+	len = state_saved(uart_state, &w->uart, buf, sizeof(buf));
 	disconnect(w);
 
 	other = connect();
-	state_load_init(&s, buf, len);
-	uart_state(&other->uart, &s);
-	assert_int_equal(s.error, 0);
-	assert_int_equal(s.pos, len);
+	assert_int_equal(state_loaded(uart_state, &other->uart, buf, len), 0);
 	assert_false(other->irq); /* not driven */
 	other->irq = true;
-	assert_int_equal(save(other, again, sizeof(again)), len);
+	assert_int_equal(state_saved(uart_state, &other->uart, again, sizeof(again)), len);
 	assert_memory_equal(buf, again, len);
 	assert_int_equal(fake_loop_run(), 1);
 	assert_int_equal(other->len, 10);
@@ -496,7 +483,6 @@ static void state_without_back_end(void **unused)
 	static uint8_t buf[CHAR_QUEUE_SIZE + 512];
 	struct wire *w = connect();
 	struct uart *u = test_calloc(1, sizeof(*u));
-	struct state s;
 	size_t len;
 
 	(void)unused;
@@ -504,12 +490,10 @@ static void state_without_back_end(void **unused)
 		out(w, DATA, 'x');
 	}
 	assert_int_equal(in(w, LSR), 0);
-	len = save(w, buf, sizeof(buf));
+	len = state_saved(uart_state, &w->uart, buf, sizeof(buf));
 	disconnect(w);
 	assert_int_equal(uart_init(u, NULL, (struct irq_line){0}, NULL), 0);
-	state_load_init(&s, buf, len);
-	uart_state(u, &s);
-	assert_int_equal(s.error, 0);
+	assert_int_equal(state_loaded(uart_state, u, buf, len), 0);
 	assert_int_equal(uart_ops.read(u, LSR, 1), THRE);
 	uart_fini(u);
 	test_free(u);
@@ -528,17 +512,14 @@ static void state_refusals(void **unused)
 	};
 	static uint8_t buf[512];
 	struct wire *w = connect();
-	struct state s;
 	size_t len;
 
 	(void)unused;
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
-		len = save(w, buf, sizeof(buf));
+		len = state_saved(uart_state, &w->uart, buf, sizeof(buf));
 		assert_int_equal(len, 24 + 29 + 24 + 4);
 		buf[24 + bad[i].offset] = bad[i].value;
-		state_load_init(&s, buf, len);
-		uart_state(&w->uart, &s);
-		assert_int_equal(s.error, -EINVAL);
+		assert_int_equal(state_loaded(uart_state, &w->uart, buf, len), -EINVAL);
 		in(w, DATA);
 	}
 	disconnect(w);

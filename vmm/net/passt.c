@@ -2,13 +2,13 @@
 
 #include <errno.h>
 #include <linux/virtio_net.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "lib/base/bytes.h"
+#include "vmm/lock.h"
 #include "vmm/log.h"
 #include "vmm/net/checksum.h"
 #include "vmm/net/features.h"
@@ -37,7 +37,7 @@ struct passt {
 	size_t tx_rest_start, tx_rest_end;
 	struct iovec tx_iov[NET_SEND_IOVS + 4];
 
-	pthread_mutex_t lock; /* guards the rest */
+	struct lock lock; /* guards the rest */
 	bool watch_rx, watch_tx;
 	bool flush; /* there is a tx_rest */
 	bool on_loop;
@@ -62,21 +62,21 @@ static void passt_watch(struct net_backend *b, unsigned pair, bool rx, bool tx)
 	struct passt *p = to_passt(b);
 
 	(void)pair;
-	pthread_mutex_lock(&p->lock);
+	lock_take(&p->lock);
 	if (p->watch_rx != rx || p->watch_tx != tx) {
 		p->watch_rx = rx;
 		p->watch_tx = tx;
 		update_events(p);
 	}
-	pthread_mutex_unlock(&p->lock);
+	lock_give(&p->lock);
 }
 
 static void set_flush(struct passt *p, bool flush)
 {
-	pthread_mutex_lock(&p->lock);
+	lock_take(&p->lock);
 	p->flush = flush;
 	update_events(p);
-	pthread_mutex_unlock(&p->lock);
+	lock_give(&p->lock);
 }
 
 /* The connection is of no more use: @why, or NULL if passt closed it. */
@@ -88,9 +88,9 @@ static void passt_gone(struct passt *p, const char *why)
 		return;
 	}
 	p->gone = true;
-	pthread_mutex_lock(&p->lock);
+	lock_take(&p->lock);
 	p->on_loop = false;
-	pthread_mutex_unlock(&p->lock);
+	lock_give(&p->lock);
 	loop_del(p->loop, &p->source);
 	if (p->process.err_fd >= 0) {
 		passt_process_end(&p->process, text, sizeof(text));
@@ -311,7 +311,7 @@ static void passt_close(struct net_backend *b)
 	}
 	close(p->source.fd);
 	passt_process_stop(&p->process);
-	pthread_mutex_destroy(&p->lock);
+	lock_fini(&p->lock);
 	free(p);
 }
 
@@ -340,7 +340,7 @@ int passt_attach(struct net_backend **out, int fd, struct loop *loop)
 	p->loop = loop;
 	p->process.err_fd = -1;
 	p->source = (struct loop_source){.fd = fd, .fn = passt_ready, .arg = p};
-	pthread_mutex_init(&p->lock, NULL);
+	lock_init(&p->lock, LOCK_LEAF);
 	ret = loop_add(loop, &p->source, 0);
 	if (ret != 0) {
 		log_error("cannot watch the connection to passt: %s", strerror(-ret));

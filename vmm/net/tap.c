@@ -6,7 +6,6 @@
 #include <linux/if.h>
 #include <linux/if_tun.h>
 #include <linux/virtio_net.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +13,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "vmm/lock.h"
 #include "vmm/log.h"
 #include "vmm/net/features.h"
 
@@ -41,7 +41,7 @@ struct tap {
 	char name[IFNAMSIZ];
 	bool gone; /* the loop's thread only */
 	struct tap_queue queue[NET_PAIRS_MAX];
-	pthread_mutex_t lock; /* see struct tap_queue */
+	struct lock lock; /* see struct tap_queue */
 };
 
 static struct tap *to_tap(struct net_backend *b)
@@ -115,10 +115,10 @@ static void leave_loop(struct tap *t)
 		struct tap_queue *q = &t->queue[i];
 		bool was_on;
 
-		pthread_mutex_lock(&t->lock);
+		lock_take(&t->lock);
 		was_on = q->on_loop;
 		q->on_loop = false;
-		pthread_mutex_unlock(&t->lock);
+		lock_give(&t->lock);
 		if (was_on) {
 			loop_del(t->loop, &q->source);
 		}
@@ -144,12 +144,12 @@ static void tap_watch(struct net_backend *b, unsigned pair, bool rx, bool tx)
 	struct tap_queue *q = &t->queue[pair];
 	uint32_t events = (rx ? EPOLLIN : 0u) | (tx ? EPOLLOUT : 0u);
 
-	pthread_mutex_lock(&t->lock);
+	lock_take(&t->lock);
 	if (q->on_loop && q->events != events) {
 		q->events = events;
 		loop_mod(t->loop, &q->source, events);
 	}
-	pthread_mutex_unlock(&t->lock);
+	lock_give(&t->lock);
 }
 
 static unsigned tun_flags(uint64_t features)
@@ -223,7 +223,7 @@ static void tap_close(struct net_backend *b)
 			close(t->queue[i].source.fd);
 		}
 	}
-	pthread_mutex_destroy(&t->lock);
+	lock_fini(&t->lock);
 	free(t);
 }
 
@@ -406,7 +406,7 @@ int tap_open(struct net_backend **out, const char *ifname, unsigned pairs, struc
 	t->backend.ops = &tap_ops;
 	t->backend.pairs = pairs;
 	t->loop = loop;
-	pthread_mutex_init(&t->lock, NULL);
+	lock_init(&t->lock, LOCK_LEAF);
 	memcpy(t->name, ifname, strlen(ifname));
 	for (unsigned i = 0; i < NET_PAIRS_MAX; i++) {
 		struct tap_queue *q = &t->queue[i];

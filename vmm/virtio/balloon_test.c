@@ -10,7 +10,8 @@
 #include <unistd.h>
 
 #include "lib/base/bytes.h"
-#include "tests/unit.h"
+#include "tests/state_rig.h"
+#include "tests/test_run.h"
 #include "tests/virtio_driver.h"
 #include "vmm/clock.h"
 
@@ -130,21 +131,6 @@ static void ring(struct rig *r, unsigned queue)
 	virtio_lock(r->dev);
 	r->dev->ops->notify(r->dev, queue);
 	virtio_unlock(r->dev);
-}
-
-static void stop(void *arg)
-{
-	loop_stop(arg);
-}
-
-static void run_loop(struct rig *r, unsigned ms)
-{
-	struct loop_timer end;
-
-	assert_int_equal(loop_timer_init(&end, &r->loop, stop, &r->loop), 0);
-	loop_timer_set(&end, clock_now_ns() + ms * UINT64_C(1000000));
-	assert_int_equal(loop_run(&r->loop), 0);
-	loop_timer_fini(&end, &r->loop);
 }
 
 static unsigned take_all(struct rig *r, unsigned queue)
@@ -280,7 +266,7 @@ static void takes_turns(void **unused)
 	ring(&r, INFLATE);
 	assert_int_equal(take_all(&r, INFLATE), 1);
 	assert_int_equal(host.calls, 1024);
-	run_loop(&r, 300);
+	(void)test_run(&r.loop, NULL, NULL, 300);
 	assert_int_equal(take_all(&r, INFLATE), 63);
 	assert_int_equal(host.calls, 64 * 1024);
 	assert_int_equal(count_holes(&r), 256);
@@ -450,33 +436,23 @@ static void save_and_load(void **unused)
 {
 	struct rig r;
 	uint8_t buf[64];
-	struct state s;
 
 	(void)unused;
 	rig_init(&r);
 	struct virtio_balloon_config *config = (struct virtio_balloon_config *)r.dev->config;
 	config->num_pages = 1234;
 	config->actual = 567;
-	state_save_init(&s, buf, sizeof(buf));
-	r.dev->ops->state(r.dev, &s);
-	assert_int_equal(s.error, 0);
-	size_t len = s.pos;
+	size_t len = state_saved(r.dev->ops->state, r.dev, buf, sizeof(buf));
 	config->num_pages = 0;
 	config->actual = 0;
 	/* A request whose ring of the bell was before the save is served after the load. */
 	add_pfns(&r, INFLATE, (uint32_t[]){300}, 1);
-	state_load_init(&s, buf, len);
-	r.dev->ops->state(r.dev, &s);
-	assert_int_equal(s.error, 0);
+	assert_int_equal(state_loaded(r.dev->ops->state, r.dev, buf, len), 0);
 	assert_int_equal(config->num_pages, 1234);
 	assert_int_equal(balloon_actual(r.dev), 567 * PAGE);
-	run_loop(&r, 50);
+	(void)test_run(&r.loop, NULL, NULL, 50);
 	assert_true(is_hole(&r, 300 * PAGE));
-	for (size_t n = 0; n < len; n++) {
-		state_load_init(&s, buf, n);
-		r.dev->ops->state(r.dev, &s);
-		assert_int_equal(s.error, -EINVAL);
-	}
+	assert_short_refused(r.dev->ops->state, r.dev, buf, len);
 	rig_fini(&r);
 }
 

@@ -388,7 +388,7 @@ static void wait_idle(struct blk *b)
 {
 	b->held = true;
 	while (b->in_work > 0) {
-		pthread_cond_wait(&b->idle, &b->dev.lock);
+		lock_wait(&b->dev.lock, &b->idle);
 	}
 }
 

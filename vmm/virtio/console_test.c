@@ -5,9 +5,9 @@
 #include <linux/virtio_console.h>
 #include <string.h>
 
-#include "tests/unit.h"
+#include "tests/state_rig.h"
+#include "tests/test_run.h"
 #include "tests/virtio_driver.h"
-#include "vmm/console/test_front.h"
 
 enum {
 	RX,
@@ -401,25 +401,6 @@ static void a_transmit_buffer_to_write_to_is_ignored(void **state)
 	assert_int_equal(used(&f->tx), 2);
 }
 
-static size_t save(struct fixture *f, uint8_t *buf, size_t size)
-{
-	struct state s;
-
-	state_save_init(&s, buf, size);
-	f->dev->ops->state(f->dev, &s);
-	assert_int_equal(s.error, 0);
-	return s.pos;
-}
-
-static int load(struct fixture *f, const uint8_t *buf, size_t len)
-{
-	struct state s;
-
-	state_load_init(&s, buf, len);
-	f->dev->ops->state(f->dev, &s);
-	return s.error;
-}
-
 static void saved_in_the_middle(void **state)
 {
 	struct fixture *f = *state;
@@ -436,12 +417,12 @@ static void saved_in_the_middle(void **state)
 	virtio_unlock(f->dev);
 	run_loop(f);
 	end_got(f, "01234");
-	len = save(f, buf, sizeof(buf));
+	len = state_saved(f->dev->ops->state, f->dev, buf, sizeof(buf));
 
 	/* As after a restore: activated, then loaded. */
 	virtio_lock(f->dev);
 	assert_int_equal(f->dev->ops->activate(f->dev), 0);
-	assert_int_equal(load(f, buf, len), 0);
+	assert_int_equal(state_loaded(f->dev->ops->state, f->dev, buf, len), 0);
 	virtio_unlock(f->dev);
 	f->end.room = 100;
 	run_loop(f);
@@ -453,19 +434,19 @@ static void states_that_cannot_be(void **state)
 {
 	struct fixture *f = *state;
 	uint8_t buf[1024];
-	size_t len = save(f, buf, sizeof(buf));
+	size_t len = state_saved(f->dev->ops->state, f->dev, buf, sizeof(buf));
 
-	assert_int_equal(load(f, buf, len), 0);
+	assert_int_equal(state_loaded(f->dev->ops->state, f->dev, buf, len), 0);
 	for (size_t i = 0; i < len; i++) {
-		assert_int_not_equal(load(f, buf, i), 0);
+		assert_int_not_equal(state_loaded(f->dev->ops->state, f->dev, buf, i), 0);
 	}
 	/* Name, version and length take 24 bytes; then tx_done, and how many characters. */
 	assert_int_equal(len, 24 + 4 + 2);
 	buf[28] = 0x01;
 	buf[29] = 0x01; /* 257 */
-	assert_int_equal(load(f, buf, len), -EINVAL);
+	assert_int_equal(state_loaded(f->dev->ops->state, f->dev, buf, len), -EINVAL);
 	buf[16] = 2; /* version */
-	assert_int_equal(load(f, buf, len), -ENOTSUP);
+	assert_int_equal(state_loaded(f->dev->ops->state, f->dev, buf, len), -ENOTSUP);
 }
 
 #define test(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)

@@ -7,9 +7,9 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "tests/unit.h"
-#include "tests/virtio_driver.h"
-#include "vmm/clock.h"
+#include "tests/device_rig.h"
+#include "tests/state_rig.h"
+#include "tests/test_run.h"
 
 #define DATA DRIVER_BUFFERS
 
@@ -30,87 +30,24 @@ ssize_t getrandom(void *buf, size_t len, unsigned flags)
 	return syscall(SYS_getrandom, buf, len, flags);
 }
 
-struct rig {
-	struct guest_memory mem;
-	struct loop loop;
+static void set_up(struct device_rig *r)
+{
 	struct virtio_device *dev;
-	struct virtio_transport transport;
-	struct driver_queue q;
-	unsigned interrupts;
-};
 
-static void on_queue(struct virtio_transport *t, unsigned queue)
-{
-	(void)queue;
-	container_of(t, struct rig, transport)->interrupts++;
-}
-
-static void on_config(struct virtio_transport *t)
-{
-	(void)t;
-}
-
-static void rig_activate(struct rig *r)
-{
-	virtio_lock(r->dev);
-	r->dev->status = VIRTIO_CONFIG_S_FEATURES_OK | VIRTIO_CONFIG_S_DRIVER_OK;
-	driver_queue_init(&r->q, &r->mem, false, false, 64);
-	driver_setup(&r->q, &r->dev->queue[0], true);
-	r->dev->active = true;
-	assert_int_equal(r->dev->ops->activate(r->dev), 0);
-	virtio_unlock(r->dev);
-}
-
-static void rig_init(struct rig *r)
-{
-	*r = (struct rig){.transport = {on_queue, on_config}};
 	memset(&host, 0, sizeof(host));
-	driver_ram_init(&r->mem);
-	assert_int_equal(loop_init(&r->loop), 0);
-	assert_int_equal(entropy_create(&r->dev), 0);
-	assert_int_equal(r->dev->type, 4);
-	r->dev->mem = &r->mem;
-	r->dev->loop = &r->loop;
-	r->dev->transport = &r->transport;
-	rig_activate(r);
+	rig_init(r);
+	assert_int_equal(entropy_create(&dev), 0);
+	assert_int_equal(dev->type, 4);
+	rig_attach(r, dev);
+	rig_activate(r, 0, false, 64);
 }
 
-static void rig_fini(struct rig *r)
-{
-	r->dev->ops->destroy(r->dev);
-	loop_fini(&r->loop);
-	driver_ram_fini(&r->mem);
-}
-
-static void ring(struct rig *r)
-{
-	virtio_lock(r->dev);
-	r->dev->ops->notify(r->dev, 0);
-	virtio_unlock(r->dev);
-}
-
-static void stop(void *arg)
-{
-	loop_stop(arg);
-}
-
-/* Runs the loop for @ms milliseconds. */
-static void run_loop(struct rig *r, unsigned ms)
-{
-	struct loop_timer end;
-
-	assert_int_equal(loop_timer_init(&end, &r->loop, stop, &r->loop), 0);
-	loop_timer_set(&end, clock_now_ns() + ms * UINT64_C(1000000));
-	assert_int_equal(loop_run(&r->loop), 0);
-	loop_timer_fini(&end, &r->loop);
-}
-
-static unsigned take_all(struct rig *r, uint32_t *written)
+static unsigned take_all(struct device_rig *r, uint32_t *written)
 {
 	unsigned n = 0;
 	uint16_t id;
 
-	while (driver_take(&r->q, &id, written)) {
+	while (driver_take(&r->q[0], &id, written)) {
 		n++;
 	}
 	return n;
@@ -118,27 +55,27 @@ static unsigned take_all(struct rig *r, uint32_t *written)
 
 static void gives_bytes(void **unused)
 {
-	struct rig r;
+	struct device_rig r;
 	uint8_t zero[100] = {0};
 	uint32_t written;
 
 	(void)unused;
-	rig_init(&r);
-	uint8_t *data = driver_ptr(&r.q, DATA);
-	driver_add(&r.q, (struct driver_buf[]){{DATA, 100, true}, {DATA + 1000, 7, true}}, 2,
+	set_up(&r);
+	uint8_t *data = driver_ptr(&r.q[0], DATA);
+	driver_add(&r.q[0], (struct driver_buf[]){{DATA, 100, true}, {DATA + 1000, 7, true}}, 2,
 		   false);
-	ring(&r);
+	rig_notify(&r, 0);
 	assert_int_equal(take_all(&r, &written), 1);
 	assert_int_equal(written, 107);
-	assert_int_equal(r.interrupts, 1);
+	assert_int_equal(r.interrupts[0], 1);
 	assert_memory_not_equal(data, zero, 100);
 	assert_int_equal(data[100], 0);
 	assert_int_equal(data[1007], 0);
 	/* Other bytes the next time. */
 	uint8_t first[100];
 	memcpy(first, data, 100);
-	driver_add(&r.q, (struct driver_buf[]){{DATA, 100, true}}, 1, false);
-	ring(&r);
+	driver_add(&r.q[0], (struct driver_buf[]){{DATA, 100, true}}, 1, false);
+	rig_notify(&r, 0);
 	assert_int_equal(take_all(&r, &written), 1);
 	assert_int_equal(written, 100);
 	assert_memory_not_equal(data, first, 100);
@@ -148,19 +85,19 @@ static void gives_bytes(void **unused)
 /* A greedy guest gets its bytes in turns, and others have theirs between them. */
 static void takes_turns(void **unused)
 {
-	struct rig r;
+	struct device_rig r;
 	uint32_t written;
 
 	(void)unused;
-	rig_init(&r);
+	set_up(&r);
 	for (unsigned i = 0; i < 64; i++) {
-		driver_add(&r.q, (struct driver_buf[]){{DATA, 60 * KIB, true}}, 1, false);
+		driver_add(&r.q[0], (struct driver_buf[]){{DATA, 60 * KIB, true}}, 1, false);
 	}
-	ring(&r);
+	rig_notify(&r, 0);
 	assert_int_equal(host.bytes, 64 * KIB);
 	assert_int_equal(take_all(&r, &written), 16);
 	assert_int_equal(written, 4096); /* less than was asked for, as it may be */
-	run_loop(&r, 100);
+	(void)test_run(&r.loop, NULL, NULL, 100);
 	assert_int_equal(take_all(&r, &written), 48);
 	assert_int_equal(host.bytes, 256 * KIB);
 	rig_fini(&r);
@@ -169,16 +106,16 @@ static void takes_turns(void **unused)
 /* Requests for nothing are given back, a bounded number a turn. */
 static void nothing_asked_for(void **unused)
 {
-	struct rig r;
+	struct device_rig r;
 	uint32_t written;
 
 	(void)unused;
-	rig_init(&r);
+	set_up(&r);
 	for (unsigned i = 0; i < 64; i++) {
-		driver_add(&r.q, (struct driver_buf[]){{DATA, 16, false}}, 1, false);
+		driver_add(&r.q[0], (struct driver_buf[]){{DATA, 16, false}}, 1, false);
 	}
-	ring(&r);
-	run_loop(&r, 50);
+	rig_notify(&r, 0);
+	(void)test_run(&r.loop, NULL, NULL, 50);
 	assert_int_equal(take_all(&r, &written), 64);
 	assert_int_equal(written, 0);
 	assert_int_equal(host.bytes, 0);
@@ -187,47 +124,43 @@ static void nothing_asked_for(void **unused)
 
 static void waits_for_the_host(void **unused)
 {
-	struct rig r;
+	struct device_rig r;
 	uint32_t written;
 
 	(void)unused;
-	rig_init(&r);
+	set_up(&r);
 	host.not_ready = 1;
-	driver_add(&r.q, (struct driver_buf[]){{DATA, 32, true}}, 1, false);
-	ring(&r);
+	driver_add(&r.q[0], (struct driver_buf[]){{DATA, 32, true}}, 1, false);
+	rig_notify(&r, 0);
 	assert_int_equal(take_all(&r, &written), 0);
-	run_loop(&r, 300);
+	(void)test_run(&r.loop, NULL, NULL, 300);
 	assert_int_equal(take_all(&r, &written), 1);
 	assert_int_equal(written, 32);
 
 	/* A reset meanwhile: the turn that was planned does nothing. */
 	host.not_ready = 1;
-	driver_add(&r.q, (struct driver_buf[]){{DATA, 32, true}}, 1, false);
-	ring(&r);
-	virtio_lock(r.dev);
-	r.dev->active = false;
-	r.dev->ops->reset(r.dev);
-	vq_reset(&r.dev->queue[0]);
-	virtio_unlock(r.dev);
+	driver_add(&r.q[0], (struct driver_buf[]){{DATA, 32, true}}, 1, false);
+	rig_notify(&r, 0);
+	rig_reset(&r);
 	uint64_t before = host.bytes;
-	run_loop(&r, 200);
+	(void)test_run(&r.loop, NULL, NULL, 200);
 	assert_int_equal(host.bytes, before);
-	rig_activate(&r);
-	driver_add(&r.q, (struct driver_buf[]){{DATA, 32, true}}, 1, false);
-	ring(&r);
+	rig_activate(&r, 0, false, 64);
+	driver_add(&r.q[0], (struct driver_buf[]){{DATA, 32, true}}, 1, false);
+	rig_notify(&r, 0);
 	assert_int_equal(take_all(&r, &written), 1);
 	rig_fini(&r);
 }
 
 static void broken_ring(void **unused)
 {
-	struct rig r;
+	struct device_rig r;
 	uint32_t written;
 
 	(void)unused;
-	rig_init(&r);
-	driver_add(&r.q, (struct driver_buf[]){{1ull << 40, 32, true}}, 1, false);
-	ring(&r);
+	set_up(&r);
+	driver_add(&r.q[0], (struct driver_buf[]){{1ull << 40, 32, true}}, 1, false);
+	rig_notify(&r, 0);
 	assert_true((r.dev->status & VIRTIO_CONFIG_S_NEEDS_RESET) != 0);
 	assert_int_equal(take_all(&r, &written), 0);
 	rig_fini(&r);
@@ -235,28 +168,20 @@ static void broken_ring(void **unused)
 
 static void save_and_load(void **unused)
 {
-	struct rig r;
+	struct device_rig r;
 	uint8_t buf[64];
 	uint32_t written;
-	struct state s;
 
 	(void)unused;
-	rig_init(&r);
-	state_save_init(&s, buf, sizeof(buf));
-	r.dev->ops->state(r.dev, &s);
-	assert_int_equal(s.error, 0);
-	size_t len = s.pos;
+	set_up(&r);
+	size_t len = state_saved(r.dev->ops->state, r.dev, buf, sizeof(buf));
 	/* A request whose ring of the bell was before the save is served after the load. */
-	driver_add(&r.q, (struct driver_buf[]){{DATA, 32, true}}, 1, false);
-	state_load_init(&s, buf, len);
-	r.dev->ops->state(r.dev, &s);
-	assert_int_equal(s.error, 0);
-	run_loop(&r, 50);
+	driver_add(&r.q[0], (struct driver_buf[]){{DATA, 32, true}}, 1, false);
+	assert_int_equal(state_loaded(r.dev->ops->state, r.dev, buf, len), 0);
+	(void)test_run(&r.loop, NULL, NULL, 50);
 	assert_int_equal(take_all(&r, &written), 1);
 	buf[0] ^= 1;
-	state_load_init(&s, buf, len);
-	r.dev->ops->state(r.dev, &s);
-	assert_int_equal(s.error, -EINVAL);
+	assert_int_equal(state_loaded(r.dev->ops->state, r.dev, buf, len), -EINVAL);
 	rig_fini(&r);
 }
 

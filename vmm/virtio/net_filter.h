@@ -38,4 +38,5 @@ must_use bool net_filter_mode(struct net_filter *f, uint8_t command, uint8_t on)
 must_use bool net_filter_tables(struct net_filter *f, const struct iovec *iov, unsigned n,
 				size_t offset);
 
+/** net_filter_state() - saves or loads it; a table that is too long is refused. */
 void net_filter_state(struct net_filter *f, struct state *s);

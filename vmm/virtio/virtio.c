@@ -24,7 +24,7 @@ void virtio_init(struct virtio_device *dev, const char *name, uint16_t type,
 		.config = config,
 		.config_len = config_len,
 	};
-	check(pthread_mutex_init(&dev->lock, NULL) == 0);
+	lock_init(&dev->lock, LOCK_DEVICE);
 	for (unsigned i = 0; i < nqueues; i++) {
 		queue[i] = (struct virtqueue){.size_max = queue_size, .size = queue_size};
 	}
@@ -32,7 +32,7 @@ void virtio_init(struct virtio_device *dev, const char *name, uint16_t type,
 
 void virtio_fini(struct virtio_device *dev)
 {
-	pthread_mutex_destroy(&dev->lock);
+	lock_fini(&dev->lock);
 }
 
 void virtio_notify(struct virtio_device *dev, unsigned queue)

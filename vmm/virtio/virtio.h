@@ -10,10 +10,9 @@
  */
 #pragma once
 
-#include <pthread.h>
-
 #include "lib/base/state.h"
 #include "lib/base/types.h"
+#include "vmm/lock.h"
 #include "vmm/loop.h"
 #include "vmm/memory.h"
 #include "vmm/virtio/queue.h"
@@ -76,7 +75,7 @@ struct virtio_device {
 	struct loop *loop;		    /* the same */
 	struct virtio_transport *transport; /* the same; NULL when it goes, under @lock */
 
-	pthread_mutex_t lock; /* guards the rest, and the device's own state */
+	struct lock lock; /* guards the rest, and the device's own state */
 	uint64_t driver_features;
 	uint8_t status;
 	uint32_t config_generation;
@@ -102,12 +101,12 @@ static inline bool virtio_has(const struct virtio_device *dev, unsigned bit)
 
 static inline void virtio_lock(struct virtio_device *dev)
 {
-	pthread_mutex_lock(&dev->lock);
+	lock_take(&dev->lock);
 }
 
 static inline void virtio_unlock(struct virtio_device *dev)
 {
-	pthread_mutex_unlock(&dev->lock);
+	lock_give(&dev->lock);
 }
 
 /**

@@ -114,12 +114,12 @@ static bool cfg_access(struct virtio_pci *vp, uint32_t *offset, uint32_t *len)
 {
 	uint8_t *cap = vp->pci.config + vp->cfg_cap;
 
-	pthread_mutex_lock(&vp->pci.lock);
+	lock_take(&vp->pci.lock);
 	bool bar = cap[VIRTIO_PCI_CAP_BAR] == VP_BAR;
 
 	*offset = load_le32(cap + VIRTIO_PCI_CAP_OFFSET);
 	*len = load_le32(cap + VIRTIO_PCI_CAP_LENGTH);
-	pthread_mutex_unlock(&vp->pci.lock);
+	lock_give(&vp->pci.lock);
 	return bar && (*len == 1 || *len == 2 || *len == 4) && *offset % *len == 0 &&
 	       range_inside(*offset, *len, 0, VP_BAR_SIZE);
 }
@@ -139,9 +139,9 @@ static void config_read(struct pci_device *pci, uint8_t offset, unsigned len)
 	if (meets_data(vp, offset, len) && cfg_access(vp, &at, &n)) {
 		uint64_t value = vp_bar_ops.read(vp, at, n);
 
-		pthread_mutex_lock(&pci->lock);
+		lock_take(&pci->lock);
 		store_le(pci->config + vp->cfg_cap + DATA_OFFSET, value, n);
-		pthread_mutex_unlock(&pci->lock);
+		lock_give(&pci->lock);
 	}
 }
 
@@ -153,9 +153,9 @@ static void config_written(struct pci_device *pci, uint8_t offset, unsigned len)
 	if (meets_data(vp, offset, len) && cfg_access(vp, &at, &n)) {
 		uint64_t value;
 
-		pthread_mutex_lock(&pci->lock);
+		lock_take(&pci->lock);
 		value = load_le(pci->config + vp->cfg_cap + DATA_OFFSET, n);
-		pthread_mutex_unlock(&pci->lock);
+		lock_give(&pci->lock);
 		vp_bar_ops.write(vp, at, n, value);
 	}
 }
