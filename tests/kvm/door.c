@@ -1,0 +1,74 @@
+#include "tests/kvm/door.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "tests/kvm/test.h"
+
+#define RUNS_MAX 4096 /* file descriptors whose run structure is remembered */
+
+static const char *device = "/dev/kvm";
+static door_filter *filter;
+static struct kvm_run *runs[RUNS_MAX];
+
+void door_set_path(const char *path)
+{
+	device = path;
+}
+
+void door_set_filter(door_filter *new_filter)
+{
+	filter = new_filter;
+}
+
+int kvm_open(void)
+{
+	int fd = open(device, O_RDWR | O_CLOEXEC);
+
+	if (fd < 0) {
+		fail("%s: %s", device, strerror(errno));
+	}
+	return fd;
+}
+
+int door_call(int fd, unsigned long request, uintptr_t argument)
+{
+	int result = ioctl(fd, request, argument);
+
+	return result < 0 ? -errno : result;
+}
+
+int door_ioctl(int fd, unsigned long request, uintptr_t argument)
+{
+	return filter != NULL ? filter(fd, request, argument) : door_call(fd, request, argument);
+}
+
+struct kvm_run *kvm_map_run(int vcpu_fd, size_t bytes)
+{
+	struct kvm_run *run = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu_fd, 0);
+
+	if (run == MAP_FAILED) {
+		fail("mapping a vCPU: %s", strerror(errno));
+	}
+	if (vcpu_fd < RUNS_MAX) {
+		runs[vcpu_fd] = run;
+	}
+	return run;
+}
+
+struct kvm_run *kvm_run_of(int fd)
+{
+	return fd >= 0 && fd < RUNS_MAX ? runs[fd] : NULL;
+}
+
+int kvm_close(int fd)
+{
+	if (fd >= 0 && fd < RUNS_MAX) {
+		runs[fd] = NULL;
+	}
+	return close(fd) < 0 ? -errno : 0;
+}

@@ -1,0 +1,31 @@
+/* The one way to the provider under test: the KVM API's system calls, and nothing else. */
+#pragma once
+
+#include <linux/kvm.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/** door_set_path() - which provider: the path of its device, /dev/kvm if never called. */
+void door_set_path(const char *path);
+
+/** kvm_open() - opens the provider; fails the case if there is none. */
+int kvm_open(void);
+
+/* Return: what the ioctl returns, or -errno. The argument: a pointer or a number. */
+#define kvm_ioctl(fd, request, argument) door_ioctl((fd), (request), (uintptr_t)(argument))
+int door_ioctl(int fd, unsigned long request, uintptr_t argument);
+
+/** kvm_map_run() - maps the run structure of a vCPU (@bytes: KVM_GET_VCPU_MMAP_SIZE). */
+struct kvm_run *kvm_map_run(int vcpu_fd, size_t bytes);
+
+/** kvm_run_of() - the run structure of a vCPU that has been mapped; NULL if @fd is none. */
+struct kvm_run *kvm_run_of(int fd);
+
+int kvm_close(int fd);
+
+/* What faults.c puts between the cases and the provider. NULL: nothing. */
+typedef int door_filter(int fd, unsigned long request, uintptr_t argument);
+void door_set_filter(door_filter *filter);
+
+/** door_call() - the system call itself, for filters. Return: as kvm_ioctl(). */
+int door_call(int fd, unsigned long request, uintptr_t argument);
