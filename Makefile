@@ -29,6 +29,12 @@ fuzz: need-build ## build the fuzzers into build-fuzz (clang, libFuzzer)
 		-Db_sanitize=address,undefined -Db_lundef=false
 	@meson compile -C $(B)-fuzz
 
+PROVIDER ?= kvm
+conformance: need-build ## the conformance suite on PROVIDER (kvm, tcg); kvm by default
+	@lab/setup build run test
+	@$(MAKE) --no-print-directory build
+	@tests/conformance.py $(PROVIDER) $(CASES)
+
 bench: need-build ## measure what docs/promises.md promises; rows go to build/bench
 	@lab/setup build run test
 	@$(MAKE) --no-print-directory build
@@ -55,4 +61,4 @@ need-build:
 	@command -v meson >/dev/null && command -v ninja >/dev/null || \
 		{ echo "make: meson or ninja is missing; lab/setup installs what is needed" >&2; exit 1; }
 
-.PHONY: help build run test unit fuzz bench checks format lab-shell clean need-build
+.PHONY: help build run test unit fuzz conformance bench checks format lab-shell clean need-build

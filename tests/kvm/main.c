@@ -16,6 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "tests/guest/bare/bare.h"
 #include "tests/kvm/areas.h"
 #include "tests/kvm/bare_machine.h"
 #include "tests/kvm/door.h"
@@ -34,6 +35,7 @@ static const char usage[] =
 	"\n"
 	"  -d, --device PATH   the provider (/dev/kvm)\n"
 	"  -l, --list          the cases, and where their rules stand; runs nothing\n"
+	"  -b, --list-bare     those that are bare payloads, and so run without a provider, too\n"
 	"  -n, --here          runs the one CASE in this process, without a time limit: for gdb\n"
 	"  -f, --fault NAME    with a provider that has this fault: its case must fail\n"
 	"  -F, --faults        the faults; runs nothing\n"
@@ -281,6 +283,17 @@ static void list_cases(char **words, int count)
 	}
 }
 
+static void list_bare(char **words, int count)
+{
+	struct bare_listed c;
+
+	for (size_t i = 0; bare_listed(i, &c); i++) {
+		if (picked(words, count, c.name) && (c.needs & BARE_KVM) == 0) {
+			puts(c.name);
+		}
+	}
+}
+
 static void list_faults(void)
 {
 	const struct fault *f;
@@ -333,16 +346,21 @@ static _Noreturn void run_one_here(char **words, int count)
 int main(int argc, char **argv)
 {
 	static const struct option options[] = {
-		{"device", required_argument, NULL, 'd'}, {"list", no_argument, NULL, 'l'},
-		{"here", no_argument, NULL, 'n'},	  {"fault", required_argument, NULL, 'f'},
-		{"faults", no_argument, NULL, 'F'},	  {"prove", no_argument, NULL, 'p'},
-		{"help", no_argument, NULL, 'h'},	  {0},
+		{"device", required_argument, NULL, 'd'},
+		{"list", no_argument, NULL, 'l'},
+		{"list-bare", no_argument, NULL, 'b'},
+		{"here", no_argument, NULL, 'n'},
+		{"fault", required_argument, NULL, 'f'},
+		{"faults", no_argument, NULL, 'F'},
+		{"prove", no_argument, NULL, 'p'},
+		{"help", no_argument, NULL, 'h'},
+		{0},
 	};
 	struct counts counts = {0};
 	int option, action = 0;
 
 	program = argv[0];
-	while ((option = getopt_long(argc, argv, "d:lnf:Fph", options, NULL)) != -1) {
+	while ((option = getopt_long(argc, argv, "d:lbnf:Fph", options, NULL)) != -1) {
 		switch (option) {
 		case 'd':
 			device = optarg;
@@ -370,6 +388,8 @@ int main(int argc, char **argv)
 		fputs(usage, stdout);
 	} else if (action == 'l') {
 		list_cases(argv, argc);
+	} else if (action == 'b') {
+		list_bare(argv, argc);
 	} else if (action == 'F') {
 		list_faults();
 	} else if (action == 'n') {

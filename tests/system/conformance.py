@@ -1,0 +1,47 @@
+"""The conformance suite on Linux KVM, its oracle: all of it passes, and it notices faults."""
+
+from tests import conformance
+
+LAB = {'guest': False, 'files': [conformance.SUITE]}
+TEST_SECONDS = conformance.SUITE_SECONDS + 60
+
+
+def failures(results):
+    return [conformance.shown(name, result) for name, result in results.items()
+            if result.verdict == 'FAIL']
+
+
+def test_linux_passes_all(lab):
+    """Every case; and docs/conformance.md says the same."""
+    code, text = conformance.run_suite(lab)
+    results = conformance.parsed(text)
+    assert not failures(results), failures(results)
+    assert code == 0
+    assert set(results) == set(conformance.listed())
+    assert len(results) >= 250
+    if not lab.native:  # other hardware skips other cases
+        stale = conformance.stale('kvm', results)
+        assert not stale, stale
+
+
+def test_faults_are_noticed(lab):
+    """A provider with one thing wrong fails the case that is about it."""
+    code, text = conformance.run_suite(lab, '--prove')
+    results = conformance.parsed(text)
+    assert code == 0 and not failures(results), failures(results)
+    assert len(results) >= 10
+
+
+def test_needs_nothing_but_the_device(lab):
+    """It runs where there is nothing else: no libraries, no /proc, no /sys."""
+    lab.need_root()
+    lab.must('mkdir -p jail/dev && cp conformance jail && cp -a /dev/kvm jail/dev')
+    assert lab.must('chroot jail /conformance api self').endswith(', 0 failed, 0 skipped\n')
+
+
+def test_payloads_run_without_a_provider():
+    """The bare payloads on QEMU's TCG as a machine: a second opinion on what they claim."""
+    results = conformance.run_tcg([], lambda text, end: None)
+    assert not failures(results), failures(results)
+    stale = conformance.stale('tcg', results)
+    assert not stale, stale
