@@ -134,7 +134,8 @@ void bare_machine_init(struct bare_machine *machine, const char *name, uint32_t 
 	load(machine);
 	memcpy(machine->ram + START_INFO, &magic, sizeof(magic));
 	memcpy(machine->ram + START_INFO + START_INFO_CMDLINE, &cmdline, sizeof(cmdline));
-	strcpy((char *)machine->ram + CMDLINE, name);
+	sprintf((char *)machine->ram + CMDLINE, "%s%s", name,
+		vm_svm_is_emulated() ? " emulated-svm" : "");
 	enter(machine->vm.vcpus[0]);
 }
 

@@ -1,5 +1,6 @@
 #include "tests/kvm/vm.h"
 
+#include <cpuid.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -7,7 +8,8 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#define CPUID_MAX 256
+#define CPUID_MAX	   256
+#define CPUID_TSC_DEADLINE (1 << 24) /* leaf 1, ECX */
 
 /* ---- VMs ---- */
 
@@ -135,6 +137,15 @@ void vcpu_set_cpuid(struct vcpu *vcpu, struct kvm_cpuid2 *cpuid)
 	must(kvm_ioctl(vcpu->fd, KVM_SET_CPUID2, cpuid));
 }
 
+bool vm_svm_is_emulated(void)
+{
+	static const char brand[12] = "QEMU TCG CPU";
+	uint32_t r[4];
+
+	return __get_cpuid(0x80000002, &r[0], &r[1], &r[2], &r[3]) != 0 &&
+	       memcmp(r, brand, sizeof(brand)) == 0;
+}
+
 /* ---- vCPUs ---- */
 
 struct vcpu *vm_add_plain_vcpu(struct vm *vm)
@@ -153,8 +164,16 @@ struct vcpu *vm_add_plain_vcpu(struct vm *vm)
 struct vcpu *vm_add_vcpu(struct vm *vm)
 {
 	struct vcpu *vcpu = vm_add_plain_vcpu(vm);
+	struct kvm_cpuid2 *cpuid = vm_supported_cpuid(vm);
 
-	vcpu_set_cpuid(vcpu, vm_supported_cpuid(vm));
+	/* KVM API 4.46: the one bit that depends on who has the local APIC. */
+	for (uint32_t i = 0; i < cpuid->nent; i++) {
+		if (cpuid->entries[i].function == 1 && vm->irqchip != IRQCHIP_NONE &&
+		    vm_has(vm, KVM_CAP_TSC_DEADLINE_TIMER) != 0) {
+			cpuid->entries[i].ecx |= CPUID_TSC_DEADLINE;
+		}
+	}
+	vcpu_set_cpuid(vcpu, cpuid);
 	return vcpu;
 }
 

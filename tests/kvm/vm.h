@@ -95,6 +95,10 @@ void vm_destroy(struct vm *vm);
 int vm_has(struct vm *vm, int capability);
 void vm_need(struct vm *vm, int capability, const char *name);
 
+/** vm_svm_is_emulated() - is this machine's processor QEMU's TCG, with gaps in its SVM
+ *  (docs/lab.md)? For cases that cannot be right there, and for nothing else. */
+bool vm_svm_is_emulated(void);
+
 /** vm_set_slot() - KVM_SET_USER_MEMORY_REGION. Return: 0 or -errno. */
 int vm_set_slot(struct vm *vm, uint32_t slot, uint32_t flags, uint64_t gpa, uint64_t bytes,
 		void *memory);

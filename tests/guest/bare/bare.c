@@ -358,23 +358,45 @@ static bool same(const char *name, const char *word)
 	return *name == '\0' && (*word == '\0' || *word == ' ');
 }
 
+static const char *command_line(void)
+{
+	uintptr_t at = bare_start_info + START_INFO_CMDLINE;
+
+	return (const char *)(uintptr_t) * (const volatile uint32_t *)at;
+}
+
+bool bare_told(const char *word)
+{
+	for (const char *at = command_line(); *at != '\0'; at++) {
+		if (at[0] == ' ' && same(word, at + 1)) {
+			return true;
+		}
+	}
+	return false;
+}
+
+/* A PC's firmware leaves its PICs open; cases that use them set them up. */
+static void mask_pics(void)
+{
+	out8(0x21, 0xff);
+	out8(0xa1, 0xff);
+}
+
 void bare_main(void)
 {
-	uint32_t command_line_at =
-		*(const volatile uint32_t *)(uintptr_t)(bare_start_info + START_INFO_CMDLINE);
-	const char *command_line = (const char *)(uintptr_t)command_line_at;
 
 	bare_idt_reset();
 	set_up_cpu(0);
+	mask_pics();
 	memcpy((void *)(uintptr_t)LOW_BASE, bare_low, (size_t)(bare_low_end - bare_low));
 	for (const struct bare_case *c = bare_cases; c < bare_cases_end; c++) {
-		if (same(c->name, command_line)) {
+		if (same(c->name, command_line())) {
 			c->run();
 			bare_end(BARE_PASSED);
 		}
 	}
 	bare_print("no such case: ");
-	bare_print(command_line);
+	bare_print(command_line());
 	bare_print("\n");
 	bare_end(BARE_FAILED);
 }

@@ -208,6 +208,12 @@ uint64_t bare_in_user(uint64_t (*function)(uint64_t), uint64_t argument);
 void bare_run16(const void *code, const void *code_end, void *data);
 void bare_run32(const void *code, const void *code_end, void *data);
 
+/**
+ * bare_told() - was this word given after the name of the case?
+ * "emulated-svm": the provider runs on QEMU 7.2's SVM, which does not intercept all that it should.
+ */
+bool bare_told(const char *word);
+
 /* ---- paging ---- */
 
 #define PTE_P	    UINT64_C(0x001)
