@@ -45,6 +45,7 @@ static const char usage[] =
 
 static const struct test_case *const areas[] = {
 	api_cases,
+	moved_cases,
 };
 
 static char *program;

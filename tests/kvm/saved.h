@@ -18,6 +18,8 @@ struct saved_vcpu {
 	struct kvm_xsave xsave;
 	struct kvm_xcrs xcrs;
 	struct kvm_lapic_state lapic; /* of VMs with local APICs */
+	bool has_tsc_offset;
+	uint64_t tsc_offset; /* to this host's TSC */
 	uint32_t msr_count;
 	struct kvm_msr_entry msrs[SAVED_MSRS_MAX];
 };

@@ -176,7 +176,7 @@ BARE_CASE(keeps_system_msrs, "exit/keeps_system_msrs", "KVM API 4.18")
 		{MSR_CSTAR, 0x00007fff87654321},    {MSR_SFMASK, 0x47700},
 		{MSR_FS_BASE, 0x00007f0012340000},  {MSR_GS_BASE, 0xffff900043210000},
 		{MSR_KERNEL_GS_BASE, 0x7eee00},	    {MSR_SYSENTER_CS, 0x10},
-		{MSR_SYSENTER_ESP, 0xffff8800aaaa}, {MSR_SYSENTER_EIP, 0x123456},
+		{MSR_SYSENTER_ESP, 0x8800aaaa}, {MSR_SYSENTER_EIP, 0x123456},
 		{MSR_PAT, 0x0007040600070406},
 	};
 	unsigned int count = sizeof(msrs) / sizeof(msrs[0]);
