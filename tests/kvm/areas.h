@@ -5,3 +5,4 @@
 
 extern const struct test_case api_cases[];
 extern const struct test_case moved_cases[];
+extern const struct test_case state_cases[];

@@ -46,6 +46,7 @@ static const char usage[] =
 static const struct test_case *const areas[] = {
 	api_cases,
 	moved_cases,
+	state_cases,
 };
 
 static char *program;

@@ -226,7 +226,7 @@ static void at_every_instruction(void)
 			fail("RAM at 0x%x: 0x%x, want 0x%x", VM_FREE + i, moved[i], straight[i]);
 		}
 	}
-	expect_eq(*(uint32_t *)moved, 0x1234567);
+	expect_eq(*(uint32_t *)(moved + 8), 0x1234567);
 }
 
 PAYLOAD(64, read_mmio, "mov (%rbx), %rax; out %eax, $0x10; hlt");
