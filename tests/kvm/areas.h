@@ -4,5 +4,9 @@
 #include "tests/kvm/test.h"
 
 extern const struct test_case api_cases[];
+extern const struct test_case clock_cases[];
+extern const struct test_case cpuid_cases[];
+extern const struct test_case fpu_cases[];
 extern const struct test_case moved_cases[];
+extern const struct test_case msr_cases[];
 extern const struct test_case state_cases[];

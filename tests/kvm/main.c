@@ -43,11 +43,18 @@ static const char usage[] =
 	"it\n"
 	"  -h, --help          this\n";
 
+/* One a line. */
+/* clang-format off */
 static const struct test_case *const areas[] = {
 	api_cases,
+	clock_cases,
+	cpuid_cases,
+	fpu_cases,
 	moved_cases,
+	msr_cases,
 	state_cases,
 };
+/* clang-format on */
 
 static char *program;
 static const char *device = "/dev/kvm";
