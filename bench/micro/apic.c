@@ -69,6 +69,9 @@ const struct row apic_rows[] = {
 	 EOI},
 	{"eoi-x2apic", "EOI of an edge-triggered interrupt by WRMSR, in guest",
 	 "SDM vol. 3A, x2APIC Register Address Space", with_x2apic, guest_ipi_self_x2apic, EOI},
+	{"eoi-xapic-idle", "EOI by a memory access while no interrupt is in service, in guest",
+	 "SDM vol. 3A, Signaling Interrupt Servicing Completion", with_xapic, guest_eoi_idle,
+	 UNTIL_HANDLER},
 	{"ipi-self-xapic", "from the write to ICR in memory to the handler", "SDM vol. 3A, ICR",
 	 with_xapic, guest_ipi_self_xapic, UNTIL_HANDLER},
 	{"ipi-self-x2apic", "from the WRMSR to ICR to the handler",
@@ -77,6 +80,7 @@ const struct row apic_rows[] = {
 	 "SDM vol. 2A, HLT", with_x2apic, guest_hlt_pending, UNTIL_HANDLER},
 	{"deadline-due", "from the WRMSR of a TSC deadline that is over to the handler",
 	 "SDM vol. 3A, TSC-Deadline Mode", with_deadline, guest_deadline_due, UNTIL_HANDLER},
+	/* Linux wakes up before the deadline and waits for it: its lapic_timer_advance. */
 	{"deadline-late", "from the deadline to the handler, while the guest spins",
 	 "SDM vol. 3A, TSC-Deadline Mode", with_deadline, guest_deadline_late, UNTIL_HANDLER},
 	{"deadline-halted", "from the deadline to the handler, while the guest is in HLT",

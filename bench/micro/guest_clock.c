@@ -28,9 +28,11 @@ enum verdict guest_clock_check(struct result *result)
 		host = clock_ticks() - begin;
 		guest = machine_samples(&m, 0)[1] - machine_samples(&m, 0)[0];
 		if (verdict == MEASURED && i > 0 && (guest > host || guest < host - host / 4)) {
-			verdict = result_fail(result,
-					      "%lld ticks in the guest are %lld outside of it",
-					      (long long)guest, (long long)host);
+			verdict = result_fail(
+				result,
+				"the guest's TSC is no clock: %lld of its ticks are %lld "
+				"of the host",
+				(long long)guest, (long long)host);
 		}
 	}
 	machine_destroy(&m);

@@ -82,15 +82,14 @@ int machine_add_slot(int vm, unsigned slot, uint64_t gpa, void *memory, size_t b
 	return ioctl(vm, KVM_SET_USER_MEMORY_REGION, &region);
 }
 
-/* The local APICs are the same with both; a VMM of today has the rest by itself. */
-static int create_irqchip(struct machine *m)
+int machine_irqchip(int kvm, int vm)
 {
 	struct kvm_enable_cap split = {.cap = KVM_CAP_SPLIT_IRQCHIP, .args = {IOAPIC_PINS}};
 
-	if (ioctl(m->kvm, KVM_CHECK_EXTENSION, KVM_CAP_SPLIT_IRQCHIP) > 0) {
-		return ioctl(m->vm, KVM_ENABLE_CAP, &split);
+	if (ioctl(kvm, KVM_CHECK_EXTENSION, KVM_CAP_SPLIT_IRQCHIP) > 0) {
+		return ioctl(vm, KVM_ENABLE_CAP, &split);
 	}
-	return ioctl(m->vm, KVM_CREATE_IRQCHIP, 0);
+	return ioctl(vm, KVM_CREATE_IRQCHIP, 0);
 }
 
 static enum verdict create_vm(struct machine *m, enum machine_kind kind, struct result *result)
@@ -103,7 +102,7 @@ static enum verdict create_vm(struct machine *m, enum machine_kind kind, struct 
 	if (m->vm < 0) {
 		return result_errno(result, "KVM_CREATE_VM");
 	}
-	if (kind != MACHINE_PLAIN && create_irqchip(m) != 0) {
+	if (kind != MACHINE_PLAIN && machine_irqchip(m->kvm, m->vm) != 0) {
 		return result_errno(result, "KVM_CREATE_IRQCHIP");
 	}
 	m->ram = mmap(NULL, RAM_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);

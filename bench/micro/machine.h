@@ -50,6 +50,13 @@ struct start {
 };
 
 /**
+ * machine_irqchip() - give a VM local APICs in the kernel, by the split irqchip if there is one.
+ * Return: 0, or -1 with errno.
+ * Spec: Linux Documentation/virt/kvm/api.rst, KVM_CAP_SPLIT_IRQCHIP and KVM_CREATE_IRQCHIP
+ */
+int machine_irqchip(int kvm, int vm) __attribute__((warn_unused_result));
+
+/**
  * machine_create() - make a VM with @cpus vCPUs, which have no registers yet.
  * Return: MEASURED, or why not; then, too, machine_destroy() must be called.
  */
@@ -117,6 +124,7 @@ void machine_collect(struct machine *m, unsigned array, unsigned samples, int64_
 
 /**
  * machine_add_slot() - let memory appear in the guest; 0 bytes take it away.
- * Return: as ioctl().
+ * Return: 0, or -1 with errno.
  */
-int machine_add_slot(int vm, unsigned slot, uint64_t gpa, void *memory, size_t bytes);
+int machine_add_slot(int vm, unsigned slot, uint64_t gpa, void *memory, size_t bytes)
+	__attribute__((warn_unused_result));

@@ -1,4 +1,9 @@
-/* Memory of the guest that it touches for the first time, and the slots that it comes by. */
+/*
+ * Memory of the guest that it touches for the first time, and the slots that it comes by.
+ *
+ * What the host has not touched it must clear: where instructions are counted, each byte that
+ * REP STOSB writes is one. Linux with init_on_alloc=1 clears pages of 2 MiB twice.
+ */
 #include <linux/kvm.h>
 #include <string.h>
 #include <sys/ioctl.h>

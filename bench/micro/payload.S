@@ -207,6 +207,13 @@ routine guest_ipi_self_xapic
 	await_handler
 	next_interrupt
 
+routine guest_eoi_idle
+	mov $XAPIC, %ebx
+	movl $SVR_ENABLED, XAPIC_SVR(%rbx)
+	each
+	movl $0, XAPIC_EOI(%rbx)
+	next
+
 routine guest_ipi_self_x2apic
 	enable_x2apic
 	sti
