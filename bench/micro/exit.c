@@ -1,4 +1,9 @@
-/* Exits of one vCPU that no interrupt takes part in, and the calls that lead into a guest. */
+/*
+ * Exits of one vCPU that no interrupt takes part in, and the calls that lead into a guest.
+ *
+ * The guest is in 64-bit mode with paging. In real mode the same exits cost some 5 % less where KVM
+ * has to find an instruction's length by itself: there it fetches the code without page tables.
+ */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/kvm.h>

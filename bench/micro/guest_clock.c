@@ -1,6 +1,7 @@
 #include "bench/micro/guest_clock.h"
 
 #include <linux/kvm.h>
+#include <stdint.h>
 #include <sys/ioctl.h>
 
 #include "bench/micro/clock.h"
@@ -42,16 +43,21 @@ enum verdict guest_clock_check(struct result *result)
 /* The guest's TSC less the host's is between *least and *most. */
 static int offset(int vcpu, int64_t *least, int64_t *most)
 {
-	struct {
-		struct kvm_msrs head;
-		struct kvm_msr_entry entry;
-	} msrs = {.head.nmsrs = 1, .entry.index = IA32_TSC};
-	int64_t before = clock_ticks();
-	int ret = ioctl(vcpu, KVM_GET_MSRS, &msrs);
+	_Alignas(struct kvm_msrs)
+		uint8_t space[sizeof(struct kvm_msrs) + sizeof(struct kvm_msr_entry)] = {0};
+	struct kvm_msrs *msrs = (void *)space;
+	int64_t before, after;
 
-	*most = (int64_t)msrs.entry.data - before;
-	*least = (int64_t)msrs.entry.data - clock_ticks();
-	return ret == 1 ? 0 : -1;
+	msrs->nmsrs = 1;
+	msrs->entries[0].index = IA32_TSC;
+	before = clock_ticks();
+	if (ioctl(vcpu, KVM_GET_MSRS, msrs) != 1) {
+		return -1;
+	}
+	after = clock_ticks();
+	*most = (int64_t)msrs->entries[0].data - before;
+	*least = (int64_t)msrs->entries[0].data - after;
+	return 0;
 }
 
 enum verdict guest_clock_same(struct machine *m, struct result *result)

@@ -120,24 +120,25 @@ static enum verdict create_vm(struct machine *m, enum machine_kind kind, struct 
 static enum verdict set_cpuid(struct machine *m, unsigned cpu, enum machine_kind kind,
 			      struct result *result)
 {
-	struct {
-		struct kvm_cpuid2 head;
-		struct kvm_cpuid_entry2 entries[CPUID_MAX];
-	} table = {.head.nent = CPUID_MAX};
+	_Alignas(struct kvm_cpuid2)
+		uint8_t space[sizeof(struct kvm_cpuid2) +
+			      CPUID_MAX * sizeof(struct kvm_cpuid_entry2)] = {0};
+	struct kvm_cpuid2 *table = (void *)space;
 
-	if (ioctl(m->kvm, KVM_GET_SUPPORTED_CPUID, &table) != 0) {
+	table->nent = CPUID_MAX;
+	if (ioctl(m->kvm, KVM_GET_SUPPORTED_CPUID, table) != 0) {
 		return result_errno(result, "KVM_GET_SUPPORTED_CPUID");
 	}
 	/* Never in the table, since it takes a local APIC: api.rst, KVM_GET_SUPPORTED_CPUID. */
 	if (kind != MACHINE_PLAIN &&
 	    ioctl(m->kvm, KVM_CHECK_EXTENSION, KVM_CAP_TSC_DEADLINE_TIMER) > 0) {
-		for (unsigned i = 0; i < table.head.nent; i++) {
-			if (table.entries[i].function == 1) {
-				table.entries[i].ecx |= CPUID_1_DEADLINE;
+		for (unsigned i = 0; i < table->nent; i++) {
+			if (table->entries[i].function == 1) {
+				table->entries[i].ecx |= CPUID_1_DEADLINE;
 			}
 		}
 	}
-	if (ioctl(m->vcpu[cpu], KVM_SET_CPUID2, &table) != 0) {
+	if (ioctl(m->vcpu[cpu], KVM_SET_CPUID2, table) != 0) {
 		return result_errno(result, "KVM_SET_CPUID2");
 	}
 	return MEASURED;

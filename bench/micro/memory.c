@@ -45,8 +45,8 @@ static enum verdict map_backing(struct backing *b, unsigned flags, size_t bytes,
 
 	b->bytes = bytes;
 	b->mapped_bytes = bytes + 2 * LARGE_BYTES;
-	b->mapped = mmap(NULL, b->mapped_bytes, PROT_READ | PROT_WRITE,
-			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	b->mapped = mmap(NULL, b->mapped_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+			 -1, 0);
 	if (b->mapped == MAP_FAILED) {
 		b->mapped = NULL;
 		return result_errno(result, "mmap");
@@ -69,8 +69,7 @@ static enum verdict touch_all(struct machine *m, const struct start *start, stru
 }
 
 /* A large page is there at once: a touch elsewhere in it costs next to nothing. */
-static enum verdict check_large(struct machine *m, struct start start, int64_t first,
-				struct result *result)
+static enum verdict check_large(struct machine *m, struct start start, struct result *result)
 {
 	static struct result again;
 	enum verdict verdict;
@@ -80,12 +79,13 @@ static enum verdict check_large(struct machine *m, struct start start, int64_t f
 	if (verdict != MEASURED) {
 		return verdict;
 	}
+	result_sort(result);
 	again.count = 0;
 	for (unsigned i = 0; i < start.samples; i++) {
 		result_add(&again, machine_samples(m, 0)[i]);
 	}
 	result_sort(&again);
-	if (again.ticks[again.count / 2] > first / 8) {
+	if (again.ticks[again.count / 2] > result->ticks[result->count / 2] / 2) {
 		return result_skip(result, "the host gave no pages of 2 MiB");
 	}
 	return MEASURED;
@@ -118,7 +118,7 @@ static enum verdict touch_in(struct machine *m, struct backing *b, unsigned flag
 		machine_collect(m, 0, start.samples, baseline, result);
 	}
 	if (verdict == MEASURED && large) {
-		verdict = check_large(m, start, machine_samples(m, 0)[start.samples - 1], result);
+		verdict = check_large(m, start, result);
 	}
 	return verdict;
 }

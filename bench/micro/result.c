@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -43,7 +44,10 @@ enum verdict result_fail(struct result *result, const char *format, ...)
 
 enum verdict result_errno(struct result *result, const char *what)
 {
-	return result_fail(result, "%s: %s", what, strerror(errno));
+	bool unknown = errno == ENOSYS || errno == ENOTTY;
+
+	(void)result_fail(result, "%s: %s", what, strerror(errno));
+	return unknown ? SKIPPED : FAILED;
 }
 
 void result_sort(struct result *result)

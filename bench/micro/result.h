@@ -34,7 +34,8 @@ enum verdict result_fail(struct result *result, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
 
 /**
- * result_errno() - as result_fail(), with errno's meaning behind @what.
+ * result_errno() - why there is no figure: @what failed, with errno's meaning.
+ * Return: SKIPPED if the provider or the host does not know the call at all, else FAILED.
  */
 enum verdict result_errno(struct result *result, const char *what);
 

@@ -71,10 +71,11 @@ static void *sleep_in_guest(void *arg)
 	unsigned done = 0;
 
 	while (done < 2) {
+		int ret = ioctl(s->m->vcpu[s->cpu], KVM_RUN, 0);
 		uint16_t port;
 
-		s->verdict = machine_run(s->m, s->cpu, KVM_EXIT_IO, &s->result);
 		atomic_store_explicit(&s->when, clock_ticks(), memory_order_relaxed);
+		s->verdict = machine_left(s->m, s->cpu, ret, KVM_EXIT_IO, &s->result);
 		port = s->verdict == MEASURED ? machine_port(s->m, s->cpu) : 0;
 		done += port == PORT_DONE;
 		if ((port != PORT_DONE && port != PORT_TAKEN) || !tell(s->told)) {
@@ -180,20 +181,20 @@ static enum verdict ipi_vcpu(const struct row *row, struct result *result)
 /* An eventfd that sends VECTOR to vCPU 0. Return: it, or -1 with the verdict set. */
 static int create_irqfd(struct machine *m, enum verdict *verdict, struct result *result)
 {
-	struct {
-		struct kvm_irq_routing head;
-		struct kvm_irq_routing_entry entry;
-	} table = {
-		.head.nr = 1,
-		.entry = {.gsi = GSI,
-			  .type = KVM_IRQ_ROUTING_MSI,
-			  .u.msi = {.address_lo = message_address(0), .data = VECTOR}},
-	};
+	_Alignas(struct kvm_irq_routing) uint8_t
+		space[sizeof(struct kvm_irq_routing) + sizeof(struct kvm_irq_routing_entry)] = {0};
+	struct kvm_irq_routing *table = (void *)space;
 	struct kvm_irqfd irqfd = {.gsi = GSI};
 	int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 
+	table->nr = 1;
+	table->entries[0] = (struct kvm_irq_routing_entry){
+		.gsi = GSI,
+		.type = KVM_IRQ_ROUTING_MSI,
+		.u.msi = {.address_lo = message_address(0), .data = VECTOR},
+	};
 	irqfd.fd = (uint32_t)fd;
-	if (ioctl(m->vm, KVM_SET_GSI_ROUTING, &table) != 0) {
+	if (ioctl(m->vm, KVM_SET_GSI_ROUTING, table) != 0) {
 		*verdict = result_errno(result, "KVM_SET_GSI_ROUTING");
 	} else if (ioctl(m->vm, KVM_IRQFD, &irqfd) != 0) {
 		*verdict = result_errno(result, "KVM_IRQFD");
@@ -208,7 +209,8 @@ static enum verdict one_irqfd(struct machine *m, int fd, unsigned end, int64_t *
 			      struct result *result)
 {
 	enum verdict verdict = machine_run_to_port(m, 0, PORT_DONE, result);
-	int64_t begin, written;
+	int64_t begin, written, taken;
+	int ret;
 
 	if (verdict != MEASURED) {
 		return verdict;
@@ -218,8 +220,13 @@ static enum verdict one_irqfd(struct machine *m, int fd, unsigned end, int64_t *
 		return result_errno(result, "write to the irqfd");
 	}
 	written = clock_ticks();
-	verdict = machine_run_to_port(m, 0, PORT_TAKEN, result);
-	*ticks = (end == WRITE_ONLY ? written : clock_ticks()) - begin;
+	ret = ioctl(m->vcpu[0], KVM_RUN, 0);
+	taken = clock_ticks();
+	*ticks = (end == WRITE_ONLY ? written : taken) - begin;
+	verdict = machine_left(m, 0, ret, KVM_EXIT_IO, result);
+	if (verdict == MEASURED && machine_port(m, 0) != PORT_TAKEN) {
+		return result_fail(result, "the guest did not take the interrupt at once");
+	}
 	return verdict;
 }
 

@@ -6,6 +6,7 @@ import re
 import subprocess
 
 from lab import debian
+from tests.system import frame
 
 LAB = {'cpus': 2, 'guest': False, 'files': ['build/bench/micro/micro']}
 
@@ -72,6 +73,19 @@ def test_rows_by_name(lab):
         least, median, samples = map(int, re.fullmatch(rf'{name} +(\d+) +(\d+) +(\d+)',
                                                        line).groups())
         assert 0 < least <= median and samples >= 256, line
+
+
+def test_skipped_row(lab):
+    """What the host lacks is no figure and no failure: the reason is said."""
+    if lab.native:
+        raise frame.Skip('would change the settings of this machine')
+    large = '/sys/kernel/mm/transparent_hugepage/enabled'
+    lab.must(f'echo never >{large}')
+    status, said = lab.sh('./micro --json --subject x touch-2m touch-2m-populated')
+    lab.must(f'echo always >{large}')
+    assert status == 0
+    assert said.splitlines() == [f'micro: {row}: skipped: the host gave no pages of 2 MiB'
+                                 for row in ['touch-2m', 'touch-2m-populated']]
 
 
 def test_no_kvm(lab):
