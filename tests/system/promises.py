@@ -104,7 +104,7 @@ def test_start_costs_less_than_qemus():
     assert done.returncode == 0, done.stdout
     with open(os.path.join(debian.ROOT, 'build/bench/start.json')) as f:
         value = {row['subject']: row['value'] for row in map(json.loads, f)}
-    assert value['yado'] <= 0.9 * value['qemu q35'], value
+    assert value['yado'] <= 0.9 * value['qemu-q35'], value
 
 
 def test_one_small_static_file():

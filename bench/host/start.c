@@ -1,6 +1,6 @@
 /*
  * Runs a VMM and says, in ticks of the TSC, how long it took until its guest's first program ran:
- * guest.c says so on the console, which the VMM writes to its standard output. In the lab's
+ * guest/init.c says so on the console, which the VMM writes to its standard output. In the lab's
  * counting mode a tick is an instruction.
  *
  *	start VMM [ARGUMENT]...		prints: init TICKS

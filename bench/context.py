@@ -1,0 +1,60 @@
+"""What a bench is given: a directory of its own, a compiler, initramfs archives, and the lab."""
+
+import gzip
+import io
+import os
+import subprocess
+
+from lab import cpio, debian
+
+YADO = os.path.join(debian.ROOT, 'build', 'yado')
+VMLINUZ = os.path.join(debian.CACHE, 'guest', 'vmlinuz')
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+class Context:
+    """What is made here lies in `directory`, which the caller takes away at the end."""
+
+    def __init__(self, directory):
+        self.directory = directory
+        self._made = {}
+
+    def compiled(self, source):
+        """A static program from bench/`source`, made once. Return: its path."""
+        if source not in self._made:
+            path = os.path.join(self.directory, os.path.basename(source)[:-2])
+            debian.run([debian.needs('gcc', 'gcc'), '-std=gnu17', '-D_GNU_SOURCE', '-O2', '-Wall',
+                        '-Wextra', '-static', '-s', '-I', debian.ROOT, '-o', path,
+                        os.path.join(HERE, source)], f'cannot build bench/{source}')
+            self._made[source] = path
+        return self._made[source]
+
+    def initrd(self, source, name='initrd.gz', modules=()):
+        """An initramfs with bench/`source` as its first program. Return: its path.
+
+        Kernel modules lie in it, too, and /modules names them in the order to load them in.
+        """
+        if name not in self._made:
+            packed = io.BytesIO()
+            archive = cpio.Archive(packed)
+            archive.device('dev/console', 5, 1)
+            archive.tree('init', self.compiled(source))
+            if modules:
+                with debian.locked('packages'):
+                    paths = debian.kernel('cloud-amd64').add_modules(archive, list(modules))
+                archive.file('modules', ''.join(path + '\n' for path in paths).encode())
+            archive.close()
+            path = os.path.join(self.directory, name)
+            with open(path, 'wb') as f:
+                f.write(gzip.compress(packed.getvalue(), 9, mtime=0))
+            self._made[name] = path
+        return self._made[name]
+
+    def in_lab(self, files, *command, memory='2G', seconds=900):
+        """Runs a command in the lab's counting mode. Return: its output."""
+        argv = [os.path.join(debian.ROOT, 'lab/run'), 'linux', '--count', '--memory', memory,
+                '--time', str(seconds)]
+        for file in files:
+            argv += ['--in', file]
+        return debian.run([*argv, '--', *command], f'{command[0]} in the lab',
+                          stdin=subprocess.DEVNULL)
