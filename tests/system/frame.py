@@ -88,7 +88,8 @@ class Lab:
     """A host with KVM. YADO_LAB=native or emulated overrides the choice.
 
     `files`: further files, relative to the repository; `guest=False` leaves the guest's out.
-    `disks`: raw images as /dev/vda, ... of the emulated host.
+    `disks`: raw images; the attribute of that name says where they are there: /dev/vda, ... on the
+    emulated host.
     """
 
     def __init__(self, cpus=1, memory_mib=4096, files=(), disks=(), guest=True):
@@ -103,11 +104,11 @@ class Lab:
         self._guests = []
         _write(f'[lab: {"this machine" if self.native else "emulated host"}]\n')
         if self.native:
-            if disks:
-                raise Skip('wants disks of an emulated host')
+            self.disks = options.disks
             self._host = host.NativeHost(options)
             self.directory = self._host.directory
         else:
+            self.disks = [f'/dev/vd{chr(ord("a") + number)}' for number in range(len(disks))]
             self._host = host.LinuxHost(options)
             self.directory = host.DIRECTORY
 

@@ -70,6 +70,19 @@ static int refuse_open(const char *path, bool readonly, int error)
 	return -error;
 }
 
+/* Linux opens a write-protected block device for writing, and fails the writes. */
+static int refuse_protected(const struct block *b, const struct stat *st)
+{
+	int protected = 0;
+
+	if (!S_ISBLK(st->st_mode) || b->readonly || ioctl(b->fd, BLKROGET, &protected) != 0 ||
+	    protected == 0) {
+		return 0;
+	}
+	log_error("disk %s: is write-protected; with readonly=on the guest can read it", b->path);
+	return -EROFS;
+}
+
 static int open_fd(struct block *b, struct stat *st)
 {
 	int flags = (b->readonly ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NOCTTY;
@@ -93,7 +106,8 @@ static int open_fd(struct block *b, struct stat *st)
 	if (fstat(b->fd, st) != 0) {
 		return refuse_open(b->path, b->readonly, errno);
 	}
-	return refuse_kind(b->path, st);
+	ret = refuse_kind(b->path, st);
+	return ret != 0 ? ret : refuse_protected(b, st);
 }
 
 /* What the guest is told of the disk's blocks, and how large the disk is. */

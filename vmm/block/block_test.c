@@ -2,15 +2,19 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fs.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "tests/capture.h"
 #include "tests/unit.h"
 
 #define SIZE MIB
@@ -23,6 +27,8 @@ static struct {
 	size_t at_most; /* bytes a call; 0: no limit */
 	unsigned interrupts;
 	unsigned calls;
+	bool device;	/* files are block devices */
+	bool protected; /* which cannot be written */
 } host;
 
 static ssize_t limited(long nr, int fd, const struct iovec *iov, int n, off_t offset)
@@ -52,6 +58,51 @@ ssize_t pwritev(int fd, const struct iovec *iov, int n, off_t offset)
 	return limited(SYS_pwritev, fd, iov, n, offset);
 }
 
+int fstat(int fd, struct stat *st)
+{
+	int ret = (int)syscall(SYS_fstat, fd, st);
+
+	if (ret == 0 && host.device) {
+		st->st_mode = S_IFBLK | 0600;
+	}
+	return ret;
+}
+
+int stat(const char *path, struct stat *st)
+{
+	int ret = (int)syscall(SYS_stat, path, st);
+
+	if (ret == 0 && host.device) {
+		st->st_mode = S_IFBLK | 0600;
+	}
+	return ret;
+}
+
+int ioctl(int fd, unsigned long request, ...)
+{
+	va_list args;
+
+	va_start(args, request);
+	void *out = va_arg(args, void *);
+	va_end(args);
+	switch (host.device ? request : 0) {
+	case BLKROGET:
+		*(int *)out = host.protected;
+		return 0;
+	case BLKGETSIZE64:
+		*(uint64_t *)out = SIZE;
+		return 0;
+	case BLKSSZGET:
+		*(int *)out = 512;
+		return 0;
+	case BLKPBSZGET:
+		*(unsigned *)out = 4096;
+		return 0;
+	default:
+		return (int)syscall(SYS_ioctl, fd, request, out);
+	}
+}
+
 static char folder[] = "/tmp/yado-block-XXXXXX";
 
 /* A path in the test's folder; valid until the next call but one. */
@@ -76,38 +127,15 @@ static const char *make_file(const char *name, off_t size)
 	return path;
 }
 
-/* What went to stderr between the two calls. */
-static int saved_stderr;
-
-static void capture_begin(void)
-{
-	int fd = memfd_create("stderr", MFD_CLOEXEC);
-
-	saved_stderr = dup(STDERR_FILENO);
-	assert_true(fd >= 0 && saved_stderr >= 0);
-	dup2(fd, STDERR_FILENO);
-	close(fd);
-}
-
-static const char *capture_end(void)
-{
-	static char text[4096];
-	ssize_t len = pread(STDERR_FILENO, text, sizeof(text) - 1, 0);
-
-	text[len > 0 ? len : 0] = '\0';
-	dup2(saved_stderr, STDERR_FILENO);
-	close(saved_stderr);
-	return text;
-}
-
 /* block_open() gives @error and one line that names the disk and contains @words. */
 static void assert_refused(const struct disk_config *config, int error, const char *words)
 {
+	struct capture cap;
 	struct block b;
 
-	capture_begin();
+	capture_begin(&cap);
 	int ret = block_open(&b, config);
-	const char *text = capture_end();
+	const char *text = capture_end(&cap);
 	const char *end = strchr(text, '\n');
 
 	assert_int_equal(ret, error);
@@ -136,6 +164,28 @@ static void refusals(void **unused)
 		       "not a multiple of 512");
 	/* A program that runs cannot be written, whoever asks. */
 	assert_refused(&(struct disk_config){.path = "/proc/self/exe"}, -ETXTBSY, "readonly=on");
+}
+
+/* Linux opens such a device for writing. */
+static void write_protected_device(void **unused)
+{
+	struct disk_config config = {.path = make_file("device", SIZE)};
+	struct block b;
+
+	(void)unused;
+	host.device = true;
+	host.protected = true;
+	assert_refused(&config, -EROFS, "readonly=on");
+	config.readonly = true;
+	assert_int_equal(block_open(&b, &config), 0);
+	assert_true(b.is_device && b.readonly);
+	block_close(&b);
+	host.protected = false;
+	config.readonly = false;
+	assert_int_equal(block_open(&b, &config), 0);
+	assert_true(b.is_device && !b.readonly);
+	block_close(&b);
+	host.device = false;
 }
 
 static void unreadable(void **unused)
@@ -236,15 +286,16 @@ static void geometry(void **unused)
 static void warns_of_qcow2(void **unused)
 {
 	struct disk_config config = {.path = make_file("cow", SIZE)};
+	struct capture cap;
 	struct block b;
 	int fd = open(config.path, O_WRONLY | O_CLOEXEC);
 
 	(void)unused;
 	assert_int_equal(pwrite(fd, "QFI\xfb", 4, 0), 4);
 	close(fd);
-	capture_begin();
+	capture_begin(&cap);
 	int ret = block_open(&b, &config);
-	const char *text = capture_end();
+	const char *text = capture_end(&cap);
 	assert_int_equal(ret, 0);
 	assert_non_null(strstr(text, "warning: "));
 	assert_non_null(strstr(text, "qcow2"));
@@ -411,13 +462,14 @@ static void zeroes(void **unused)
 static void direct(void **unused)
 {
 	struct disk_config config = {.path = make_file("direct", SIZE), .direct = true};
+	struct capture cap;
 	uint8_t *page;
 	struct block b;
 
 	(void)unused;
-	capture_begin();
+	capture_begin(&cap);
 	int ret = block_open(&b, &config);
-	const char *text = capture_end();
+	const char *text = capture_end(&cap);
 	if (ret == -EINVAL && strstr(text, "does not offer it") != NULL) {
 		skip(); /* this folder's file system is one of those */
 	}
@@ -451,9 +503,9 @@ static int make_folder(void **unused)
 
 static int remove_folder(void **unused)
 {
-	static const char *const names[] = {"pipe",   "empty", "odd",	   "secret",
-					    "locked", "held",  "geometry", "cow",
-					    "data",   "short", "zeroes",   "direct"};
+	static const char *const names[] = {"pipe",   "empty",	  "odd",   "secret", "locked",
+					    "held",   "geometry", "cow",   "data",   "short",
+					    "zeroes", "direct",	  "device"};
 
 	(void)unused;
 	for (unsigned i = 0; i < ARRAY_SIZE(names); i++) {
@@ -465,11 +517,17 @@ static int remove_folder(void **unused)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(refusals),   cmocka_unit_test(unreadable),
-		cmocka_unit_test(one_writer), cmocka_unit_test(names_the_holder),
-		cmocka_unit_test(geometry),   cmocka_unit_test(warns_of_qcow2),
-		cmocka_unit_test(transfers),  cmocka_unit_test(errors),
-		cmocka_unit_test(zeroes),     cmocka_unit_test(direct),
+		cmocka_unit_test(refusals),
+		cmocka_unit_test(unreadable),
+		cmocka_unit_test(one_writer),
+		cmocka_unit_test(names_the_holder),
+		cmocka_unit_test(geometry),
+		cmocka_unit_test(warns_of_qcow2),
+		cmocka_unit_test(transfers),
+		cmocka_unit_test(errors),
+		cmocka_unit_test(zeroes),
+		cmocka_unit_test(direct),
+		cmocka_unit_test(write_protected_device),
 	};
 
 	return cmocka_run_group_tests(tests, make_folder, remove_folder);

@@ -325,12 +325,16 @@ static uint32_t add_madt(struct area *a, unsigned ncpus)
 	return seal(a, addr);
 }
 
+/*
+ * The window is as large as the host bridge's PCIEXBAR says, and all of it is reserved; but of what
+ * lies in it there is this much to find.
+ */
 static uint32_t add_mcfg(struct area *a)
 {
 	struct acpi_mcfg t = {
 		.header = header("MCFG", 1, sizeof(t)),
 		.base = LAYOUT_ECAM,
-		.last_bus = LAYOUT_ECAM_SIZE / MIB - 1,
+		.last_bus = PCI_LAST_BUS,
 	};
 
 	return seal(a, append(a, &t, sizeof(t), 16));

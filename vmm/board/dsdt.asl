@@ -41,7 +41,7 @@ DefinitionBlock ("", "DSDT", 2, "YADO  ", "YADOVM  ", 1)
             Name (_CRS, ResourceTemplate ()
             {
                 WordBusNumber (ResourceProducer, MinFixed, MaxFixed, PosDecode,
-                    0, 0, 255, 0, 256)
+                    0, 0, PCI_LAST_BUS, 0, PCI_BUSES)
                 IO (Decode16, PORT_PCI_ADDRESS, PORT_PCI_ADDRESS, 1, 8)
                 WordIO (ResourceProducer, MinFixed, MaxFixed, PosDecode, EntireRange,
                     0, 0x0000, 0x0cf7, 0, 0x0cf8)

@@ -85,5 +85,7 @@
 #define GSI_PCI	      16 /* the first of eight: slot n, pin p (0 to 3) is 16 + (n + p) % 8 */
 #define GSI_PCI_COUNT 8
 #define RTC_CENTURY   0x32 /* CMOS byte */
+#define PCI_BUSES     1	   /* no bridges; Linux probes each slot of each bus that there may be */
+#define PCI_LAST_BUS  0
 #define SLOT_HOST     0x00 /* PCI: host bridge */
 #define SLOT_LPC      0x1f /* PCI: ICH9 LPC bridge */

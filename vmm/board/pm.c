@@ -71,6 +71,26 @@ static void look_at_timer(struct pm *pm)
 	}
 }
 
+/* A system call only if something changes: the guest writes these registers often. Context: lock.
+ */
+static void rearm(struct pm *pm)
+{
+	uint64_t deadline_ns = UINT64_MAX;
+
+	if ((pm->en & TMR) != 0 && (pm->sts & TMR) == 0) {
+		deadline_ns = tick_ns(pm, (pm->overflows + 1) * TIMER_HALF);
+	}
+	if (deadline_ns == pm->deadline_ns) {
+		return;
+	}
+	pm->deadline_ns = deadline_ns;
+	if (deadline_ns == UINT64_MAX) {
+		loop_timer_clear(&pm->timer);
+	} else {
+		loop_timer_set(&pm->timer, deadline_ns);
+	}
+}
+
 /* Drives the SCI wire and arms the timer for what the registers say now. Context: lock. */
 static void update(struct pm *pm)
 {
@@ -80,11 +100,7 @@ static void update(struct pm *pm)
 		pm->sci_level = level;
 		irq_line_set(&pm->sci, level);
 	}
-	if ((pm->en & TMR) != 0 && (pm->sts & TMR) == 0) {
-		loop_timer_set(&pm->timer, tick_ns(pm, (pm->overflows + 1) * TIMER_HALF));
-	} else {
-		loop_timer_clear(&pm->timer);
-	}
+	rearm(pm);
 }
 
 static void on_timer(void *arg)
@@ -92,6 +108,7 @@ static void on_timer(void *arg)
 	struct pm *pm = arg;
 
 	lock_take(&pm->lock);
+	pm->deadline_ns = UINT64_MAX; /* a timer goes off once */
 	look_at_timer(pm);
 	update(pm);
 	lock_give(&pm->lock);
@@ -246,6 +263,7 @@ int pm_init(struct pm *pm, struct loop *loop, struct irq_line sci,
 	pm->ctx = ctx;
 	pm->start_ns = clock_now_ns();
 	pm->cnt = SCI_EN;
+	pm->deadline_ns = UINT64_MAX;
 	lock_init(&pm->lock, LOCK_DEVICE);
 	r = loop_timer_init(&pm->timer, loop, on_timer, pm);
 	if (r != 0) {

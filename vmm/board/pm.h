@@ -30,7 +30,8 @@ struct pm {
 	uint16_t sts, en; /* PM1_STS, PM1_EN */
 	uint16_t cnt;	  /* PM1_CNT */
 	uint64_t gpe_sts, gpe_en;
-	uint64_t overflows; /* of the PM timer, as far as TMR_STS has seen them */
+	uint64_t overflows;   /* of the PM timer, as far as TMR_STS has seen them */
+	uint64_t deadline_ns; /* what @timer is set to; UINT64_MAX: it is not */
 	uint8_t reset_control;
 	bool sci_level;
 };

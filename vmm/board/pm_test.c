@@ -93,6 +93,38 @@ static void timer_interrupts(void **unused)
 	fixture_fini(&f);
 }
 
+/* Each call would be a system call, on a vCPU's thread. */
+static void timer_is_set_when_it_changes(void **unused)
+{
+	struct fixture f;
+
+	(void)unused;
+	fake_loop_reset(1000, 0);
+	fixture_init(&f);
+	set(&f, PORT_PM1A_EVT + 2, 2, 0x100);
+	set(&f, PORT_GPE0, 4, 0xffffffff);
+	set(&f, PORT_PM1A_CNT, 2, 0);
+	pm_power_button(&f.pm);
+	assert_int_equal(fake_timer_calls, 0);
+	set(&f, PORT_PM1A_EVT + 2, 2, 1);
+	assert_int_equal(fake_timer_calls, 1);
+	fake_time_pass(1000000000);
+	set(&f, PORT_PM1A_EVT, 2, 0xffff);
+	set(&f, PORT_PM1A_EVT + 2, 2, 1);
+	assert_int_equal(fake_timer_calls, 1);
+	fake_time_pass(1400000000);
+	assert_true(f.sci);
+	assert_int_equal(fake_timer_calls, 1); /* it has gone off, and waits for the guest */
+	set(&f, PORT_PM1A_EVT, 2, 1);
+	assert_int_equal(fake_timer_calls, 2);
+	set(&f, PORT_PM1A_EVT + 2, 2, 0);
+	assert_int_equal(fake_timer_calls, 3);
+	assert_true(fake_timer_deadline() == UINT64_MAX);
+	set(&f, PORT_PM1A_EVT + 2, 2, 0);
+	assert_int_equal(fake_timer_calls, 3);
+	fixture_fini(&f);
+}
+
 static void power_button(void **unused)
 {
 	struct fixture f;
@@ -244,10 +276,15 @@ static void state_refusals(void **unused)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(timer_counts),		  cmocka_unit_test(timer_interrupts),
-		cmocka_unit_test(power_button),		  cmocka_unit_test(sleep_and_reset),
-		cmocka_unit_test(general_purpose_events), cmocka_unit_test(smi_enable),
-		cmocka_unit_test(state_goes_on),	  cmocka_unit_test(state_keeps_overflow),
+		cmocka_unit_test(timer_counts),
+		cmocka_unit_test(timer_interrupts),
+		cmocka_unit_test(timer_is_set_when_it_changes),
+		cmocka_unit_test(power_button),
+		cmocka_unit_test(sleep_and_reset),
+		cmocka_unit_test(general_purpose_events),
+		cmocka_unit_test(smi_enable),
+		cmocka_unit_test(state_goes_on),
+		cmocka_unit_test(state_keeps_overflow),
 		cmocka_unit_test(state_refusals),
 	};
 

@@ -9,6 +9,7 @@
 
 uint64_t fake_now_ns;
 uint64_t fake_wall_ns;
+unsigned fake_timer_calls;
 
 static struct loop_source *sources[FAKE_MAX];
 static struct {
@@ -34,6 +35,7 @@ void fake_loop_reset(uint64_t now_ns, uint64_t wall_ns)
 	}
 	fake_now_ns = now_ns;
 	fake_wall_ns = wall_ns;
+	fake_timer_calls = 0;
 }
 
 int loop_add(struct loop *loop, struct loop_source *src, uint32_t events)
@@ -116,11 +118,13 @@ void loop_timer_fini(struct loop_timer *t, struct loop *loop)
 void loop_timer_set(struct loop_timer *t, uint64_t deadline_ns)
 {
 	timers[slot_of(t)].deadline_ns = deadline_ns;
+	fake_timer_calls++;
 }
 
 void loop_timer_clear(struct loop_timer *t)
 {
 	timers[slot_of(t)].deadline_ns = UINT64_MAX;
+	fake_timer_calls++;
 }
 
 static unsigned next_timer(void)

@@ -11,6 +11,8 @@
 extern uint64_t fake_now_ns;  /* what clock_now_ns() gives */
 extern uint64_t fake_wall_ns; /* what clock_wall_ns() gives */
 
+extern unsigned fake_timer_calls; /* of loop_timer_set() and loop_timer_clear(), since the reset */
+
 /** fake_loop_reset() - forgets all sources and timers, and sets both clocks. */
 void fake_loop_reset(uint64_t now_ns, uint64_t wall_ns);
 

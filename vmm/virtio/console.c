@@ -8,12 +8,19 @@
 #include <unistd.h>
 
 #include "lib/base/bytes.h"
+#include "vmm/clock.h"
 #include "vmm/log.h"
 
 #define QUEUE_SIZE    64
 #define BUFFERS_MAX   64	 /* buffers of one request; a Linux driver uses one */
 #define EMERGENCY_MAX 256	 /* bytes that wait for the loop */
 #define TURN_BYTES    (64 * KIB) /* that go out in one turn of the loop */
+
+/*
+ * How long a back end may take no bytes before output is thrown away. Linux' driver waits for each
+ * request with interrupts off: to wait for a reader that sleeps would be to stop the guest.
+ */
+#define PATIENCE_NS UINT64_C(2000000000)
 
 enum {
 	QUEUE_RX,
@@ -32,7 +39,12 @@ struct vconsole {
 	struct loop_source work; /* an eventfd: transmit() shall run on the loop */
 	/* guarded by the device's lock */
 	struct virtio_console_config config;
-	bool watched;	    /* @work is on the loop */
+	bool watched; /* @work and @patience are on the loop */
+	bool waiting; /* a request waits for the back end, and @patience runs */
+	uint64_t wait_until_ns;
+	bool losing; /* @patience is over: what the back end does not take is lost */
+	bool warned; /* of that */
+	struct loop_timer patience;
 	uint32_t tx_done;   /* bytes of the next transmit request that are out already */
 	uint16_t emergency; /* how many there are */
 	uint8_t emergency_buf[EMERGENCY_MAX];
@@ -44,13 +56,28 @@ static struct vconsole *vconsole(struct virtio_device *dev)
 	return container_of(dev, struct vconsole, dev);
 }
 
+static void out_of_patience(void *arg);
+
+static int watch(struct vconsole *vc)
+{
+	int error = loop_timer_init(&vc->patience, vc->dev.loop, out_of_patience, vc);
+
+	if (error == 0) {
+		error = loop_add(vc->dev.loop, &vc->work, EPOLLIN);
+		if (error != 0) {
+			loop_timer_fini(&vc->patience, vc->dev.loop);
+		}
+	}
+	return error;
+}
+
 /* Has the loop call worked(); on the first time puts the eventfd there. */
 static void schedule(struct vconsole *vc)
 {
 	uint64_t one = 1;
 
 	if (!vc->watched) {
-		int error = loop_add(vc->dev.loop, &vc->work, EPOLLIN);
+		int error = watch(vc);
 
 		if (error != 0) {
 			log_warn("virtio console: output may be late: %s", strerror(-error));
@@ -103,6 +130,16 @@ static uint64_t write_chain(struct vconsole *vc, const struct vq_chain *chain, u
 	return sum;
 }
 
+/* The back end did not take all of a request: from its last sign of life on it has some time. */
+static void wait_for_back_end(struct vconsole *vc, bool alive)
+{
+	if (vc->watched && (alive || !vc->waiting)) {
+		vc->waiting = true;
+		vc->wait_until_ns = clock_now_ns() + PATIENCE_NS;
+		loop_timer_set(&vc->patience, vc->wait_until_ns);
+	}
+}
+
 /*
  * What the guest sends. A request that the back end does not take as a whole goes back to the ring,
  * so that nothing is in flight when the state is saved. At most a queue's length at a time, as the
@@ -131,12 +168,16 @@ static void transmit(struct vconsole *vc)
 
 		bytes -= n;
 		done += n;
-		if (done < chain.out_len) {
+		if (done < chain.out_len && (bytes == 0 || !vc->losing)) {
 			vc->tx_done = (uint32_t)MIN(done, UINT32_MAX);
 			vq_unpop(vq, &chain);
+			if (bytes > 0) {
+				wait_for_back_end(vc, n > 0);
+			}
 			break;
 		}
 		vc->tx_done = 0;
+		vc->waiting = false;
 		vq_push(vq, &chain, 0);
 		budget--;
 	}
@@ -162,12 +203,36 @@ static void worked(void *arg, uint32_t events)
 	virtio_unlock(&vc->dev);
 }
 
+static void out_of_patience(void *arg)
+{
+	struct vconsole *vc = arg;
+
+	virtio_lock(&vc->dev);
+	/* A socket that is full has room long before it says so: it may take something. */
+	uint64_t waited_until = vc->wait_until_ns;
+	if (vc->waiting) {
+		transmit(vc);
+	}
+	if (vc->waiting && vc->wait_until_ns == waited_until) {
+		vc->waiting = false;
+		vc->losing = true;
+		if (!vc->warned) {
+			log_warn("virtio console: nobody reads what the guest says; it is lost "
+				 "until somebody does");
+		}
+		vc->warned = true;
+		transmit(vc);
+	}
+	virtio_unlock(&vc->dev);
+}
+
 /* The back end takes bytes again. */
 static void writable(void *user)
 {
 	struct vconsole *vc = user;
 
 	virtio_lock(&vc->dev);
+	vc->losing = false;
 	transmit(vc);
 	virtio_unlock(&vc->dev);
 }
@@ -215,6 +280,7 @@ static int activate(struct virtio_device *dev)
 	struct vconsole *vc = vconsole(dev);
 
 	vc->tx_done = 0;
+	vc->waiting = false;
 	schedule(vc); /* requests may be in the ring already */
 	vc->be->ops->input_ready(vc->be);
 	return 0;
@@ -222,7 +288,10 @@ static int activate(struct virtio_device *dev)
 
 static void reset(struct virtio_device *dev)
 {
-	vconsole(dev)->tx_done = 0;
+	struct vconsole *vc = vconsole(dev);
+
+	vc->tx_done = 0;
+	vc->waiting = false;
 }
 
 static void notify(struct virtio_device *dev, unsigned queue)
@@ -292,6 +361,7 @@ static void destroy(struct virtio_device *dev)
 	vc->be->writable = NULL;
 	if (vc->watched) {
 		loop_del(dev->loop, &vc->work);
+		loop_timer_fini(&vc->patience, dev->loop);
 	}
 	close(vc->work.fd);
 	virtio_fini(dev);

@@ -5,6 +5,7 @@
 #include <linux/virtio_console.h>
 #include <string.h>
 
+#include "tests/capture.h"
 #include "tests/state_rig.h"
 #include "tests/test_run.h"
 #include "tests/virtio_driver.h"
@@ -228,6 +229,68 @@ static void output_waits_for_the_back_end(void **state)
 	f->end.be.writable(f->end.be.user);
 	end_got(f, "789abc");
 	assert_int_equal(used(&f->tx), 2);
+}
+
+static void run_for(struct fixture *f, unsigned ms)
+{
+	(void)test_run(&f->loop, NULL, NULL, ms);
+}
+
+/* Nothing is lost as long as the back end takes something now and then. */
+static void a_slow_back_end(void **state)
+{
+	struct fixture *f = *state;
+
+	activate(f);
+	run_loop(f);
+	f->end.room = 0;
+	send_text(f, 0, "0123", 1);
+	ring(f, TX);
+	run_for(f, 1500);
+	f->end.room = 1;
+	f->end.be.writable(f->end.be.user);
+	run_for(f, 1500);
+	f->end.room = 1; /* it does not say so */
+	run_for(f, 1000);
+	assert_int_equal(f->end.len, 2);
+	assert_int_equal(used(&f->tx), 0);
+	f->end.room = 2;
+	f->end.be.writable(f->end.be.user);
+	end_got(f, "0123");
+	assert_int_equal(used(&f->tx), 1);
+	run_for(f, 2100); /* nothing waits, so the time means nothing */
+	send_text(f, 1, "abc", 1);
+	ring(f, TX);
+	assert_int_equal(used(&f->tx), 0);
+}
+
+/* The driver does not wait for longer: Linux does it with a CPU that does nothing else. */
+static void a_back_end_that_sleeps(void **state)
+{
+	struct fixture *f = *state;
+	struct capture cap;
+
+	activate(f);
+	run_loop(f);
+	f->end.room = 3;
+	send_text(f, 0, "012lost", 1);
+	send_text(f, 1, "lost, too", 1);
+	ring(f, TX);
+	run_for(f, 1500);
+	assert_int_equal(used(&f->tx), 0);
+	capture_begin(&cap);
+	run_for(f, 700);
+	assert_said(&cap, "nobody reads");
+	assert_int_equal(used(&f->tx), 2);
+	send_text(f, 2, "and this", 1);
+	ring(f, TX);
+	assert_int_equal(used(&f->tx), 1);
+	f->end.room = 5;
+	f->end.be.writable(f->end.be.user);
+	send_text(f, 3, "there again", 1);
+	ring(f, TX);
+	end_got(f, "012there"); /* and the rest is waited for */
+	assert_int_equal(used(&f->tx), 0);
 }
 
 /* A driver that shortens what it waits for does itself no good, and us no harm. */
@@ -457,6 +520,8 @@ int main(void)
 		test(what_it_offers),
 		test(output),
 		test(output_waits_for_the_back_end),
+		test(a_slow_back_end),
+		test(a_back_end_that_sleeps),
 		test(a_request_that_changes_while_it_waits),
 		test(more_than_a_queue_at_a_time),
 		test(long_requests_take_turns),

@@ -80,28 +80,53 @@ static gpa_t doorbell_address(gpa_t bar, unsigned queue)
 	return gpa_add(bar, VP_NOTIFY + queue * VP_NOTIFY_MULTIPLIER);
 }
 
-/* The provider's doorbells go where the BAR goes. Context: the PCI bus's lock held. */
+void vp_doorbells_add(struct virtio_pci *vp)
+{
+	for (unsigned i = 0; vp->mapped && i < vp->dev->nqueues; i++) {
+		struct vp_queue *q = &vp->queue[i];
+
+		if (!q->doorbell &&
+		    irq_doorbell_add(vp->pci.bus->irq, doorbell_address(vp->bar_at, i), 0, NULL,
+				     q->source.fd) != 0) {
+			return; /* logged; the rest would fare no better, and writes work without */
+		}
+		q->doorbell = true;
+	}
+}
+
+static void remove_doorbells(struct virtio_pci *vp)
+{
+	for (unsigned i = 0; i < vp->dev->nqueues; i++) {
+		struct vp_queue *q = &vp->queue[i];
+
+		if (q->doorbell) {
+			irq_doorbell_del(vp->pci.bus->irq, doorbell_address(vp->bar_at, i), 0, NULL,
+					 q->source.fd);
+			q->doorbell = false;
+		}
+	}
+}
+
+/*
+ * The provider's doorbells go where the BAR goes. A device that no driver runs has none: a guest
+ * that looks for devices switches each BAR off and on many times, and each doorbell would be two
+ * system calls a time. Context: the PCI bus's lock held.
+ */
 static void bar_moved(struct pci_device *pci, unsigned bar, bool mapped, gpa_t addr)
 {
 	struct virtio_pci *vp = from_pci(pci);
-	struct irq *irq = pci->bus->irq;
 
 	if (bar != VP_BAR) {
 		return;
 	}
-	for (unsigned i = 0; i < vp->dev->nqueues; i++) {
-		struct vp_queue *q = &vp->queue[i];
-		gpa_t at = doorbell_address(addr, i);
-
-		if (!mapped && q->doorbell) {
-			irq_doorbell_del(irq, at, 0, NULL, q->source.fd);
-			q->doorbell = false;
-		} else if (mapped && irq_doorbell_add(irq, at, 0, NULL, q->source.fd) == 0) {
-			q->doorbell = true;
-		} else if (mapped) {
-			return; /* logged; the rest would fare no better, and writes work without */
-		}
+	virtio_lock(vp->dev);
+	remove_doorbells(vp);
+	vp->mapped = mapped;
+	vp->bar_at = addr;
+	if (vp->dev->active) {
+		vp_doorbells_add(vp);
 	}
+	virtio_unlock(vp->dev);
 }
 
 /* ---- access to the BAR through configuration space ---- */

@@ -34,8 +34,10 @@ int vp_activate(struct virtio_pci *vp)
 	}
 	if (r != 0) {
 		dev->active = false;
+		return r;
 	}
-	return r;
+	vp_doorbells_add(vp);
+	return 0;
 }
 
 void vp_regs_reset(struct virtio_pci *vp)

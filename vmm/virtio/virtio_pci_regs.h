@@ -29,8 +29,9 @@ struct vp_queue {
 	unsigned index;
 	struct loop_source source; /* its fd is the doorbell */
 
-	bool doorbell;	 /* the guest's writes reach it without an exit; the PCI bus's lock */
-	uint16_t vector; /* the device's lock */
+	/* guarded by the device's lock */
+	bool doorbell; /* the guest's writes reach it without an exit */
+	uint16_t vector;
 };
 
 struct virtio_pci {
@@ -48,11 +49,19 @@ struct virtio_pci {
 	uint16_t queue_select;
 	uint16_t config_vector;
 	uint8_t isr;
+	bool mapped; /* the memory BAR is, at @bar_at */
+	gpa_t bar_at;
 	bool resetting; /* a vCPU waits for the device to let go of its requests */
 };
 
 /** vp_bar_ops - accesses to the memory BAR; the device is a struct virtio_pci. */
 extern const struct bus_ops vp_bar_ops;
+
+/**
+ * vp_doorbells_add() - has the provider take writes to the doorbells, where it does not yet.
+ * Context: device lock held.
+ */
+void vp_doorbells_add(struct virtio_pci *vp);
 
 /** vp_regs_reset() - back to the state after power-on. Context: device lock held. */
 void vp_regs_reset(struct virtio_pci *vp);
