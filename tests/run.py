@@ -4,8 +4,9 @@
 usage: tests/run.py [--list] [NAME]...
 
 In this order: builds by gcc and clang, checks (tests/checks), unit tests under ASan and UBSan, the
-same under TSan ("races"), fuzzers for a short while, system tests (tests/system) in a lab host. NAME picks from these: a
-group ("unit"), one of it ("checks/format"), or a pattern ("system/*disk*").
+same under TSan ("races"), fuzzers for a short while, system tests (tests/system) in lab hosts, as
+many of its files at a time as there are processors. NAME picks from these: a group ("unit"), one of
+it ("checks/format"), or a pattern ("system/*disk*").
 Logs are kept under build/tests. The exit status is 1 if something failed.
 """
 
@@ -16,6 +17,7 @@ import importlib.util
 import inspect
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -284,29 +286,93 @@ class SystemRun:
         self._lab = None
 
 
+class Messenger(Report):
+    """A Report in a child process: tells its parent, line by line."""
+
+    def __init__(self, fd):
+        super().__init__()
+        self._pipe = os.fdopen(fd, 'w', buffering=1)
+
+    def record(self, *result):
+        print(json.dumps(result), file=self._pipe, flush=True)
+
+
+def run_module(report, module, chosen):
+    """Runs the chosen functions of one module, which share a lab."""
+    run = SystemRun(module)
+    try:
+        for name, function in chosen:
+            report.run(Test(name, lambda log, function=function: run.test(function, log)))
+    finally:
+        run.close()
+
+
+def run_apart(module, chosen):
+    """The same in a process. Return: the pipe that its results come from, and its id."""
+    reader, writer = os.pipe()
+    sys.stdout.flush()
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            os.close(reader)
+            run_module(Messenger(writer), module, chosen)
+            status = 0
+        finally:
+            os._exit(status)
+    os.close(writer)
+    return os.fdopen(reader), pid
+
+
+def take_result(report, pipe, expected):
+    """Records one result. Return: False if there will be no more."""
+    line = pipe.readline()
+    if line:
+        name, *rest = json.loads(line)
+        expected.remove(name)
+        report.record(name, *rest)
+    return bool(line)
+
+
+def run_modules(report, modules):
+    """[(module, [(name, function), ...]), ...], as many at a time as there are processors."""
+    running = {}  # pipe: (pid, names that have not been heard of)
+    waiting = list(modules)
+    while waiting or running:
+        while waiting and len(running) < (os.cpu_count() or 1):
+            module, chosen = waiting.pop(0)
+            pipe, pid = run_apart(module, chosen)
+            running[pipe] = pid, [name for name, _ in chosen]
+        for pipe in select.select(list(running), [], [])[0]:
+            pid, expected = running[pipe]
+            if not take_result(report, pipe, expected):
+                os.waitpid(pid, 0)
+                pipe.close()
+                del running[pipe]
+                for name in expected:
+                    report.record(name, 'FAIL', 0, 'its process ended', os.devnull)
+
+
 def run_systems(report, picked):
-    prepared = None
+    modules = []
     for name, path in system_modules():
         module, functions = load(name, path)
-        chosen = [(key, f) for key, f in functions if picked(f'system/{name}.{key[5:]}')]
-        if not chosen:
-            continue
-        if prepared is None:
-            failed = report.failed
-            report.run(Test('build/guest', prepare_guest))
-            prepared = report.failed == failed
-        if not prepared:
-            for key, _ in chosen:
-                report.record(f'system/{name}.{key[5:]}', 'skip', 0, 'no yado or no guest to test',
-                              os.devnull)
-            continue
-        run = SystemRun(module)
-        try:
-            for key, function in chosen:
-                report.run(Test(f'system/{name}.{key[5:]}',
-                                lambda log, function=function: run.test(function, log)))
-        finally:
-            run.close()
+        chosen = [(f'system/{name}.{key[5:]}', f) for key, f in functions
+                  if picked(f'system/{name}.{key[5:]}')]
+        if chosen:
+            modules.append((module, chosen))
+    if not modules:
+        return
+    failed = report.failed
+    report.run(Test('build/guest', prepare_guest))
+    if report.failed == failed:
+        # The longest first.
+        modules.sort(key=lambda entry: -getattr(entry[0], 'USUAL_SECONDS', 60))
+        run_modules(report, modules)
+        return
+    for _, chosen in modules:
+        for name, _ in chosen:
+            report.record(name, 'skip', 0, 'no yado or no guest to test', os.devnull)
 
 
 def prepare_guest(log):

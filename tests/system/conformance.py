@@ -4,6 +4,7 @@ from tests import conformance
 
 LAB = {'guest': False, 'files': [conformance.SUITE]}
 TEST_SECONDS = conformance.SUITE_SECONDS + 60
+USUAL_SECONDS = 200
 
 
 def failures(results):

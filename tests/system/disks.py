@@ -9,6 +9,7 @@ from tests.system.refusals import refused
 
 LAB = {'cpus': 1}
 TEST_SECONDS = 240
+USUAL_SECONDS = 160
 
 MIB = 1 << 20
 PATTERN_MIB = 20  # of each disk that is discarded and zeroed

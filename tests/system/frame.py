@@ -7,6 +7,7 @@ which holds build/yado and the test guest's vmlinuz and initrd.gz in its working
 
     LAB = {'cpus': 2, 'files': ['tests/data/x']}    # optional: what the Lab is made of
     TEST_SECONDS = 120                              # optional: the limit for one test
+    USUAL_SECONDS = 200                             # optional: of all; the longest start first
 
     def test_disk(lab):
         lab.sh('truncate -s 16M disk.img')

@@ -6,6 +6,7 @@ import time
 
 LAB = {'cpus': 1, 'memory_mib': 7168, 'files': ['build/lab/guest/vmlinux']}
 TEST_SECONDS = 400
+USUAL_SECONDS = 220
 
 
 def pid_of(lab):

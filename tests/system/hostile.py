@@ -13,6 +13,7 @@ from tests.system import frame
 
 LAB = {'cpus': 2, 'guest': False, 'files': ['build/yado']}
 TEST_SECONDS = 240
+USUAL_SECONDS = 120
 
 SECONDS = 10  # for a seed; ready and over after a few more
 OWN_KIB_MAX = 48 * 1024  # what yado may hold beside guest memory; it is some 28 MiB at most

@@ -8,6 +8,7 @@ import tempfile
 from lab import debian
 
 LAB = {'guest': False}
+USUAL_SECONDS = 90
 
 
 def lab_run(*arguments, **options):

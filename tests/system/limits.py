@@ -9,6 +9,7 @@ from tests.system import frame
 
 LAB = {'cpus': 1}
 TEST_SECONDS = 240
+USUAL_SECONDS = 220
 
 
 def wait_until(condition, seconds=30):

@@ -9,6 +9,7 @@ from tests.system import frame
 
 # busybox makes no TAP interfaces of several queues.
 LAB = {'cpus': 2, 'files': [shutil.which('ip', path='/usr/sbin:/sbin:/usr/bin:/bin') or 'ip']}
+USUAL_SECONDS = 100
 
 HOST = '192.168.77.1'
 GUEST = '192.168.77.2'

@@ -2,7 +2,7 @@
 
 from tests.system import frame
 
-LAB = {'cpus': 2}
+LAB = {}
 
 
 def refused(lab, options, *words, kernel='vmlinuz', initrd='initrd.gz', memory='256M'):
