@@ -1,0 +1,163 @@
+/* What travels between local APICs: whom a message is for, and how it arrives. */
+#include "lib/chip/lapic_internal.h"
+
+#define DFR_CLUSTER 0x0
+
+#define BROADCAST    0xffu
+#define BROADCAST_X2 0xffffffffu
+
+static uint32_t xapic_id(const struct lapic *lapic)
+{
+	return lapic->regs[LAPIC_ID / 16] >> 24;
+}
+
+static bool matches_physical(const struct lapic *lapic, const struct lapic_message *m)
+{
+	if (m->dest == (m->x2 ? BROADCAST_X2 : BROADCAST)) {
+		return true;
+	}
+	/* A device's 8-bit destination reaches an x2APIC, too. */
+	return m->dest == (lapic_is_x2(lapic) ? lapic->id : xapic_id(lapic));
+}
+
+static bool matches_logical(const struct lapic *lapic, const struct lapic_message *m)
+{
+	uint32_t ldr = lapic->regs[LAPIC_LDR / 16];
+
+	if (m->dest == (m->x2 ? BROADCAST_X2 : BROADCAST)) {
+		return true;
+	}
+	if (lapic_is_x2(lapic)) {
+		return ldr >> 16 == m->dest >> 16 && (ldr & m->dest & 0xffff) != 0;
+	}
+	ldr >>= 24;
+	if (lapic->regs[LAPIC_DFR / 16] >> 28 == DFR_CLUSTER) {
+		return ldr >> 4 == (m->dest >> 4 & 15) && (ldr & m->dest & 15) != 0;
+	}
+	return (ldr & m->dest & 0xff) != 0;
+}
+
+bool lapic_matches(const struct lapic *lapic, const struct lapic_message *message)
+{
+	return message->logical ? matches_logical(lapic, message)
+				: matches_physical(lapic, message);
+}
+
+static bool post_vector(struct lapic *lapic, const struct lapic_message *m)
+{
+	uint32_t bit = (uint32_t)BIT(m->vector % 32);
+	unsigned word = m->vector / 32;
+
+	if (!lapic_soft_enabled(lapic) || m->vector < 16) {
+		return false;
+	}
+	if (m->level) {
+		atomic_fetch_or_explicit(&lapic->posted_level[word], bit, memory_order_relaxed);
+	} else {
+		atomic_fetch_and_explicit(&lapic->posted_level[word], ~bit, memory_order_relaxed);
+	}
+	/* Pairs with the acquire in lapic.c, collect(). */
+	atomic_fetch_or_explicit(&lapic->posted[word], bit, memory_order_release);
+	return true;
+}
+
+bool lapic_post(struct lapic *lapic, const struct lapic_message *message)
+{
+	switch (message->mode) {
+	case LAPIC_FIXED:
+	case LAPIC_LOWEST:
+		if (!lapic_enabled(lapic) || !post_vector(lapic, message)) {
+			return false;
+		}
+		lapic->ops->posted(lapic->ctx, LAPIC_FIXED, message->vector);
+		return true;
+	case LAPIC_INIT:
+		if (message->deassert) {
+			return true;
+		}
+		/* fallthrough */
+	case LAPIC_SMI:
+	case LAPIC_NMI:
+	case LAPIC_STARTUP:
+		lapic->ops->posted(lapic->ctx, message->mode, message->vector);
+		return true;
+	default:
+		return false; /* ExtINT has no message, 3 is reserved */
+	}
+}
+
+static bool is_for(const struct lapic *lapic, const struct lapic *from,
+		   const struct lapic_message *message)
+{
+	switch (message->shorthand) {
+	case LAPIC_SELF:
+		return lapic == from;
+	case LAPIC_ALL:
+		return true;
+	case LAPIC_OTHERS:
+		return lapic != from;
+	default:
+		return lapic_matches(lapic, message);
+	}
+}
+
+/* Takes turns: the one that has been chosen least often. */
+static struct lapic *choose(struct lapic *const *all, unsigned count, const struct lapic *from,
+			    const struct lapic_message *message)
+{
+	struct lapic *chosen = NULL;
+	uint32_t least = 0;
+
+	for (unsigned i = 0; i < count; i++) {
+		uint32_t turns;
+
+		if (!lapic_enabled(all[i]) || !lapic_soft_enabled(all[i]) ||
+		    !is_for(all[i], from, message)) {
+			continue;
+		}
+		turns = atomic_load_explicit(&all[i]->arbitration, memory_order_relaxed);
+		if (chosen == NULL || (int32_t)(turns - least) < 0) {
+			chosen = all[i];
+			least = turns;
+		}
+	}
+	return chosen;
+}
+
+unsigned lapic_bus_send(struct lapic *const *all, unsigned count, const struct lapic *from,
+			const struct lapic_message *message)
+{
+	unsigned accepted = 0;
+
+	if (message->mode == LAPIC_LOWEST) {
+		struct lapic *chosen = choose(all, count, from, message);
+
+		if (chosen == NULL) {
+			return 0;
+		}
+		atomic_fetch_add_explicit(&chosen->arbitration, 1, memory_order_relaxed);
+		return lapic_post(chosen, message);
+	}
+	for (unsigned i = 0; i < count; i++) {
+		if (is_for(all[i], from, message)) {
+			accepted += lapic_post(all[i], message);
+		}
+	}
+	return accepted;
+}
+
+/* Spec: Intel SDM vol. 3A, "Message Signalled Interrupts" */
+struct lapic_message lapic_msi(uint64_t address, uint32_t data, bool x2)
+{
+	uint32_t dest = (uint32_t)(address >> 12 & 0xff);
+	bool wide = x2 && address >> 40 != 0;
+
+	return (struct lapic_message){
+		.dest = wide ? dest | (uint32_t)(address >> 40 << 8) : dest,
+		.x2 = wide,
+		.logical = (address & BIT(2)) != 0,
+		.level = (data & BIT(15)) != 0,
+		.vector = (uint8_t)data,
+		.mode = (enum lapic_mode)(data >> 8 & 7),
+	};
+}
