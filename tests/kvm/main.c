@@ -43,6 +43,8 @@ static const char usage[] =
 
 static const struct test_case *const areas[] = {
 	api_cases,
+	slots_cases,
+	backing_cases,
 };
 
 static char *program;
