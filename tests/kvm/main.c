@@ -45,6 +45,7 @@ static const struct test_case *const areas[] = {
 	api_cases,
 	slots_cases,
 	backing_cases,
+	dirty_cases,
 };
 
 static char *program;
