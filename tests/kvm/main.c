@@ -42,10 +42,7 @@ static const char usage[] =
 	"  -h, --help          this\n";
 
 static const struct test_case *const areas[] = {
-	api_cases,
-	slots_cases,
-	backing_cases,
-	dirty_cases,
+	api_cases, slots_cases, backing_cases, dirty_cases, running_cases,
 };
 
 static char *program;
