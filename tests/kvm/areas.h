@@ -6,5 +6,7 @@
 extern const struct test_case api_cases[];
 extern const struct test_case backing_cases[];
 extern const struct test_case dirty_cases[];
+extern const struct test_case dirty_ring_cases[];
+extern const struct test_case entry_cases[];
 extern const struct test_case running_cases[];
 extern const struct test_case slots_cases[];

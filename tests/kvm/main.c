@@ -42,7 +42,8 @@ static const char usage[] =
 	"  -h, --help          this\n";
 
 static const struct test_case *const areas[] = {
-	api_cases, slots_cases, backing_cases, dirty_cases, running_cases,
+	api_cases,	  slots_cases,	 backing_cases, dirty_cases,
+	dirty_ring_cases, running_cases, entry_cases,
 };
 
 static char *program;
