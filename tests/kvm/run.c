@@ -156,12 +156,12 @@ static bool signal_is_pending(void)
  */
 static int set_signal_mask(struct vcpu *vcpu, uint64_t blocked, uint32_t len)
 {
-	struct {
+	union {
 		struct kvm_signal_mask head;
-		uint8_t set[128];
+		uint8_t room[sizeof(struct kvm_signal_mask) + 128];
 	} mask = {.head.len = len};
 
-	memcpy(mask.set, &blocked, sizeof(blocked));
+	memcpy(mask.head.sigset, &blocked, sizeof(blocked));
 	return kvm_ioctl(vcpu->fd, KVM_SET_SIGNAL_MASK, &mask);
 }
 
