@@ -4,9 +4,15 @@
 #include "tests/kvm/test.h"
 
 extern const struct test_case api_cases[];
+extern const struct test_case backing_cases[];
 extern const struct test_case clock_cases[];
 extern const struct test_case cpuid_cases[];
+extern const struct test_case dirty_cases[];
+extern const struct test_case dirty_ring_cases[];
+extern const struct test_case entry_cases[];
 extern const struct test_case fpu_cases[];
 extern const struct test_case moved_cases[];
 extern const struct test_case msr_cases[];
+extern const struct test_case running_cases[];
+extern const struct test_case slots_cases[];
 extern const struct test_case state_cases[];

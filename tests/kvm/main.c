@@ -47,11 +47,17 @@ static const char usage[] =
 /* clang-format off */
 static const struct test_case *const areas[] = {
 	api_cases,
+	backing_cases,
 	clock_cases,
 	cpuid_cases,
+	dirty_cases,
+	dirty_ring_cases,
+	entry_cases,
 	fpu_cases,
 	moved_cases,
 	msr_cases,
+	running_cases,
+	slots_cases,
 	state_cases,
 };
 /* clang-format on */
