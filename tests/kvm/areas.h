@@ -4,3 +4,5 @@
 #include "tests/kvm/test.h"
 
 extern const struct test_case api_cases[];
+extern const struct test_case pio_cases[];
+extern const struct test_case pio_string_cases[];

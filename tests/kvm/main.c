@@ -43,6 +43,8 @@ static const char usage[] =
 
 static const struct test_case *const areas[] = {
 	api_cases,
+	pio_cases,
+	pio_string_cases,
 };
 
 static char *program;
