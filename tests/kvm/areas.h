@@ -6,3 +6,5 @@
 extern const struct test_case api_cases[];
 extern const struct test_case pio_cases[];
 extern const struct test_case pio_string_cases[];
+extern const struct test_case mmio_cases[];
+extern const struct test_case mmio_rmw_cases[];

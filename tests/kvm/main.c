@@ -45,6 +45,8 @@ static const struct test_case *const areas[] = {
 	api_cases,
 	pio_cases,
 	pio_string_cases,
+	mmio_cases,
+	mmio_rmw_cases,
 };
 
 static char *program;
