@@ -8,3 +8,8 @@ extern const struct test_case pio_cases[];
 extern const struct test_case pio_string_cases[];
 extern const struct test_case mmio_cases[];
 extern const struct test_case mmio_rmw_cases[];
+extern const struct test_case mmio_edge_cases[];
+extern const struct test_case coalesced_cases[];
+extern const struct test_case ioeventfd_cases[];
+extern const struct test_case inject_cases[];
+extern const struct test_case events_cases[];

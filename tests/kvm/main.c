@@ -47,6 +47,11 @@ static const struct test_case *const areas[] = {
 	pio_string_cases,
 	mmio_cases,
 	mmio_rmw_cases,
+	mmio_edge_cases,
+	coalesced_cases,
+	ioeventfd_cases,
+	inject_cases,
+	events_cases,
 };
 
 static char *program;
