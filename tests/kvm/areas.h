@@ -13,3 +13,6 @@ extern const struct test_case coalesced_cases[];
 extern const struct test_case ioeventfd_cases[];
 extern const struct test_case inject_cases[];
 extern const struct test_case events_cases[];
+extern const struct test_case debug_cases[];
+extern const struct test_case translate_cases[];
+extern const struct test_case user_exits_cases[];

@@ -52,6 +52,9 @@ static const struct test_case *const areas[] = {
 	ioeventfd_cases,
 	inject_cases,
 	events_cases,
+	debug_cases,
+	translate_cases,
+	user_exits_cases,
 };
 
 static char *program;
