@@ -349,6 +349,38 @@ static void nmi_before_interrupt(void)
 	expect_eq(vcpu_regs(vcpu).rsp, VM_STACK - 40);
 }
 
+PAYLOAD(64, exception_first,
+	"sti; nop; out %al, $1; exception_first_at: hlt;"
+	"exception_first_ud: out %al, $3; iretq;"
+	"exception_first_irq: out %al, $2; hlt");
+extern const char exception_first_at[], exception_first_ud[], exception_first_irq[];
+
+static void exception_before_interrupt(void)
+{
+	struct vm vm;
+	struct vcpu *vcpu;
+	struct kvm_vcpu_events events;
+
+	vm_create(&vm, IRQCHIP_SPLIT);
+	vcpu = vm_add_vcpu(&vm);
+	vcpu_start(vcpu, 64, exception_first, exception_first_end);
+	vm_gate(&vm, 64, 6, PAYLOAD_AT(exception_first, exception_first_ud));
+	vm_gate(&vm, 64, VECTOR, PAYLOAD_AT(exception_first, exception_first_irq));
+	expect_out(vcpu, 1, 1, 0);
+	complete_only(vcpu);
+	must(kvm_ioctl(vcpu->fd, KVM_GET_VCPU_EVENTS, &events));
+	events.exception.injected = 1;
+	events.exception.nr = 6;
+	events.exception.has_error_code = 0;
+	must(kvm_ioctl(vcpu->fd, KVM_SET_VCPU_EVENTS, &events));
+	must(interrupt(vcpu, VECTOR));
+	/* The handler of the exception is not interrupted; what it returns to is. */
+	expect_out(vcpu, 3, 1, 0);
+	expect_out(vcpu, 2, 1, 0);
+	expect_eq(vcpu_regs(vcpu).rsp, VM_STACK - 40);
+	expect_eq(*scene_word(&vm, VM_STACK - 40), PAYLOAD_AT(exception_first, exception_first_at));
+}
+
 #define SPEC_INTERRUPT "KVM API 4.16"
 #define SPEC_NMI       "KVM API 4.64; AMD APM vol. 2, 8.2.3"
 
@@ -376,5 +408,6 @@ const struct test_case inject_cases[] = {
 	{"inject/nmi_one_waits", SPEC_NMI, nmi_one_waits},
 	{"inject/nmi_ends_hlt", SPEC_NMI, nmi_ends_hlt},
 	{"inject/nmi_before_interrupt", "AMD APM vol. 2, 8.5", nmi_before_interrupt},
+	{"inject/exception_before_interrupt", "AMD APM vol. 2, 8.5", exception_before_interrupt},
 	TEST_END,
 };

@@ -42,19 +42,9 @@ static const char usage[] =
 	"  -h, --help          this\n";
 
 static const struct test_case *const areas[] = {
-	api_cases,
-	pio_cases,
-	pio_string_cases,
-	mmio_cases,
-	mmio_rmw_cases,
-	mmio_edge_cases,
-	coalesced_cases,
-	ioeventfd_cases,
-	inject_cases,
-	events_cases,
-	debug_cases,
-	translate_cases,
-	user_exits_cases,
+	api_cases,	 pio_cases,	  pio_string_cases, mmio_cases,	  mmio_rmw_cases,
+	mmio_edge_cases, coalesced_cases, ioeventfd_cases,  inject_cases, events_cases,
+	debug_cases,	 translate_cases, user_exits_cases,
 };
 
 static char *program;

@@ -174,6 +174,17 @@ static void setcc_and_cmovcc(void)
 	expect_eq(vcpu_regs(vcpu).rcx, 0xffffffff);
 }
 
+PAYLOAD(64, x87, BEGIN64 "fninit; fnstcw (%rbx); fnstsw 2(%rbx); mov $5, %al; xlat; hlt");
+
+static void x87_words_and_xlat(void)
+{
+	struct vm vm;
+	struct vcpu *vcpu = START(&vm, 64, x87);
+
+	expect_steps(vcpu, W(0, 2, 0x37f), W(2, 2, 0), R(5, 1, 0x99));
+	expect_eq(vcpu_regs(vcpu).rax, 0x1122334455667799);
+}
+
 /* ---- 16 bytes: two times 8, the lower first ---- */
 
 #define VECTORS                                                                          \
@@ -257,13 +268,11 @@ static void sib_forms(void)
 {
 	struct vm vm;
 	struct vcpu *vcpu = START(&vm, 64, sib);
-	struct kvm_sregs sregs = vcpu_sregs(vcpu);
 	uint64_t *pml4 = scene_word(&vm, VM_TABLES), *pdpt = scene_word(&vm, VM_TABLES + 0x1000);
 
 	/* disp32 alone is sign-extended: the last GiB below 2^64 - 1 GiB is the hole's, too. */
 	pml4[511] = (VM_TABLES + 0x1000) | 0x7;
 	pdpt[511] = pdpt[3];
-	vcpu_set_sregs(vcpu, &sregs);
 	expect_steps(vcpu, W(0x80, 1, 0x88), W(0x51, 1, 0x88), W(0x1c, 1, 0x88), W(0x1002, 1, 0x88),
 		     W(5, 1, 0x88), W(0x110, 1, 0x88), W(0x40, 1, 0x88), W(0, 1, 0x88));
 }
@@ -371,6 +380,7 @@ const struct test_case mmio_cases[] = {
 	{"mmio/movnti", "AMD APM vol. 3, MOVNTI", movnti},
 	{"mmio/segment_registers", SPEC_MOV, segment_registers},
 	{"mmio/setcc_and_cmovcc", "AMD APM vol. 3, SETcc, CMOVcc", setcc_and_cmovcc},
+	{"mmio/x87_words_and_xlat", "AMD APM vol. 5, FSTCW; vol. 3, XLAT", x87_words_and_xlat},
 	{"mmio/movups", SPEC_SSE, sse_movups_case},
 	{"mmio/movaps", SPEC_SSE, sse_movaps_case},
 	{"mmio/movupd", SPEC_SSE, sse_movupd_case},

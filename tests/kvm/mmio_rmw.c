@@ -179,25 +179,51 @@ PAYLOAD(64, compare_exchange,
 	      "lock cmpxchg %ecx, (%rbx); pushf; hlt");
 
 /* Where the values differ a CPU writes the old one back; a provider may leave that out. */
+static void expect_halt_after_old_value(struct vcpu *vcpu, uint32_t bytes, uint64_t old)
+{
+	int result = vcpu_run(vcpu);
+
+	if (result == KVM_EXIT_MMIO) {
+		expect(vcpu->run->mmio.is_write && vcpu->run->mmio.phys_addr == VM_HOLE);
+		expect_eq(vcpu->run->mmio.len, bytes);
+		expect(memcmp(vcpu->run->mmio.data, &old, bytes) == 0);
+		result = vcpu_run(vcpu);
+	}
+	expect_eq(result, KVM_EXIT_HLT);
+}
+
 static void lock_cmpxchg(void)
 {
 	struct vm vm;
 	struct vcpu *vcpu = START(&vm, 64, compare_exchange);
-	int result;
 
 	expect_mmio_read(vcpu, VM_HOLE, 4, 5);
 	expect_mmio_write(vcpu, VM_HOLE, 4, 9);
 	expect_mmio_read(vcpu, VM_HOLE, 4, 7);
-	result = vcpu_run(vcpu);
-	if (result == KVM_EXIT_MMIO) {
-		expect(vcpu->run->mmio.is_write && vcpu->run->mmio.phys_addr == VM_HOLE);
-		expect_eq(vcpu->run->mmio.data[0], 7);
-		result = vcpu_run(vcpu);
-	}
-	expect_eq(result, KVM_EXIT_HLT);
+	expect_halt_after_old_value(vcpu, 4, 7);
 	expect_flags(&vm, 0, ALL, FLAG_ZF | FLAG_PF);
 	expect_flags(&vm, 1, FLAG_ZF, 0);
 	expect_eq(vcpu_regs(vcpu).rax, 7);
+}
+
+PAYLOAD(64, compare_exchange8,
+	"mov $0xd0000000, %edi; mov $5, %eax; mov $6, %edx; mov $9, %ebx;"
+	"mov $10, %ecx; lock cmpxchg8b (%rdi); pushf; lock cmpxchg8b (%rdi);"
+	"pushf; hlt");
+
+static void lock_cmpxchg8b(void)
+{
+	struct vm vm;
+	struct vcpu *vcpu = START(&vm, 64, compare_exchange8);
+
+	expect_mmio_read(vcpu, VM_HOLE, 8, 0x600000005);
+	expect_mmio_write(vcpu, VM_HOLE, 8, 0xa00000009);
+	expect_mmio_read(vcpu, VM_HOLE, 8, 0x600000007);
+	expect_halt_after_old_value(vcpu, 8, 0x600000007);
+	expect_flags(&vm, 0, FLAG_ZF, FLAG_ZF);
+	expect_flags(&vm, 1, FLAG_ZF, 0);
+	expect_eq(vcpu_regs(vcpu).rax, 7);
+	expect_eq(vcpu_regs(vcpu).rdx, 6);
 }
 
 PAYLOAD(64, exchange_add,
@@ -401,6 +427,7 @@ const struct test_case mmio_rmw_cases[] = {
 	{"mmio/bit_number_in_a_register", SPEC("BT, BTS"), bit_number_in_a_register},
 	{"mmio/xchg", SPEC("XCHG"), xchg},
 	{"mmio/lock_cmpxchg", SPEC("CMPXCHG"), lock_cmpxchg},
+	{"mmio/lock_cmpxchg8b", SPEC("CMPXCHG8B"), lock_cmpxchg8b},
 	{"mmio/lock_xadd", SPEC("XADD"), lock_xadd},
 	{"mmio/imul_and_div", SPEC("IMUL, DIV"), imul_and_div},
 	{"mmio/movs_from_a_device", SPEC("MOVS"), movs_from_a_device},

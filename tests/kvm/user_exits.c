@@ -70,9 +70,8 @@ static void unknown_read(void)
 	struct vm vm;
 	struct vcpu *vcpu = start_msr(&vm, false, UNKNOWN_MSR);
 
-	want_exits(&vm, KVM_MSR_EXIT_REASON_UNKNOWN | KVM_MSR_EXIT_REASON_INVAL);
-	expect_exit(vcpu, KVM_EXIT_X86_RDMSR);
-	expect_eq(vcpu->run->msr.index, UNKNOWN_MSR);
+	want_exits(&vm, KVM_MSR_EXIT_REASON_UNKNOWN);
+	expect_msr(vcpu, KVM_EXIT_X86_RDMSR, UNKNOWN_MSR, KVM_MSR_EXIT_REASON_UNKNOWN);
 	vcpu->run->msr.data = 0x8182838485868788;
 	vcpu->run->msr.error = 0;
 	expect_exit(vcpu, KVM_EXIT_HLT);
@@ -86,9 +85,8 @@ static void unknown_write(void)
 	struct vm vm;
 	struct vcpu *vcpu = start_msr(&vm, true, UNKNOWN_MSR);
 
-	want_exits(&vm, KVM_MSR_EXIT_REASON_UNKNOWN | KVM_MSR_EXIT_REASON_INVAL);
-	expect_exit(vcpu, KVM_EXIT_X86_WRMSR);
-	expect_eq(vcpu->run->msr.index, UNKNOWN_MSR);
+	want_exits(&vm, KVM_MSR_EXIT_REASON_UNKNOWN);
+	expect_msr(vcpu, KVM_EXIT_X86_WRMSR, UNKNOWN_MSR, KVM_MSR_EXIT_REASON_UNKNOWN);
 	expect_eq(vcpu->run->msr.data, 0x1122334455667788);
 	vcpu->run->msr.error = 0;
 	expect_exit(vcpu, KVM_EXIT_HLT);
@@ -108,14 +106,14 @@ static void error_is_a_fault(void)
 	struct vm vm;
 	struct vcpu *vcpu = start_msr(&vm, false, UNKNOWN_MSR);
 
-	want_exits(&vm, KVM_MSR_EXIT_REASON_UNKNOWN | KVM_MSR_EXIT_REASON_INVAL);
+	want_exits(&vm, KVM_MSR_EXIT_REASON_UNKNOWN);
 	expect_exit(vcpu, KVM_EXIT_X86_RDMSR);
 	vcpu->run->msr.data = 0;
 	vcpu->run->msr.error = 1;
 	expect_gp(vcpu);
 	expect_eq(vcpu_regs(vcpu).rax, 0xffffffff55667788);
 	vcpu = start_msr(&vm, true, UNKNOWN_MSR);
-	want_exits(&vm, KVM_MSR_EXIT_REASON_UNKNOWN | KVM_MSR_EXIT_REASON_INVAL);
+	want_exits(&vm, KVM_MSR_EXIT_REASON_UNKNOWN);
 	expect_exit(vcpu, KVM_EXIT_X86_WRMSR);
 	vcpu->run->msr.error = 1;
 	expect_gp(vcpu);
@@ -126,7 +124,7 @@ static void error_starts_as_0(void)
 	struct vm vm;
 	struct vcpu *vcpu = start_msr(&vm, true, UNKNOWN_MSR);
 
-	want_exits(&vm, KVM_MSR_EXIT_REASON_UNKNOWN | KVM_MSR_EXIT_REASON_INVAL);
+	want_exits(&vm, KVM_MSR_EXIT_REASON_UNKNOWN);
 	vcpu->run->msr.error = 1;
 	expect_exit(vcpu, KVM_EXIT_X86_WRMSR);
 	expect_eq(vcpu->run->msr.error, 0);
@@ -192,6 +190,24 @@ static void filter_is_not_for_ioctls(void)
 	expect_eq(vcpu_msr(vcpu, SPARE_MSR), PAT_CHANGED);
 }
 
+static void filter_may_refuse_what_is_not_listed(void)
+{
+	static uint8_t all[8] = {1};
+	struct vm vm;
+	struct vcpu *vcpu = start_msr(&vm, false, SPARE_MSR);
+	struct kvm_msr_filter it = {.flags = KVM_MSR_FILTER_DEFAULT_DENY};
+
+	vm_need(&vm, KVM_CAP_X86_MSR_FILTER, "KVM_CAP_X86_MSR_FILTER");
+	it.ranges[0] = (struct kvm_msr_filter_range){
+		.flags = KVM_MSR_FILTER_READ, .nmsrs = 1, .base = SPARE_MSR, .bitmap = all};
+	must(kvm_ioctl(vm.fd, KVM_X86_SET_MSR_FILTER, &it));
+	expect_exit(vcpu, KVM_EXIT_HLT);
+	expect_eq(vcpu_regs(vcpu).rax, (uint32_t)PAT_AT_RESET);
+	vcpu = start_msr(&vm, false, SPARE_MSR + 1);
+	must(kvm_ioctl(vm.fd, KVM_X86_SET_MSR_FILTER, &it));
+	expect_gp(vcpu);
+}
+
 static void filter_refuses_unknown_flags(void)
 {
 	struct vm vm;
@@ -205,7 +221,7 @@ static void immediate_exit_completes_rdmsr(void)
 	struct vm vm;
 	struct vcpu *vcpu = start_msr(&vm, false, UNKNOWN_MSR);
 
-	want_exits(&vm, KVM_MSR_EXIT_REASON_UNKNOWN | KVM_MSR_EXIT_REASON_INVAL);
+	want_exits(&vm, KVM_MSR_EXIT_REASON_UNKNOWN);
 	expect_exit(vcpu, KVM_EXIT_X86_RDMSR);
 	vcpu->run->msr.data = 0x8182838485868788;
 	complete_only(vcpu);
@@ -286,6 +302,52 @@ static void hypercall_unpatched(void)
 	expect_eq(undefined, 1);
 }
 
+static void hypercall_is_for_the_kernel(void)
+{
+	struct vm vm;
+	struct vcpu *vcpu = START(&vm, 64, amd64);
+	struct kvm_regs regs;
+
+	scene_user(vcpu, 0);
+	regs = vcpu_regs(vcpu);
+	regs.rax = KVM_HC_VAPIC_POLL_IRQ;
+	regs.rip = VM_CODE;
+	vcpu_set_regs(vcpu, &regs);
+	/* The HLT behind it is not for users. */
+	vm_gate(&vm, 64, 13, PAYLOAD_AT(amd64, amd64_ud));
+	expect_exit(vcpu, KVM_EXIT_HLT);
+	expect_eq(vcpu_regs(vcpu).rbx, 6);
+	expect_eq(vcpu_regs(vcpu).rax, (uint64_t)-KVM_EPERM);
+}
+
+static void hypercall_exit(void)
+{
+	struct vm vm;
+	struct vcpu *vcpu = START(&vm, 64, amd64);
+	struct kvm_regs regs = vcpu_regs(vcpu);
+	struct kvm_enable_cap cap = {.cap = KVM_CAP_EXIT_HYPERCALL,
+				     .args = {1u << KVM_HC_MAP_GPA_RANGE}};
+
+	if ((vm_has(&vm, KVM_CAP_EXIT_HYPERCALL) & 1 << KVM_HC_MAP_GPA_RANGE) == 0) {
+		test_skip("the provider has no KVM_CAP_EXIT_HYPERCALL");
+	}
+	must(kvm_ioctl(vm.fd, KVM_ENABLE_CAP, &cap));
+	regs.rax = KVM_HC_MAP_GPA_RANGE;
+	regs.rbx = 0x123000;
+	regs.rcx = 4;
+	regs.rdx = 1 << 4;
+	vcpu_set_regs(vcpu, &regs);
+	expect_exit(vcpu, KVM_EXIT_HYPERCALL);
+	expect_eq(vcpu->run->hypercall.nr, KVM_HC_MAP_GPA_RANGE);
+	expect_eq(vcpu->run->hypercall.args[0], 0x123000);
+	expect_eq(vcpu->run->hypercall.args[1], 4);
+	expect_eq(vcpu->run->hypercall.args[2], 1 << 4);
+	vcpu->run->hypercall.ret = 0x5566;
+	expect_exit(vcpu, KVM_EXIT_HLT);
+	expect_eq(vcpu_regs(vcpu).rax, 0x5566);
+	expect_eq(vcpu_regs(vcpu).rip, VM_CODE + 4);
+}
+
 #define SPEC_MSR    "KVM API 7.21; 5, KVM_EXIT_X86_RDMSR"
 #define SPEC_FILTER "KVM API 4.97"
 #define SPEC_CALL   "Linux Documentation/virt/kvm/x86/hypercalls.rst"
@@ -303,10 +365,14 @@ const struct test_case user_exits_cases[] = {
 	{"msr_exits/filtered_without_exit_is_a_fault", SPEC_FILTER,
 	 filtered_without_exit_is_a_fault},
 	{"msr_exits/filter_is_not_for_ioctls", SPEC_FILTER, filter_is_not_for_ioctls},
+	{"msr_exits/filter_may_refuse_what_is_not_listed", SPEC_FILTER,
+	 filter_may_refuse_what_is_not_listed},
 	{"msr_exits/filter_refuses_unknown_flags", SPEC_FILTER, filter_refuses_unknown_flags},
 	{"hypercall/unknown", SPEC_CALL, unknown_hypercall},
 	{"hypercall/unknown_other_maker", SPEC_CALL, unknown_hypercall_other_maker},
 	{"hypercall/unknown_32_bit", SPEC_CALL, unknown_hypercall_32_bit},
+	{"hypercall/is_for_the_kernel", SPEC_CALL, hypercall_is_for_the_kernel},
+	{"hypercall/exit", "KVM API 8.34", hypercall_exit},
 	{"hypercall/unpatched_is_undefined", "KVM API 7.31", hypercall_unpatched},
 	TEST_END,
 };
