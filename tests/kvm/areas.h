@@ -4,3 +4,9 @@
 #include "tests/kvm/test.h"
 
 extern const struct test_case api_cases[];
+extern const struct test_case irqchip_cases[];
+extern const struct test_case irqfd_cases[];
+extern const struct test_case lines_cases[];
+extern const struct test_case mp_cases[];
+extern const struct test_case routing_cases[];
+extern const struct test_case split_cases[];

@@ -42,7 +42,7 @@ static const char usage[] =
 	"  -h, --help          this\n";
 
 static const struct test_case *const areas[] = {
-	api_cases,
+	api_cases, irqchip_cases, irqfd_cases, lines_cases, mp_cases, routing_cases, split_cases,
 };
 
 static char *program;

@@ -123,7 +123,7 @@ struct kvm_cpuid_entry2 vm_cpuid_leaf(struct vm *vm, uint32_t leaf, uint32_t sub
 
 void vcpu_set_cpuid(struct vcpu *vcpu, struct kvm_cpuid2 *cpuid)
 {
-	/* KVM_GET_SUPPORTED_CPUID leaves this one to a capability (KVM API 4.46). */
+	/* KVM_GET_SUPPORTED_CPUID leaves this one to a capability (KVM API 4.46 and 4.47). */
 	uint32_t deadline = vcpu->vm->irqchip != IRQCHIP_NONE &&
 					    vm_has(vcpu->vm, KVM_CAP_TSC_DEADLINE_TIMER) != 0
 				    ? UINT32_C(1) << 24

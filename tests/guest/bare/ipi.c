@@ -281,7 +281,8 @@ BARE_CASE_ON(icr_idle, "ipi/icr_keeps_what_was_written_and_is_idle", "AMD APM vo
 	bare_wait(&irq_log(1)->count[VECTOR], 1);
 }
 
-BARE_CASE_ON(writing_high, "ipi/writing_the_destination_sends_nothing", "AMD APM vol. 2, 16.5", 2, 0)
+BARE_CASE_ON(writing_high, "ipi/writing_the_destination_sends_nothing", "AMD APM vol. 2, 16.5", 2,
+	     0)
 {
 	start_others(2, 0xffffffff);
 	apic_send(1, ICR_ASSERT | VECTOR);

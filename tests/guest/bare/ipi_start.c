@@ -1,8 +1,8 @@
 /* INIT and start-up IPIs: what starts a CPU, where, and in which state. */
 #include "tests/guest/bare/apic_regs.h"
 
-#define PROBE	    0xb000 /* where the code below is put: SIPI vector 0x0b */
-#define PROBE_VALUE 0xb800 /* what it finds */
+#define PROBE	    0xb000     /* where the code below is put: SIPI vector 0x0b */
+#define PROBE_VALUE 0xb800     /* what it finds */
 #define CR0_CACHE   0x60000000 /* CD and NW: INIT leaves them alone, RESET sets them */
 
 /* Stores what it finds, relative to CS, and halts. Offset 0x8fc becomes 1 when all is there. */
@@ -100,8 +100,8 @@ static void check_found(void)
 	check_eq(found(0x844), 0); /* EFER */
 	check_eq(found(0x848), 0xffff0ff0);
 	check_eq(found(0x84c), 0x400);
-	check_eq(found(0x850), 0xffff); /* IDTR: limit, and the base's lower half */
-	check_eq(found(0x858), 0xffff); /* GDTR */
+	check_eq(found(0x850), 0xffff);	    /* IDTR: limit, and the base's lower half */
+	check_eq(found(0x858), 0xffff);	    /* GDTR */
 	check_eq(found(0x860) & 0xffff, 0); /* IP */
 	check_eq(found(0x864), 2);	    /* EFLAGS */
 }
@@ -238,7 +238,8 @@ static void check_base(void *done)
 	__atomic_store_n((uint32_t *)done, 1, __ATOMIC_RELEASE);
 }
 
-BARE_CASE_ON(init_keeps, "ipi/init_keeps_msrs_and_x2apic_mode", "Intel SDM vol. 3A, 10.12.5.1", 2, 0)
+BARE_CASE_ON(init_keeps, "ipi/init_keeps_msrs_and_x2apic_mode", "Intel SDM vol. 3A, 10.12.5.1", 2,
+	     0)
 {
 	uint32_t done = 0;
 

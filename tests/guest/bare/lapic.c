@@ -234,7 +234,10 @@ BARE_CASE(cr8_holds, "lapic/lowering_cr8_lets_it_through", "AMD APM vol. 2, 16.6
 	irq_open();
 	check_eq(irq_log(0)->total, 0);
 	cpu_sti();
-	write_cr8(3);
+	__asm__ volatile(".globl bare_fault_cr8\nbare_fault_cr8: mov %0, %%cr8"
+			 :
+			 : "a"(UINT64_C(3))
+			 : "memory");
 	irq_open();
 	check_eq(irq_log(0)->count[0x4f], 1);
 }
@@ -341,7 +344,10 @@ static void inner_of_two(struct bare_frame *frame)
 	(void)frame;
 	check(apic_bit(APIC_ISR, 0x40) && apic_bit(APIC_ISR, 0x80));
 	check_eq(apic_read(APIC_PPR), 0x80);
-	apic_eoi();
+	__asm__ volatile(".globl bare_fault_eoi\nbare_fault_eoi: movl $0, (%0)"
+			 :
+			 : "a"(UINT64_C(0xfee000b0))
+			 : "memory");
 	check(apic_bit(APIC_ISR, 0x40) && !apic_bit(APIC_ISR, 0x80));
 	check_eq(apic_read(APIC_PPR), 0x40);
 	apic_eoi();

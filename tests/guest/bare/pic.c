@@ -127,7 +127,7 @@ BARE_CASE_ON(icw1, "pic/icw1_clears_mask_and_edges", "Intel 8259A, ICW1", 1, BAR
 	out8(PIC1_DATA, 0x04);
 	out8(PIC1_DATA, 0x01);
 	check_eq(in8(PIC1_DATA), 0);
-	check_eq(in8(PIC1), 0); /* reads give IRR again, and the edge is gone */
+	check_eq(in8(PIC1), 0);	 /* reads give IRR again, and the edge is gone */
 	irq_take_silently(0x40); /* the new vector */
 	out8(PIC1_DATA, 0xfa);
 	pit_start(0, 1000);

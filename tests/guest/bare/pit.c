@@ -93,7 +93,7 @@ static void count_and_end(uint8_t mode, uint32_t want)
 	apic_enable();
 	apic_write(APIC_LVT_LINT0, LVT_EXTINT);
 	pit_start(0, 0xffff); /* far away */
-	pic_init(0x03); /* automatic EOI */
+	pic_init(0x03);	      /* automatic EOI */
 	pit_start(mode, 3000);
 	out8(PIC1_DATA, 0xfa);
 	irq_wait(0x20, want);
