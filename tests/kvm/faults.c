@@ -87,7 +87,7 @@ static const struct fault faults[] = {
 	{"halted_is_forgotten", "mp/states_round_trip", halted_is_forgotten, NULL, 0},
 	{"irqfd_refuses_nothing", "irqfd/refusals", irqfd_is_deaf, NULL, 0},
 	{"hlt_goes_on", "timer/one_shot_wakes_hlt_once", NULL, "bare_fault_timer_hlt", 3},
-	{"eoi_is_lost", "lapic/eoi_ends_the_highest_in_service", NULL, "bare_fault_eoi", 4},
+	{"eoi_is_lost", "lapic/eoi_ends_the_highest_in_service", NULL, "bare_fault_eoi", 6},
 	{"cr8_is_lost", "lapic/lowering_cr8_lets_it_through", NULL, "bare_fault_cr8", 4},
 };
 

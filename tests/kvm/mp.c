@@ -146,16 +146,17 @@ static void *run_once(void *vcpu)
 	return NULL;
 }
 
-/* Nothing tells that a vCPU sleeps; so what is tried here is right at any time, and tried again. */
-static void let_it_run(void)
+/* Nothing tells that a vCPU sleeps; so what is tried here is right at any time, and tried again
+ * after more of it. */
+static void let_it_run(int ms)
 {
-	poll(NULL, 0, 2);
+	poll(NULL, 0, ms);
 }
 
 /* Interrupts the thread's KVM_RUN. */
-static void interrupt_run(struct vcpu *vcpu)
+static void interrupt_run(struct vcpu *vcpu, int ms)
 {
-	let_it_run();
+	let_it_run(ms);
 	/* The thread may not be in KVM_RUN yet; immediate_exit covers that. */
 	__atomic_store_n(&vcpu->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
 	expect_eq(pthread_kill(vcpu->thread, SIGUSR1), 0);
@@ -171,10 +172,10 @@ static void kick_a_halted(void)
 
 	let_signals_interrupt();
 	hand_begin_halt(vcpu);
-	do {
+	for (int ms = 4; state_of(vcpu) != KVM_MP_STATE_HALTED; ms *= 2) {
 		vcpu_in_thread(vcpu, run_once);
-		interrupt_run(vcpu);
-	} while (state_of(vcpu) != KVM_MP_STATE_HALTED);
+		interrupt_run(vcpu, ms);
+	}
 	expect_eq(hand_count(vcpu), 0);
 	/* It goes on where it was: halted, until an interrupt. */
 	expect_eq(send(&vm, 0xfee00000, 0x45), 1);
@@ -193,7 +194,7 @@ static void nmi_wakes(void)
 	vcpu_in_thread(vcpu, run_once);
 	/* By MSI: KVM_NMI would wait for the KVM_RUN. */
 	while (__atomic_load_n(&thread_done, __ATOMIC_ACQUIRE) == 0) {
-		let_it_run();
+		let_it_run(2);
 		expect_eq(send(&vm, 0xfee00000, 0x400), 1);
 	}
 	vcpu_join(vcpu);
@@ -213,7 +214,7 @@ static void kick_one_waiting_for_sipi(void)
 	vm_add_vcpu(&vm);
 	vcpu = vm_add_vcpu(&vm);
 	vcpu_in_thread(vcpu, run_once);
-	interrupt_run(vcpu);
+	interrupt_run(vcpu, 20);
 	expect_eq(state_of(vcpu), KVM_MP_STATE_UNINITIALIZED);
 }
 
