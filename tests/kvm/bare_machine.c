@@ -110,7 +110,7 @@ static void enter(struct vcpu *vcpu)
 
 void bare_machine_init_empty(struct bare_machine *machine, uint32_t cpus, enum vm_irqchip irqchip)
 {
-	struct kvm_pit_config pit = {0};
+	struct kvm_pit_config pit = {.flags = KVM_PIT_SPEAKER_DUMMY};
 
 	*machine = (struct bare_machine){.ram = vm_memory(BARE_RAM)};
 	vm_create_bare(&machine->vm);

@@ -125,11 +125,18 @@ struct kvm_cpuid_entry2 vm_cpuid_leaf(struct vm *vm, uint32_t leaf, uint32_t sub
 
 void vcpu_set_cpuid(struct vcpu *vcpu, struct kvm_cpuid2 *cpuid)
 {
+	/* KVM_GET_SUPPORTED_CPUID leaves this one to a capability (KVM API 4.46 and 4.47). */
+	uint32_t deadline = vcpu->vm->irqchip != IRQCHIP_NONE &&
+					    vm_has(vcpu->vm, KVM_CAP_TSC_DEADLINE_TIMER) != 0
+				    ? UINT32_C(1) << 24
+				    : 0;
+
 	for (uint32_t i = 0; i < cpuid->nent; i++) {
 		struct kvm_cpuid_entry2 *entry = &cpuid->entries[i];
 
 		if (entry->function == 1) {
 			entry->ebx = (entry->ebx & 0x00ffffff) | vcpu->id << 24;
+			entry->ecx |= deadline;
 		} else if (entry->function == 0xb || entry->function == 0x1f) {
 			entry->edx = vcpu->id;
 		}

@@ -1,16 +1,5 @@
 /* The local APIC, through whichever of its two interfaces is on. */
-#include "tests/guest/bare/bare.h"
-
-#define MSR_APIC_BASE	  0x1b
-#define APIC_BASE_X2	  0x400
-#define APIC_BASE_ADDRESS UINT64_C(0xffffff000)
-#define MSR_X2APIC	  0x800
-
-#define APIC_EOI      0xb0
-#define APIC_SVR      0xf0
-#define APIC_ICR      0x300
-#define APIC_ICR_HIGH 0x310
-#define ICR_PENDING   0x1000
+#include "tests/guest/bare/apic_regs.h"
 
 bool apic_x2(void)
 {
