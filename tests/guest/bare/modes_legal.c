@@ -1,6 +1,8 @@
 /* What may not be: control and debug registers, CPL 3, undefined and misused instructions. */
 #include "tests/guest/bare/snippet.h"
 
+#define TCG_HYPERVISOR 0x54474354 /* "TCGT" */
+
 #define LEAF7_UMIP (1u << 2) /* ecx */
 
 struct refusal {
@@ -14,14 +16,16 @@ struct refusal {
 /* What the table says is refused, with error code 0; the names make a failure's text. */
 static void check_refusals(const struct refusal *refusals, size_t count)
 {
-	struct bare_trap trap;
+	const struct refusal *excused = NULL;
 
 	for (size_t i = 0; i < count; i++) {
 		const struct refusal *r = &refusals[i];
+		struct bare_trap trap;
 
 		bare_try(&trap, r->function, (void *)r->argument);
-		if (!trap.happened && r->excuse != NULL) {
-			bare_excuse(r->excuse);
+		if (!trap.happened && r->excuse != NULL && bare_is_tcg()) {
+			excused = r;
+			continue;
 		}
 		if (!trap.happened || trap.vector != r->vector) {
 			bare_print(r->name);
@@ -30,6 +34,11 @@ static void check_refusals(const struct refusal *refusals, size_t count)
 		check(trap.happened);
 		check_eq(trap.vector, r->vector);
 		check_eq(trap.error, 0);
+	}
+	if (excused != NULL) {
+		bare_print(excused->name);
+		bare_print(": ");
+		bare_skip(excused->excuse);
 	}
 }
 
@@ -53,33 +62,59 @@ SNIPPET(lmsw, "lmsw %di");
 BARE_CASE(cr0_refuses, "modes/cr0_refuses", "AMD APM vol. 2, 3.1.1; Intel SDM vol. 3A, 2.5")
 {
 	uint64_t cr0 = read_cr0();
+	static const char tcg[] = "QEMU's TCG takes what CR0 cannot be";
 	const struct refusal table[] = {
-		{"NW without CD", to_cr0, cr0 | UINT64_C(1) << 29, VECTOR_GP, NULL},
-		{"PG without PE", to_cr0, cr0 & ~UINT64_C(1), VECTOR_GP, NULL},
-		{"bit 32", to_cr0, cr0 | UINT64_C(1) << 32, VECTOR_GP, NULL},
-		{"bit 63", to_cr0, cr0 | UINT64_C(1) << 63, VECTOR_GP, NULL},
-		/* In 64-bit mode. */
-		{"no PG", to_cr0, cr0 & ~UINT64_C(0x80000000), VECTOR_GP,
-		 "QEMU's TCG lets 64-bit mode turn paging off"},
+		{"NW without CD", to_cr0, cr0 | UINT64_C(1) << 29, VECTOR_GP, tcg},
+		{"bit 32", to_cr0, cr0 | UINT64_C(1) << 32, VECTOR_GP, tcg},
+		{"bit 63", to_cr0, cr0 | UINT64_C(1) << 63, VECTOR_GP, tcg},
 	};
 
 	CHECK_REFUSALS(table);
 	check_eq(read_cr0(), cr0);
 }
 
+BARE_CASE(paging_stays_on, "modes/paging_stays_on", "AMD APM vol. 2, 14.7; Intel SDM vol. 3A, 2.5, CR0.PG")
+{
+	uint64_t cr0 = read_cr0();
+	const struct refusal table[] = {
+		{"no PG", to_cr0, cr0 & ~UINT64_C(0x80000000), VECTOR_GP, NULL},
+		{"PG without PE", to_cr0, cr0 & ~UINT64_C(1), VECTOR_GP, NULL},
+	};
+
+	bare_excuse("QEMU's TCG lets 64-bit code turn paging off, and goes astray");
+	CHECK_REFUSALS(table);
+	check_eq(read_cr0(), cr0);
+}
+
+/* A hypervisor on QEMU's TCG intercepts writes to CR4 and knows better. */
+static void excuse_tcg_alone(const char *why)
+{
+	if (cpuid(0x40000000, 0).ebx == TCG_HYPERVISOR) {
+		bare_excuse(why);
+	}
+}
+
 BARE_CASE(cr4_refuses, "modes/cr4_refuses", "AMD APM vol. 2, 3.1.3")
 {
 	uint64_t cr4 = read_cr4();
 	const struct refusal table[] = {
-		{"bit 15", to_cr4, cr4 | 0x8000, VECTOR_GP, "QEMU's TCG takes reserved bits of CR4"},
-		{"bit 31", to_cr4, cr4 | 0x80000000, VECTOR_GP,
-		 "QEMU's TCG takes reserved bits of CR4"},
+		{"bit 15", to_cr4, cr4 | 0x8000, VECTOR_GP, NULL},
+		{"bit 31", to_cr4, cr4 | 0x80000000, VECTOR_GP, NULL},
 		{"bit 63", to_cr4, cr4 | UINT64_C(1) << 63, VECTOR_GP,
 		 "QEMU's TCG takes reserved bits of CR4"},
-		{"no PAE", to_cr4, cr4 & ~CR4_PAE, VECTOR_GP,
-		 "QEMU's TCG lets PAE be cleared in long mode"},
 	};
 
+	excuse_tcg_alone("QEMU's TCG takes reserved bits of CR4, and goes astray");
+	CHECK_REFUSALS(table);
+	check_eq(read_cr4(), cr4);
+}
+
+BARE_CASE(pae_stays_on, "modes/pae_stays_on", "AMD APM vol. 2, 14.6.1; Intel SDM vol. 3A, 2.5, CR4.PAE")
+{
+	uint64_t cr4 = read_cr4();
+	const struct refusal table[] = {{"no PAE", to_cr4, cr4 & ~CR4_PAE, VECTOR_GP, NULL}};
+
+	excuse_tcg_alone("QEMU's TCG lets 64-bit code turn PAE off, and goes astray");
 	CHECK_REFUSALS(table);
 	check_eq(read_cr4(), cr4);
 }
@@ -87,15 +122,15 @@ BARE_CASE(cr4_refuses, "modes/cr4_refuses", "AMD APM vol. 2, 3.1.3")
 BARE_CASE(cr3_refuses, "modes/cr3_refuses", "AMD APM vol. 2, 3.1.2; Intel SDM vol. 3A, 4.5")
 {
 	const struct refusal table[] = {
-		{"bit 52", to_cr3, read_cr3() | UINT64_C(1) << 52, VECTOR_GP,
-		 "QEMU's TCG takes reserved bits of CR3"},
-		{"beyond MAXPHYADDR", to_cr3, read_cr3() | UINT64_C(1) << 51, VECTOR_GP,
-		 "QEMU's TCG takes reserved bits of CR3"},
+		{"bit 52", to_cr3, read_cr3() | UINT64_C(1) << 52, VECTOR_GP, NULL},
+		{"beyond MAXPHYADDR", to_cr3, read_cr3() | UINT64_C(1) << 51, VECTOR_GP, NULL},
 	};
 
 	if (bare_physical_bits() > 51) {
 		bare_skip("CR3 has no reserved address bits");
 	}
+	/* Under a hypervisor such a CR3 would fail its next VMRUN: do not try. */
+	bare_excuse("QEMU's TCG takes reserved bits of CR3");
 	CHECK_REFUSALS(table);
 }
 
@@ -171,9 +206,12 @@ BARE_CASE(debug_registers_fixed, "modes/debug_registers_fixed", "AMD APM vol. 2,
 	/* DR6: bits 11 to 4 and, but for RTM's, 31 to 16 read as 1, bit 12 as 0. DR7: bit 10 as 1,
 	 * 15, 14 and 12 as 0. */
 	write_dr6(0);
-	check_eq(read_dr6() & ~UINT64_C(0x10800), 0xfffe07f0 & ~UINT64_C(0x10800));
+	check_eq(read_dr6() & ~UINT64_C(0x10800), 0xfffe07f0);
 	write_dr6(0xffffffff);
-	check_eq(read_dr6() & ~UINT64_C(0x10800), 0xffffeff0 - 0x10800 + 0xf);
+	if ((read_dr6() & 0x1000) != 0) {
+		bare_excuse("QEMU's TCG keeps bit 12 of DR6");
+	}
+	check_eq(read_dr6() & ~UINT64_C(0x10800), 0xfffee7ff);
 	write_dr7(0);
 	check_eq(read_dr7(), 0x400);
 	write_dr7(0xd000);
@@ -191,7 +229,7 @@ BARE_CASE(machine_status_word, "modes/machine_status_word", "AMD APM vol. 3, LMS
 	lmsw((void *)(uintptr_t)0xffff);
 	check_eq(read_cr0(), cr0 | CR0_MP | CR0_EM | CR0_TS);
 	__asm__ volatile("smsw %w0" : "+r"(value));
-	check_eq(value, 0xffffffffffff0000 | (read_cr0() & 0xffff));
+	check_eq(value, UINT64_C(0xffffffffffff0000) | (read_cr0() & 0xffff));
 	__asm__ volatile("clts");
 	check_eq(read_cr0(), (cr0 | CR0_MP | CR0_EM) & ~CR0_TS);
 	write_cr0(cr0);

@@ -65,9 +65,14 @@ uint64_t snippet_in_user(struct bare_trap *trap, uint64_t (*function)(uint64_t),
 	return call.result;
 }
 
+bool bare_is_tcg(void)
+{
+	return cpuid(1, 0).eax == TCG_SIGNATURE && (cpuid(7, 0).ebx & LEAF7_SMAP) != 0;
+}
+
 void bare_excuse(const char *why)
 {
-	if (cpuid(1, 0).eax == TCG_SIGNATURE && (cpuid(7, 0).ebx & LEAF7_SMAP) != 0) {
+	if (bare_is_tcg()) {
 		bare_skip(why);
 	}
 }

@@ -99,6 +99,9 @@ static inline uint64_t user_address(const volatile void *at)
  */
 void bare_excuse(const char *why);
 
+/** bare_is_tcg() - the CPU that QEMU emulates. To be asked only for bare_excuse()'s purpose. */
+bool bare_is_tcg(void);
+
 /** bare_is_amd() - an AMD or Hygon CPU, where the two makers differ. */
 bool bare_is_amd(void);
 
