@@ -76,6 +76,7 @@ BARE_CASE(access_breakpoint, "exceptions/access_breakpoint", "AMD APM vol. 2, 13
 	check_eq(hits, 1);
 	load4((uint8_t *)watched + 8);
 	check_eq(hits, 1);
+	write_dr7(0x400);
 }
 
 BARE_CASE(execute_breakpoint, "exceptions/execute_breakpoint", "AMD APM vol. 2, 13.1.4.1; 3.1.6, RF")
@@ -94,6 +95,7 @@ BARE_CASE(execute_breakpoint, "exceptions/execute_breakpoint", "AMD APM vol. 2, 
 	/* A data access there is none of its business. */
 	load4((void *)(uintptr_t)break_at);
 	check_eq(hits, 2);
+	write_dr7(0x400);
 }
 
 BARE_CASE(breakpoint_registers, "exceptions/breakpoint_registers", "AMD APM vol. 2, 13.1.1")
@@ -113,6 +115,7 @@ BARE_CASE(breakpoint_registers, "exceptions/breakpoint_registers", "AMD APM vol.
 	check_eq(hits, 4);
 	store4(&watched[1]);
 	check_eq(hits, 5);
+	write_dr7(0x400);
 }
 
 LABEL(gd_at);
