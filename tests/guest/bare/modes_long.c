@@ -307,6 +307,12 @@ BARE_CASE(user_to_rsp0, "modes/user_to_rsp0", "AMD APM vol. 2, 8.9.3")
 	check_eq(frame_seen.cs, SEL_USER_CODE64);
 	check_eq(frame_at & 15, 0);
 	check_eq(frame_at >> 15, (uint64_t)bare_cpu() >> 15);
+}
+
+BARE_CASE(gate_of_dpl_0, "modes/gate_of_dpl_0", "AMD APM vol. 2, 8.9.2; 8.2.14")
+{
+	struct bare_trap trap;
+
 	/* A gate of DPL 0 is not for INT n of CPL 3. */
 	bare_idt[VECTOR_BP].type = 0x8e;
 	snippet_in_user(&trap, user_int3, 0);
