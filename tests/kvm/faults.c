@@ -64,25 +64,6 @@ static int writable_rom(int fd, unsigned long request, uintptr_t argument)
 
 	if (request == KVM_SET_USER_MEMORY_REGION) {
 		region->flags &= ~(uint32_t)KVM_MEM_READONLY;
-/* ---- interrupt controllers ---- */
-static int no_irq_line(int fd, unsigned long request, uintptr_t argument)
-	return request == KVM_IRQ_LINE ? 0 : door_call(fd, request, argument);
-static int line_stays_high(int fd, unsigned long request, uintptr_t argument)
-	const struct kvm_irq_level *line = (const struct kvm_irq_level *)argument;
-	return request == KVM_IRQ_LINE && line->level == 0 ? 0 : door_call(fd, request, argument);
-/* The last set of routes stays in force. */
-static int first_routes_stay(int fd, unsigned long request, uintptr_t argument)
-	static bool set;
-	if (request != KVM_SET_GSI_ROUTING) {
-		return door_call(fd, request, argument);
-	if (set) {
-	set = true;
-static int wrong_eoi_vector(int fd, unsigned long request, uintptr_t argument)
-	if (request == KVM_RUN && kvm_run_of(fd)->exit_reason == KVM_EXIT_IOAPIC_EOI) {
-		kvm_run_of(fd)->eoi.vector++;
-static int saved_without_irr(int fd, unsigned long request, uintptr_t argument)
-	if (request == KVM_SET_LAPIC) {
-		memset(((struct kvm_lapic_state *)argument)->regs + 0x200, 0, 0x80);
 	}
 	return door_call(fd, request, argument);
 }
@@ -95,10 +76,6 @@ static int dropped_dirty_bit(int fd, unsigned long request, uintptr_t argument)
 		uint64_t *word = ((struct kvm_dirty_log *)argument)->dirty_bitmap;
 
 		*word &= *word - 1;
-static int halted_is_forgotten(int fd, unsigned long request, uintptr_t argument)
-	struct kvm_mp_state *state = (struct kvm_mp_state *)argument;
-	if (request == KVM_GET_MP_STATE && state->mp_state == KVM_MP_STATE_HALTED) {
-		state->mp_state = KVM_MP_STATE_RUNNABLE;
 	}
 	return result;
 }
@@ -180,7 +157,68 @@ static int all_runnable(int fd, unsigned long request, uintptr_t argument)
 		((struct kvm_mp_state *)argument)->mp_state = KVM_MP_STATE_RUNNABLE;
 	}
 	return result;
+}
+
+/* ---- interrupt controllers ---- */
+
+static int no_irq_line(int fd, unsigned long request, uintptr_t argument)
+{
+	return request == KVM_IRQ_LINE ? 0 : door_call(fd, request, argument);
+}
+
+static int line_stays_high(int fd, unsigned long request, uintptr_t argument)
+{
+	const struct kvm_irq_level *line = (const struct kvm_irq_level *)argument;
+
+	return request == KVM_IRQ_LINE && line->level == 0 ? 0 : door_call(fd, request, argument);
+}
+
+/* The last set of routes stays in force. */
+static int first_routes_stay(int fd, unsigned long request, uintptr_t argument)
+{
+	static bool set;
+
+	if (request != KVM_SET_GSI_ROUTING) {
+		return door_call(fd, request, argument);
+	}
+	if (set) {
+		return 0;
+	}
+	set = true;
+	return door_call(fd, request, argument);
+}
+
+static int wrong_eoi_vector(int fd, unsigned long request, uintptr_t argument)
+{
+	int result = door_call(fd, request, argument);
+
+	if (request == KVM_RUN && kvm_run_of(fd)->exit_reason == KVM_EXIT_IOAPIC_EOI) {
+		kvm_run_of(fd)->eoi.vector++;
+	}
+	return result;
+}
+
+static int saved_without_irr(int fd, unsigned long request, uintptr_t argument)
+{
+	if (request == KVM_SET_LAPIC) {
+		memset(((struct kvm_lapic_state *)argument)->regs + 0x200, 0, 0x80);
+	}
+	return door_call(fd, request, argument);
+}
+
+static int halted_is_forgotten(int fd, unsigned long request, uintptr_t argument)
+{
+	struct kvm_mp_state *state = (struct kvm_mp_state *)argument;
+	int result = door_call(fd, request, argument);
+
+	if (request == KVM_GET_MP_STATE && state->mp_state == KVM_MP_STATE_HALTED) {
+		state->mp_state = KVM_MP_STATE_RUNNABLE;
+	}
+	return result;
+}
+
 static int irqfd_is_deaf(int fd, unsigned long request, uintptr_t argument)
+{
 	return request == KVM_IRQFD && ((struct kvm_irqfd *)argument)->flags == 0
 		       ? 0
 		       : door_call(fd, request, argument);
