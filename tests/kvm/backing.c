@@ -455,10 +455,10 @@ static struct vcpu *start_copying(struct vm *vm, uint8_t **memory)
 static void await_shown(struct vm *vm, uint32_t value)
 {
 	const uint32_t *shown = (const uint32_t *)(vm->ram + SHOWN);
-	uint32_t now = 0;
+	uint32_t now = __atomic_load_n(shown, __ATOMIC_ACQUIRE);
 
-	while ((now = access_await(shown, now)) != value) {
-		/* It still sees another. */
+	while (now != value) {
+		now = access_await(shown, now);
 	}
 }
 
