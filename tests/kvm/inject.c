@@ -82,22 +82,22 @@ static void delivered_long_mode(void)
 	expect_eq(*scene_word(&vm, VM_STACK - 16), VM_STACK);
 }
 
-PAYLOAD(64, user_loop, "out %al, $1; user_loop_after: jmp user_loop_after; user_loop_irq: hlt");
-extern const char user_loop_after[], user_loop_irq[];
+PAYLOAD(64, in_user, "out %al, $1; in_user_after: out %al, $9; in_user_irq: hlt");
+extern const char in_user_after[], in_user_irq[];
 
 static void delivered_from_user_mode(void)
 {
 	struct vm vm;
-	struct vcpu *vcpu = START(&vm, 64, user_loop);
+	struct vcpu *vcpu = START(&vm, 64, in_user);
 
-	vm_gate(&vm, 64, VECTOR, PAYLOAD_AT(user_loop, user_loop_irq));
+	vm_gate(&vm, 64, VECTOR, PAYLOAD_AT(in_user, in_user_irq));
 	scene_user(vcpu, FLAG_IF | FLAGS_IO);
 	expect_out(vcpu, 1, 1, 0);
 	interrupt_when_ready(vcpu);
 	expect_exit(vcpu, KVM_EXIT_HLT);
 	expect_eq(vcpu_regs(vcpu).rsp, USER_STACK0 - 40);
 	expect_eq(vcpu_sregs(vcpu).cs.selector, SEL_CODE64);
-	expect_eq(*scene_word(&vm, USER_STACK0 - 40), PAYLOAD_AT(user_loop, user_loop_after));
+	expect_eq(*scene_word(&vm, USER_STACK0 - 40), PAYLOAD_AT(in_user, in_user_after));
 	expect_eq(*scene_word(&vm, USER_STACK0 - 32), SEL_USER_CODE64);
 	expect_eq(*scene_word(&vm, USER_STACK0 - 16), VM_STACK);
 	expect_eq(*scene_word(&vm, USER_STACK0 - 8), SEL_USER_DATA);
@@ -122,7 +122,7 @@ static void hlt_ends_by_an_interrupt(void)
 
 /* ---- the interrupt window ---- */
 
-PAYLOAD(64, window, "out %al, $1; sti; inc %ecx; window_loop: jmp window_loop");
+PAYLOAD(64, window, "out %al, $1; sti; inc %ecx; nop; out %al, $9");
 
 static void window_opens_with_if(void)
 {
@@ -162,8 +162,7 @@ static void window_never_opens_between_sti_and_cli(void)
 	expect_exit(vcpu, KVM_EXIT_HLT);
 }
 
-PAYLOAD(64, open_window,
-	"sti; nop; out %al, $1; out %al, $2; open_window_loop: jmp open_window_loop");
+PAYLOAD(64, open_window, "sti; nop; out %al, $1; out %al, $2; nop; out %al, $9");
 
 static void window_that_is_open_is_an_exit(void)
 {
@@ -211,7 +210,7 @@ static void full_irqchip_refuses(void)
 }
 
 PAYLOAD(64, masked,
-	"out %al, $1; inc %ecx; sti; nop; masked_loop: jmp masked_loop;"
+	"out %al, $1; inc %ecx; sti; nop; nop; out %al, $9;"
 	"masked_irq: out %al, $2; iretq");
 extern const char masked_irq[];
 
@@ -326,7 +325,7 @@ static void nmi_ends_hlt(void)
 }
 
 PAYLOAD(64, nmi_first,
-	"sti; nop; out %al, $1; nmi_first_loop: jmp nmi_first_loop;"
+	"sti; nop; out %al, $1; nop; out %al, $9;"
 	"nmi_first_nmi: inc %ecx; iretq; nmi_first_irq: out %al, $2; hlt");
 extern const char nmi_first_nmi[], nmi_first_irq[];
 
