@@ -366,6 +366,9 @@ void bare_main(void)
 
 	bare_idt_reset();
 	set_up_cpu(0);
+	/* A PC's firmware leaves its timer running, with vectors of its own. */
+	out8(0x21, 0xff);
+	out8(0xa1, 0xff);
 	memcpy((void *)(uintptr_t)LOW_BASE, bare_low, (size_t)(bare_low_end - bare_low));
 	for (const struct bare_case *c = bare_cases; c < bare_cases_end; c++) {
 		if (same(c->name, command_line)) {
