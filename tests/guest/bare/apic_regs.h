@@ -101,6 +101,9 @@ void irq_self(uint8_t vector);
 /** apic_bit() - the vector's bit in ISR, TMR or IRR. */
 bool apic_bit(uint32_t base, uint8_t vector);
 
+/** apic_not_of_tcg() - skips the case on QEMU's TCG without a provider, whose APIC lacks @what. */
+void apic_not_of_tcg(const char *what);
+
 /** pic_init() - both 8259A: IRQ 0 is vector 0x20, IRQ 8 is 0x28; all masked but the cascade.
  * @icw4: 0x01: 8086 mode; 0x02 more: automatic EOI of the first. */
 void pic_init(uint8_t icw4);

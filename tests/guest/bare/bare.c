@@ -375,7 +375,8 @@ bool bare_told(const char *word)
 	return false;
 }
 
-/* A PC's firmware leaves its PICs open; cases that use them set them up. */
+/* A PC's firmware leaves its timer running, with vectors of its own; cases that use the PICs set
+ * them up. */
 static void mask_pics(void)
 {
 	out8(0x21, 0xff);
@@ -384,7 +385,6 @@ static void mask_pics(void)
 
 void bare_main(void)
 {
-
 	bare_idt_reset();
 	set_up_cpu(0);
 	mask_pics();

@@ -197,9 +197,14 @@ BARE_CASE_ON(nmi, "ipi/nmi_comes_with_if_clear", "AMD APM vol. 2, 8.1.3", 2, 0)
 	check_eq(nmis, 1);
 }
 
+static volatile uint32_t started;
+
 static void halt_closed(void *argument)
 {
 	(void)argument;
+	/* Until its starter is done: under Linux KVM a late second SIPI ends a HLT. An access of
+	 * the APIC makes it take notice of one that has come. */
+	bare_wait(&started, 1);
 	apic_enable();
 	step = 1;
 	__asm__ volatile("cli; hlt" : : : "memory");
@@ -212,6 +217,7 @@ BARE_CASE_ON(nmi_wakes, "ipi/nmi_wakes_a_cpu_halted_with_if_clear", "AMD APM vol
 	irq_take(VECTOR);
 	apic_enable();
 	bare_start_cpu(1, halt_closed, NULL);
+	started = 1;
 	bare_wait(&step, 1);
 	apic_send(1, ICR_ASSERT | VECTOR); /* this one does not */
 	for (int i = 0; i < 20000; i++) {

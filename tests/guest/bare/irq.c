@@ -68,6 +68,17 @@ bool apic_bit(uint32_t base, uint8_t vector)
 	return (apic_read(base + vector / 32 * 16) >> vector % 32 & 1) != 0;
 }
 
+void apic_not_of_tcg(const char *what)
+{
+	struct bare_cpuid name = cpuid(0x40000000, 0);
+
+	if ((cpuid(1, 0).ecx >> 31 & 1) != 0 && name.ebx == 0x54474354 && name.ecx == 0x43544743 &&
+	    name.edx == 0x47435447) { /* TCGTCGTCGTCG */
+		bare_print("the APIC of QEMU's TCG: ");
+		bare_skip(what);
+	}
+}
+
 void pic_init(uint8_t icw4)
 {
 	out8(PIC1, 0x11);
