@@ -20,6 +20,18 @@ struct fault {
 	size_t symbol_bytes;
 };
 
+/* Ends a table. */
+#define FAULT_END                         \
+	{                                 \
+		NULL, NULL, NULL, NULL, 0 \
+	}
+
+/* The tables, an area or some a file. */
+extern const struct fault api_faults[];
+extern const struct fault io_faults[];
+extern const struct fault irq_faults[];
+extern const struct fault state_faults[];
+
 /** fault_listed() - fault number @index, or NULL past the last one. */
 const struct fault *fault_listed(size_t index);
 

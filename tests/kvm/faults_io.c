@@ -1,9 +1,10 @@
-#include "tests/kvm/faults_io.h"
-
+/* Faults of I/O, injection and debugging. */
 #include <errno.h>
 #include <linux/kvm_para.h>
 #include <stdbool.h>
 #include <string.h>
+
+#include "tests/kvm/faults.h"
 
 /* What the exit was that the next KVM_RUN answers; NULL: this is not a KVM_RUN. */
 static struct kvm_run *answering(int fd, unsigned long request)
@@ -28,7 +29,7 @@ static uint8_t *io_data(struct kvm_run *run)
 
 /* ---- port and memory-mapped I/O ---- */
 
-int fault_in_wrong(int fd, unsigned long request, uintptr_t argument)
+static int fault_in_wrong(int fd, unsigned long request, uintptr_t argument)
 {
 	struct kvm_run *run = answering(fd, request);
 
@@ -38,7 +39,7 @@ int fault_in_wrong(int fd, unsigned long request, uintptr_t argument)
 	return door_call(fd, request, argument);
 }
 
-int fault_out_wide(int fd, unsigned long request, uintptr_t argument)
+static int fault_out_wide(int fd, unsigned long request, uintptr_t argument)
 {
 	int result;
 	struct kvm_run *run = ran(fd, request, argument, &result, KVM_EXIT_IO);
@@ -49,7 +50,7 @@ int fault_out_wide(int fd, unsigned long request, uintptr_t argument)
 	return result;
 }
 
-int fault_string_short(int fd, unsigned long request, uintptr_t argument)
+static int fault_string_short(int fd, unsigned long request, uintptr_t argument)
 {
 	int result;
 	struct kvm_run *run = ran(fd, request, argument, &result, KVM_EXIT_IO);
@@ -61,14 +62,14 @@ int fault_string_short(int fd, unsigned long request, uintptr_t argument)
 }
 
 /* immediate_exit comes back before the access is done. */
-int fault_io_not_completed(int fd, unsigned long request, uintptr_t argument)
+static int fault_io_not_completed(int fd, unsigned long request, uintptr_t argument)
 {
 	struct kvm_run *run = answering(fd, request);
 
 	return run != NULL && run->immediate_exit ? -EINTR : door_call(fd, request, argument);
 }
 
-int fault_mmio_not_extended(int fd, unsigned long request, uintptr_t argument)
+static int fault_mmio_not_extended(int fd, unsigned long request, uintptr_t argument)
 {
 	int result;
 	struct kvm_run *run = ran(fd, request, argument, &result, KVM_EXIT_MMIO);
@@ -79,7 +80,7 @@ int fault_mmio_not_extended(int fd, unsigned long request, uintptr_t argument)
 	return result;
 }
 
-int fault_mmio_read_short(int fd, unsigned long request, uintptr_t argument)
+static int fault_mmio_read_short(int fd, unsigned long request, uintptr_t argument)
 {
 	struct kvm_run *run = answering(fd, request);
 
@@ -91,7 +92,7 @@ int fault_mmio_read_short(int fd, unsigned long request, uintptr_t argument)
 }
 
 /* A read has been answered; the device is asked again. */
-int fault_mmio_read_twice(int fd, unsigned long request, uintptr_t argument)
+static int fault_mmio_read_twice(int fd, unsigned long request, uintptr_t argument)
 {
 	static bool again;
 	struct kvm_run *run = answering(fd, request);
@@ -100,7 +101,7 @@ int fault_mmio_read_twice(int fd, unsigned long request, uintptr_t argument)
 	return again ? 0 : door_call(fd, request, argument);
 }
 
-int fault_zone_large(int fd, unsigned long request, uintptr_t argument)
+static int fault_zone_large(int fd, unsigned long request, uintptr_t argument)
 {
 	struct kvm_coalesced_mmio_zone zone;
 
@@ -112,12 +113,12 @@ int fault_zone_large(int fd, unsigned long request, uintptr_t argument)
 	return door_call(fd, request, argument);
 }
 
-int fault_zone_stays(int fd, unsigned long request, uintptr_t argument)
+static int fault_zone_stays(int fd, unsigned long request, uintptr_t argument)
 {
 	return request == KVM_UNREGISTER_COALESCED_MMIO ? 0 : door_call(fd, request, argument);
 }
 
-int fault_ring_order(int fd, unsigned long request, uintptr_t argument)
+static int fault_ring_order(int fd, unsigned long request, uintptr_t argument)
 {
 	struct kvm_run *run = answering(fd, request);
 	int result = door_call(fd, request, argument);
@@ -150,17 +151,17 @@ static int change_doorbell(int fd, unsigned long request, uintptr_t argument, ui
 	return door_call(fd, request, argument);
 }
 
-int fault_no_datamatch(int fd, unsigned long request, uintptr_t argument)
+static int fault_no_datamatch(int fd, unsigned long request, uintptr_t argument)
 {
 	return change_doorbell(fd, request, argument, KVM_IOEVENTFD_FLAG_DATAMATCH, false);
 }
 
-int fault_any_width(int fd, unsigned long request, uintptr_t argument)
+static int fault_any_width(int fd, unsigned long request, uintptr_t argument)
 {
 	return change_doorbell(fd, request, argument, 0, true);
 }
 
-int fault_doorbell_stays(int fd, unsigned long request, uintptr_t argument)
+static int fault_doorbell_stays(int fd, unsigned long request, uintptr_t argument)
 {
 	bool off = request == KVM_IOEVENTFD && (((const struct kvm_ioeventfd *)argument)->flags &
 						KVM_IOEVENTFD_FLAG_DEASSIGN) != 0;
@@ -168,7 +169,7 @@ int fault_doorbell_stays(int fd, unsigned long request, uintptr_t argument)
 	return off ? 0 : door_call(fd, request, argument);
 }
 
-int fault_duplicates(int fd, unsigned long request, uintptr_t argument)
+static int fault_duplicates(int fd, unsigned long request, uintptr_t argument)
 {
 	int result = door_call(fd, request, argument);
 
@@ -177,12 +178,12 @@ int fault_duplicates(int fd, unsigned long request, uintptr_t argument)
 
 /* ---- events ---- */
 
-int fault_interrupt_lost(int fd, unsigned long request, uintptr_t argument)
+static int fault_interrupt_lost(int fd, unsigned long request, uintptr_t argument)
 {
 	return request == KVM_INTERRUPT ? 0 : door_call(fd, request, argument);
 }
 
-int fault_interrupt_vector(int fd, unsigned long request, uintptr_t argument)
+static int fault_interrupt_vector(int fd, unsigned long request, uintptr_t argument)
 {
 	struct kvm_interrupt interrupt;
 
@@ -193,7 +194,7 @@ int fault_interrupt_vector(int fd, unsigned long request, uintptr_t argument)
 	return door_call(fd, request, argument);
 }
 
-int fault_always_ready(int fd, unsigned long request, uintptr_t argument)
+static int fault_always_ready(int fd, unsigned long request, uintptr_t argument)
 {
 	struct kvm_run *run = answering(fd, request);
 	int result = door_call(fd, request, argument);
@@ -205,7 +206,7 @@ int fault_always_ready(int fd, unsigned long request, uintptr_t argument)
 }
 
 /* Of the NMIs each second one. */
-int fault_nmi_lost(int fd, unsigned long request, uintptr_t argument)
+static int fault_nmi_lost(int fd, unsigned long request, uintptr_t argument)
 {
 	static unsigned int count;
 
@@ -226,7 +227,7 @@ static void drop_error(struct kvm_vcpu_events *events)
 	events->exception.error_code = 0;
 }
 
-int fault_no_error_code(int fd, unsigned long request, uintptr_t argument)
+static int fault_no_error_code(int fd, unsigned long request, uintptr_t argument)
 {
 	return request == KVM_SET_VCPU_EVENTS ? change_events(fd, argument, drop_error)
 					      : door_call(fd, request, argument);
@@ -237,7 +238,7 @@ static void drop_mask(struct kvm_vcpu_events *events)
 	events->nmi.masked = 0;
 }
 
-int fault_nmi_unmasked(int fd, unsigned long request, uintptr_t argument)
+static int fault_nmi_unmasked(int fd, unsigned long request, uintptr_t argument)
 {
 	return request == KVM_SET_VCPU_EVENTS ? change_events(fd, argument, drop_mask)
 					      : door_call(fd, request, argument);
@@ -248,7 +249,7 @@ static void drop_payload(struct kvm_vcpu_events *events)
 	events->exception_has_payload = 0;
 }
 
-int fault_payload_lost(int fd, unsigned long request, uintptr_t argument)
+static int fault_payload_lost(int fd, unsigned long request, uintptr_t argument)
 {
 	return request == KVM_SET_VCPU_EVENTS ? change_events(fd, argument, drop_payload)
 					      : door_call(fd, request, argument);
@@ -259,7 +260,7 @@ static void drop_shadow(struct kvm_vcpu_events *events)
 	events->interrupt.shadow = 0;
 }
 
-int fault_shadow_lost(int fd, unsigned long request, uintptr_t argument)
+static int fault_shadow_lost(int fd, unsigned long request, uintptr_t argument)
 {
 	return request == KVM_SET_VCPU_EVENTS ? change_events(fd, argument, drop_shadow)
 					      : door_call(fd, request, argument);
@@ -267,12 +268,12 @@ int fault_shadow_lost(int fd, unsigned long request, uintptr_t argument)
 
 /* ---- debugging and what user space answers ---- */
 
-int fault_step_ignored(int fd, unsigned long request, uintptr_t argument)
+static int fault_step_ignored(int fd, unsigned long request, uintptr_t argument)
 {
 	return request == KVM_SET_GUEST_DEBUG ? 0 : door_call(fd, request, argument);
 }
 
-int fault_step_visible(int fd, unsigned long request, uintptr_t argument)
+static int fault_step_visible(int fd, unsigned long request, uintptr_t argument)
 {
 	static bool stepping;
 	int result = door_call(fd, request, argument);
@@ -285,7 +286,7 @@ int fault_step_visible(int fd, unsigned long request, uintptr_t argument)
 	return result;
 }
 
-int fault_step_stays(int fd, unsigned long request, uintptr_t argument)
+static int fault_step_stays(int fd, unsigned long request, uintptr_t argument)
 {
 	bool off = request == KVM_SET_GUEST_DEBUG &&
 		   ((const struct kvm_guest_debug *)argument)->control == 0;
@@ -293,7 +294,7 @@ int fault_step_stays(int fd, unsigned long request, uintptr_t argument)
 	return off ? 0 : door_call(fd, request, argument);
 }
 
-int fault_dr7_kept(int fd, unsigned long request, uintptr_t argument)
+static int fault_dr7_kept(int fd, unsigned long request, uintptr_t argument)
 {
 	struct kvm_debugregs regs;
 
@@ -305,7 +306,7 @@ int fault_dr7_kept(int fd, unsigned long request, uintptr_t argument)
 	return door_call(fd, request, argument);
 }
 
-int fault_translate_page(int fd, unsigned long request, uintptr_t argument)
+static int fault_translate_page(int fd, unsigned long request, uintptr_t argument)
 {
 	int result = door_call(fd, request, argument);
 
@@ -315,7 +316,7 @@ int fault_translate_page(int fd, unsigned long request, uintptr_t argument)
 	return result;
 }
 
-int fault_translate_valid(int fd, unsigned long request, uintptr_t argument)
+static int fault_translate_valid(int fd, unsigned long request, uintptr_t argument)
 {
 	int result = door_call(fd, request, argument);
 
@@ -325,7 +326,7 @@ int fault_translate_valid(int fd, unsigned long request, uintptr_t argument)
 	return result;
 }
 
-int fault_msr_error_ignored(int fd, unsigned long request, uintptr_t argument)
+static int fault_msr_error_ignored(int fd, unsigned long request, uintptr_t argument)
 {
 	struct kvm_run *run = answering(fd, request);
 
@@ -336,13 +337,13 @@ int fault_msr_error_ignored(int fd, unsigned long request, uintptr_t argument)
 	return door_call(fd, request, argument);
 }
 
-int fault_msr_filter_ignored(int fd, unsigned long request, uintptr_t argument)
+static int fault_msr_filter_ignored(int fd, unsigned long request, uintptr_t argument)
 {
 	return request == KVM_X86_SET_MSR_FILTER ? 0 : door_call(fd, request, argument);
 }
 
 /* -KVM_ENOSYS comes as Linux's -ENOSYS. */
-int fault_hypercall_number(int fd, unsigned long request, uintptr_t argument)
+static int fault_hypercall_number(int fd, unsigned long request, uintptr_t argument)
 {
 	int result = door_call(fd, request, argument);
 
@@ -352,3 +353,39 @@ int fault_hypercall_number(int fd, unsigned long request, uintptr_t argument)
 	}
 	return result;
 }
+
+const struct fault io_faults[] = {
+	{"in_wrong", "pio/in_32_clears_the_upper_half", fault_in_wrong, NULL, 0},
+	{"out_wide", "pio/writes_long_mode", fault_out_wide, NULL, 0},
+	{"string_short", "pio/rep_ins_8", fault_string_short, NULL, 0},
+	{"io_not_completed", "pio/immediate_exit_completes_in", fault_io_not_completed, NULL, 0},
+	{"mmio_not_extended", "mmio/immediates_are_sign_extended", fault_mmio_not_extended, NULL,
+	 0},
+	{"mmio_read_short", "mmio/load_widths", fault_mmio_read_short, NULL, 0},
+	{"mmio_read_twice", "mmio/movs_from_a_device", fault_mmio_read_twice, NULL, 0},
+	{"zone_large", "coalesced/partly_outside_is_an_exit", fault_zone_large, NULL, 0},
+	{"zone_stays", "coalesced/unregistered_is_an_exit", fault_zone_stays, NULL, 0},
+	{"ring_order", "coalesced/writes_wait_in_order", fault_ring_order, NULL, 0},
+	{"no_datamatch", "ioeventfd/data_must_match", fault_no_datamatch, NULL, 0},
+	{"any_width", "ioeventfd/mmio_4", fault_any_width, NULL, 0},
+	{"doorbell_stays", "ioeventfd/deassigned_is_an_exit", fault_doorbell_stays, NULL, 0},
+	{"duplicates", "ioeventfd/ambiguous_is_refused", fault_duplicates, NULL, 0},
+	{"interrupt_lost", "inject/interrupt_long_mode", fault_interrupt_lost, NULL, 0},
+	{"interrupt_vector", "inject/vector_256_is_refused", fault_interrupt_vector, NULL, 0},
+	{"always_ready", "inject/window_opens_with_if", fault_always_ready, NULL, 0},
+	{"nmi_lost", "inject/nmi_waits_for_iret", fault_nmi_lost, NULL, 0},
+	{"no_error_code", "events/exception_with_error_code", fault_no_error_code, NULL, 0},
+	{"nmi_unmasked", "events/nmi_masked_holds_it_off", fault_nmi_unmasked, NULL, 0},
+	{"payload_lost", "events/payload_of_a_page_fault_is_cr2", fault_payload_lost, NULL, 0},
+	{"shadow_lost", "events/shadow_holds_interrupts_off", fault_shadow_lost, NULL, 0},
+	{"step_ignored", "debug/step_is_one_instruction", fault_step_ignored, NULL, 0},
+	{"step_visible", "debug/step_hides_its_flag", fault_step_visible, NULL, 0},
+	{"step_stays", "debug/step_ends_when_told", fault_step_stays, NULL, 0},
+	{"dr7_kept", "debug/debugregs_are_the_guests", fault_dr7_kept, NULL, 0},
+	{"translate_page", "translate/paging_32_bit", fault_translate_page, NULL, 0},
+	{"translate_valid", "translate/paging_long_mode", fault_translate_valid, NULL, 0},
+	{"msr_error_ignored", "msr_exits/error_is_a_fault", fault_msr_error_ignored, NULL, 0},
+	{"msr_filter_ignored", "msr_exits/filtered_read", fault_msr_filter_ignored, NULL, 0},
+	{"hypercall_number", "hypercall/unknown", fault_hypercall_number, NULL, 0},
+	FAULT_END,
+};

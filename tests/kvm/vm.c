@@ -128,7 +128,7 @@ void vcpu_set_cpuid(struct vcpu *vcpu, struct kvm_cpuid2 *cpuid)
 	/* KVM_GET_SUPPORTED_CPUID leaves this one to a capability (KVM API 4.46 and 4.47). */
 	uint32_t deadline = vcpu->vm->irqchip != IRQCHIP_NONE &&
 					    vm_has(vcpu->vm, KVM_CAP_TSC_DEADLINE_TIMER) != 0
-				    ? UINT32_C(1) << 24
+				    ? CPUID_TSC_DEADLINE
 				    : 0;
 
 	for (uint32_t i = 0; i < cpuid->nent; i++) {
@@ -171,16 +171,8 @@ struct vcpu *vm_add_plain_vcpu(struct vm *vm)
 struct vcpu *vm_add_vcpu(struct vm *vm)
 {
 	struct vcpu *vcpu = vm_add_plain_vcpu(vm);
-	struct kvm_cpuid2 *cpuid = vm_supported_cpuid(vm);
 
-	/* KVM API 4.46: the one bit that depends on who has the local APIC. */
-	for (uint32_t i = 0; i < cpuid->nent; i++) {
-		if (cpuid->entries[i].function == 1 && vm->irqchip != IRQCHIP_NONE &&
-		    vm_has(vm, KVM_CAP_TSC_DEADLINE_TIMER) != 0) {
-			cpuid->entries[i].ecx |= CPUID_TSC_DEADLINE;
-		}
-	}
-	vcpu_set_cpuid(vcpu, cpuid);
+	vcpu_set_cpuid(vcpu, vm_supported_cpuid(vm));
 	return vcpu;
 }
 
