@@ -4,3 +4,4 @@
 #include "tests/kvm/test.h"
 
 extern const struct test_case api_cases[];
+extern const struct test_case cpu_cases[];

@@ -43,6 +43,7 @@ static const char usage[] =
 
 static const struct test_case *const areas[] = {
 	api_cases,
+	cpu_cases,
 };
 
 static char *program;
