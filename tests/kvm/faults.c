@@ -14,7 +14,7 @@ static int older_version(int fd, unsigned long request, uintptr_t argument)
 static const struct fault faults[] = {
 	{"older_version", "api/version_is_12", older_version, NULL, 0},
 	{"stale_tlb", "self/stale_tlb", NULL, "bare_fault_invlpg", 3},
-	{"lost_shootdown", "paging/shootdown", NULL, "bare_fault_shootdown", 3},
+	{"stale_large_page", "paging/invlpg_whole_large_page", NULL, "bare_fault_invlpg_large", 3},
 	{"smap_stays_open", "paging/smap", NULL, "bare_fault_clac", 3},
 	{"no_swapgs", "modes/swapgs", NULL, "bare_fault_swapgs", 3},
 	{"wrong_flag", "insn/inc_dec_keep_carry", NULL, "bare_fault_stc", 1},

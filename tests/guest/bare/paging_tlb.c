@@ -83,7 +83,10 @@ BARE_CASE(invlpg_whole_large_page, "paging/invlpg_whole_large_page", "AMD APM vo
 	check_eq(word(), 1);
 	check_eq(*(volatile uint64_t *)(VA + 0x1ff000), 2);
 	bare_map(VA, second, 2, ALL);
-	invlpg(VA + 0x100800);
+	__asm__ volatile(".globl bare_fault_invlpg_large\nbare_fault_invlpg_large: invlpg (%0)"
+			 :
+			 : "a"(VA + 0x100800)
+			 : "memory");
 	check_eq(word(), 3);
 	check_eq(*(volatile uint64_t *)(VA + 0x1ff000), 4);
 }
@@ -311,10 +314,7 @@ static volatile uint32_t turn, shot;
 static void on_shootdown(struct bare_frame *frame)
 {
 	(void)frame;
-	__asm__ volatile(".globl bare_fault_shootdown\nbare_fault_shootdown: invlpg (%0)"
-			 :
-			 : "a"(VA)
-			 : "memory");
+	invlpg(VA);
 	shot++;
 	apic_eoi();
 }
