@@ -138,7 +138,7 @@ BARE_CASE(string_direction, "insn/string_direction", "AMD APM vol. 3, MOVS, SCAS
 	/* ECX alone counts with a 32-bit address size, and registers lose their upper halves. */
 	rcx = UINT64_C(0x100000001);
 	rsi = (uint64_t)at | UINT64_C(0x700000000);
-	__asm__ volatile("rep addr32 lodsb" : "+S"(rsi), "+c"(rcx), "=a"(value) : : "memory");
+	__asm__ volatile(".byte 0xf3, 0x67, 0xac" : "+S"(rsi), "+c"(rcx), "=a"(value) : : "memory");
 	check_eq(rcx, 0);
 	check_eq(rsi, (uint64_t)at + 1);
 }

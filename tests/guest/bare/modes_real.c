@@ -106,7 +106,7 @@ REAL_CODE(real_wide, "mov $0x12345678, %eax; mov $2, %ecx; mov $0x9000, %edx;"
 		     "mov $0xffff0000, %ecx; mov $0xffff, %cx; jcxz 1f; mov $1, %cx;"
 		     "2: loop 2b; mov %ecx, 8(%bx); 1:"
 		     "mov $0xaaaaffff, %esi; cld; lodsb; mov %esi, 12(%bx);"
-		     "mov $0x5555ffff, %esi; addr32 leal 1(%esi), %edx; lea 1(%si), %edi;"
+		     "mov $0x5555ffff, %esi; leal 1(%esi), %edx; leal 1(%si), %edi;"
 		     "mov %edx, 20(%bx); mov %edi, 24(%bx)");
 
 BARE_CASE(real_prefixes, "modes/real_prefixes", "AMD APM vol. 3, 1.2.2, 1.2.3")
