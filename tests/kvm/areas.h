@@ -7,6 +7,7 @@ extern const struct test_case api_cases[];
 extern const struct test_case backing_cases[];
 extern const struct test_case clock_cases[];
 extern const struct test_case coalesced_cases[];
+extern const struct test_case cpu_cases[];
 extern const struct test_case cpuid_cases[];
 extern const struct test_case debug_cases[];
 extern const struct test_case dirty_cases[];

@@ -112,5 +112,9 @@ const struct fault state_faults[] = {
 	{"ignored_dirty_registers", "state/dirty_registers_are_loaded", ignored_dirty_registers,
 	 NULL, 0},
 	{"stale_tlb", "self/stale_tlb", NULL, "bare_fault_invlpg", 3},
+	{"stale_large_page", "paging/invlpg_whole_large_page", NULL, "bare_fault_invlpg_large", 3},
+	{"smap_stays_open", "paging/smap", NULL, "bare_fault_clac", 3},
+	{"no_swapgs", "modes/swapgs", NULL, "bare_fault_swapgs", 3},
+	{"wrong_flag", "insn/inc_dec_keep_carry", NULL, "bare_fault_stc", 1},
 	FAULT_END,
 };

@@ -50,6 +50,7 @@ static const struct test_case *const areas[] = {
 	backing_cases,
 	clock_cases,
 	coalesced_cases,
+	cpu_cases,
 	cpuid_cases,
 	debug_cases,
 	dirty_cases,

@@ -79,7 +79,8 @@ BARE_CASE(access_breakpoint, "exceptions/access_breakpoint", "AMD APM vol. 2, 13
 	write_dr7(0x400);
 }
 
-BARE_CASE(execute_breakpoint, "exceptions/execute_breakpoint", "AMD APM vol. 2, 13.1.4.1; 3.1.6, RF")
+BARE_CASE(execute_breakpoint, "exceptions/execute_breakpoint",
+	  "AMD APM vol. 2, 13.1.4.1; 3.1.6, RF")
 {
 	uint32_t value = 0;
 
@@ -235,7 +236,8 @@ SNIPPET(mov_ss_with_breakpoint, "mov %ss, %edx; mov %rdi, %rax; mov (%rax), %ss;
 				"ss_next: nop; ss_after2: nop");
 LABEL(ss_after2);
 
-BARE_CASE(mov_ss_holds_debug, "exceptions/mov_ss_holds_debug", "AMD APM vol. 2, 8.5.2; Intel SDM vol. 3A, 6.8.3")
+BARE_CASE(mov_ss_holds_debug, "exceptions/mov_ss_holds_debug",
+	  "AMD APM vol. 2, 8.5.2; Intel SDM vol. 3A, 6.8.3")
 {
 	static uint64_t selector;
 

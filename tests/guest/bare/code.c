@@ -34,8 +34,10 @@ BARE_CASE(written_code, "code/written_code", "AMD APM vol. 2, 7.6.1; Intel SDM v
 }
 
 /* The store changes the instruction right after it. Copied to a page of its own each time. */
-SNIPPET(store_ahead, "movb $0x22, store_target+1(%rip); store_target: mov $0x11, %al; mov %al, (%rdi)");
-SNIPPET(store_ahead_jump, "movb $0x33, 2f+1(%rip); jmp 1f; 1: nop; 2: mov $0x11, %al; mov %al, (%rdi)");
+SNIPPET(store_ahead,
+	"movb $0x22, store_target+1(%rip); store_target: mov $0x11, %al; mov %al, (%rdi)");
+SNIPPET(store_ahead_jump,
+	"movb $0x33, 2f+1(%rip); jmp 1f; 1: nop; 2: mov $0x11, %al; mov %al, (%rdi)");
 
 BARE_CASE(next_instruction, "code/next_instruction", "AMD APM vol. 2, 7.6.1")
 {
@@ -59,7 +61,8 @@ BARE_CASE(own_loop, "code/own_loop", "AMD APM vol. 2, 7.6.1")
 	check_eq(sum, 1 + 2 + 3 + 4 + 5);
 }
 
-BARE_CASE(written_by_alias, "code/written_by_alias", "AMD APM vol. 2, 7.6.1; Intel SDM vol. 3A, 11.6")
+BARE_CASE(written_by_alias, "code/written_by_alias",
+	  "AMD APM vol. 2, 7.6.1; Intel SDM vol. 3A, 11.6")
 {
 	uint64_t page = bare_page();
 
@@ -166,8 +169,8 @@ BARE_CASE(across_pages, "code/across_pages", "AMD APM vol. 2, 8.2.15")
 		invlpg(VA + 4096);
 		put_function((uint64_t)code, 0x12345678 + (uint32_t)back);
 		for (uint64_t i = 0; i < 6; i++) {
-			*(volatile uint8_t *)(i < back ? first + 4096 - back + i : second + i - back) =
-				code[i];
+			*(volatile uint8_t *)(i < back ? first + 4096 - back + i
+						       : second + i - back) = code[i];
 		}
 		bare_try(&trap, (void (*)(void *))(uintptr_t)at, NULL);
 		check(trap.happened);
@@ -201,7 +204,8 @@ static void caller(void *argument)
 	}
 }
 
-BARE_CASE_ON(cross_modifying, "code/cross_modifying", "AMD APM vol. 2, 7.6.1; Intel SDM vol. 3A, 8.1.3", 2, 0)
+BARE_CASE_ON(cross_modifying, "code/cross_modifying",
+	     "AMD APM vol. 2, 7.6.1; Intel SDM vol. 3A, 8.1.3", 2, 0)
 {
 	patch_page = bare_page();
 	put_function(patch_page, 0);

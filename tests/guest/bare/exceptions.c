@@ -57,7 +57,8 @@ BARE_CASE(invalid_opcode, "exceptions/invalid_opcode", "AMD APM vol. 2, 8.2.7")
 	check_eq(trap.rflags & RFLAGS_CF, RFLAGS_CF);
 }
 
-BARE_CASE(faults_set_rf, "exceptions/faults_set_rf", "AMD APM vol. 2, 3.1.6, RF; Intel SDM vol. 3A, 6.8.3")
+BARE_CASE(faults_set_rf, "exceptions/faults_set_rf",
+	  "AMD APM vol. 2, 3.1.6, RF; Intel SDM vol. 3A, 6.8.3")
 {
 	struct bare_trap trap;
 
@@ -271,7 +272,8 @@ static void read_nothing(void *va)
 	(void)*(volatile uint8_t *)va;
 }
 
-BARE_CASE(double_fault_of_page_faults, "exceptions/double_fault_of_page_faults", "AMD APM vol. 2, 8.2.9")
+BARE_CASE(double_fault_of_page_faults, "exceptions/double_fault_of_page_faults",
+	  "AMD APM vol. 2, 8.2.9")
 {
 	uint64_t va = UINT64_C(1) << 40;
 	struct bare_trap trap;
@@ -320,7 +322,6 @@ static void on_step(struct bare_frame *frame)
 	write_dr6(0xffff0ff0);
 }
 
-
 LABEL(step_1);
 LABEL(step_2);
 LABEL(step_3);
@@ -345,7 +346,8 @@ SNIPPET(step_rep, "mov %rdi, %rsi; mov $3, %ecx; pushfq; orl $0x100, (%rsp); pop
 		  "rep_at: rep lodsb; pushfq; andl $~0x100, (%rsp); popfq");
 LABEL(rep_at);
 
-BARE_CASE(single_step_rep, "exceptions/single_step_rep", "AMD APM vol. 2, 13.1.4; Intel SDM vol. 3B, 17.3.1.4")
+BARE_CASE(single_step_rep, "exceptions/single_step_rep",
+	  "AMD APM vol. 2, 13.1.4; Intel SDM vol. 3B, 17.3.1.4")
 {
 	uint64_t data = 0;
 

@@ -55,7 +55,8 @@ void flat_run(void);
 void flat_kernel(const char *entry, uint32_t argument);
 void flat_user(const char *entry, uint32_t argument);
 
-/** flat_segment() - a descriptor; @type: P, DPL, S and type; @flags: G, D, L, AVL as bits 3 to 0. */
+/** flat_segment() - a descriptor; @type: P, DPL, S and type; @flags: G, D, L, AVL as bits 3 to 0.
+ */
 uint64_t flat_segment(uint32_t base, uint32_t limit, uint32_t type, uint32_t flags);
 
 /** flat_gate() - a gate: @type with P and DPL, @parameters of a call gate. */
@@ -65,9 +66,9 @@ uint64_t flat_gate(uint16_t selector, uint32_t offset, uint32_t type, uint32_t p
 void check_flat(uint32_t vector, uint32_t error, const char *eip);
 
 /* 32-bit code for it. It ends by itself, by INT FLAT_END. */
-#define FLAT_CODE(name, text)                                         \
-	__asm__(".pushsection .text\n"                                \
-		".code32\n" #name ":\n" text "\n	int $0x80\n"        \
-		".code64\n"                                           \
-		".popsection");                                       \
+#define FLAT_CODE(name, text)                                 \
+	__asm__(".pushsection .text\n"                        \
+		".code32\n" #name ":\n" text "\n	int $0x80\n" \
+		".code64\n"                                   \
+		".popsection");                               \
 	LABEL(name)

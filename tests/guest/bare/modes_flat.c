@@ -24,8 +24,7 @@ LABEL(fs_store_at);
 static void set_spare(uint32_t limit, uint32_t type, uint32_t flags)
 {
 	flat_init();
-	flat_gdt[FLAT_SPARE / 8] =
-		flat_segment((uint32_t)(uintptr_t)cells, limit, type, flags);
+	flat_gdt[FLAT_SPARE / 8] = flat_segment((uint32_t)(uintptr_t)cells, limit, type, flags);
 	for (uint32_t i = 0; i < 8; i++) {
 		cells[i] = 100 + i;
 	}
@@ -41,7 +40,8 @@ BARE_CASE(segment_base, "modes/segment_base", "AMD APM vol. 2, 4.7")
 	check_flat(FLAT_END, 0, NULL);
 	check_eq(cells[1], 7);
 	/* The sum wraps at 4 GiB. */
-	flat_gdt[FLAT_SPARE / 8] = flat_segment((uint32_t)(uintptr_t)&cells[4], 0xfffff, RING0_DATA, 12);
+	flat_gdt[FLAT_SPARE / 8] =
+		flat_segment((uint32_t)(uintptr_t)&cells[4], 0xfffff, RING0_DATA, 12);
 	flat_kernel(through_fs, (uint32_t)-8);
 	check_eq(flat_frame.eax, 102);
 }
@@ -106,7 +106,8 @@ FLAT_CODE(lar_lsl, "mov $-1, %eax; mov $-1, %ecx; xor %ebx, %ebx; xor %edx, %edx
 		   "lar %edi, %eax; setz %bl; lsl %edi, %ecx; setz %bh;"
 		   "verr %di; setz %dl; verw %di; setz %dh");
 
-static void check_lar(uint64_t descriptor, uint32_t rights, uint32_t limit, uint32_t zfs, uint32_t ver)
+static void check_lar(uint64_t descriptor, uint32_t rights, uint32_t limit, uint32_t zfs,
+		      uint32_t ver)
 {
 	flat_init();
 	flat_gdt[FLAT_SPARE / 8] = descriptor;
@@ -160,8 +161,7 @@ uint32_t gate_copy[8];
 BARE_CASE(call_gate, "modes/call_gate", "AMD APM vol. 2, 4.10.2")
 {
 	flat_init();
-	flat_gdt[FLAT_SPARE / 8] =
-		flat_gate(SEL_CODE32, (uint32_t)(uintptr_t)gate_entry, 0xec, 2);
+	flat_gdt[FLAT_SPARE / 8] = flat_gate(SEL_CODE32, (uint32_t)(uintptr_t)gate_entry, 0xec, 2);
 	flat_user(call_gate_user, 0);
 	check_flat(FLAT_END, 0, NULL);
 	/* EIP, CS, the two parameters copied, ESP, SS; the stack is ring 0's. */
@@ -177,12 +177,10 @@ BARE_CASE(call_gate, "modes/call_gate", "AMD APM vol. 2, 4.10.2")
 	check_eq(flat_frame.edi, SEL_USER_DATA);
 	check_eq(flat_frame.ecx, flat_frame.ebx + 8);
 	/* With a DPL below the caller's it is refused. */
-	flat_gdt[FLAT_SPARE / 8] =
-		flat_gate(SEL_CODE32, (uint32_t)(uintptr_t)gate_entry, 0x8c, 2);
+	flat_gdt[FLAT_SPARE / 8] = flat_gate(SEL_CODE32, (uint32_t)(uintptr_t)gate_entry, 0x8c, 2);
 	flat_user(call_gate_user, 0);
 	check_flat(VECTOR_GP, FLAT_SPARE, NULL);
-	flat_gdt[FLAT_SPARE / 8] =
-		flat_gate(SEL_CODE32, (uint32_t)(uintptr_t)gate_entry, 0x6c, 2);
+	flat_gdt[FLAT_SPARE / 8] = flat_gate(SEL_CODE32, (uint32_t)(uintptr_t)gate_entry, 0x6c, 2);
 	flat_user(call_gate_user, 0);
 	check_flat(VECTOR_NP, FLAT_SPARE, NULL);
 }
@@ -275,8 +273,7 @@ BARE_CASE(task_switch, "modes/task_switch", "AMD APM vol. 2, 12.3")
 		.ss = SEL_DATA,
 		.iomap = sizeof(other_task),
 	};
-	flat_gdt[FLAT_SPARE / 8] =
-		flat_segment((uint32_t)(uintptr_t)&other_task, 103, 0x89, 0);
+	flat_gdt[FLAT_SPARE / 8] = flat_segment((uint32_t)(uintptr_t)&other_task, 103, 0x89, 0);
 	flat_kernel(jump_to_task, 0);
 	check_flat(FLAT_END, 0, NULL);
 	check_eq(flat_frame.eax, 0x11112222);

@@ -73,7 +73,8 @@ BARE_CASE(cr0_refuses, "modes/cr0_refuses", "AMD APM vol. 2, 3.1.1; Intel SDM vo
 	check_eq(read_cr0(), cr0);
 }
 
-BARE_CASE(paging_stays_on, "modes/paging_stays_on", "AMD APM vol. 2, 14.7; Intel SDM vol. 3A, 2.5, CR0.PG")
+BARE_CASE(paging_stays_on, "modes/paging_stays_on",
+	  "AMD APM vol. 2, 14.7; Intel SDM vol. 3A, 2.5, CR0.PG")
 {
 	uint64_t cr0 = read_cr0();
 	const struct refusal table[] = {
@@ -109,7 +110,8 @@ BARE_CASE(cr4_refuses, "modes/cr4_refuses", "AMD APM vol. 2, 3.1.3")
 	check_eq(read_cr4(), cr4);
 }
 
-BARE_CASE(pae_stays_on, "modes/pae_stays_on", "AMD APM vol. 2, 14.6.1; Intel SDM vol. 3A, 2.5, CR4.PAE")
+BARE_CASE(pae_stays_on, "modes/pae_stays_on",
+	  "AMD APM vol. 2, 14.6.1; Intel SDM vol. 3A, 2.5, CR4.PAE")
 {
 	uint64_t cr4 = read_cr4();
 	const struct refusal table[] = {{"no PAE", to_cr4, cr4 & ~CR4_PAE, VECTOR_GP, NULL}};
@@ -201,7 +203,8 @@ BARE_CASE(debug_registers_upper, "modes/debug_registers_upper", "AMD APM vol. 2,
 	CHECK_REFUSALS(table);
 }
 
-BARE_CASE(debug_registers_fixed, "modes/debug_registers_fixed", "AMD APM vol. 2, 13.1.1.3, 13.1.1.4")
+BARE_CASE(debug_registers_fixed, "modes/debug_registers_fixed",
+	  "AMD APM vol. 2, 13.1.1.3, 13.1.1.4")
 {
 	/* DR6: bits 11 to 4 and, but for RTM's, 31 to 16 read as 1, bit 12 as 0. DR7: bit 10 as 1,
 	 * 15, 14 and 12 as 0. */
@@ -279,11 +282,11 @@ USER_SNIPPET(user_outs, "mov $0xfff0, %edx; mov %rsp, %rsi; outsb");
 BARE_CASE(privileged, "modes/privileged", "AMD APM vol. 3, 4 (General Protection, #GP)")
 {
 	const struct user_refusal table[] = {
-		{"HLT", user_hlt},     {"CLI", user_cli2},	 {"STI", user_sti},
-		{"CLTS", user_clts},   {"MOV CR0", user_cr0},	 {"MOV CR8", user_cr8},
-		{"MOV DR7", user_dr7}, {"RDMSR", user_rdmsr},	 {"WRMSR", user_wrmsr},
+		{"HLT", user_hlt},     {"CLI", user_cli2},	{"STI", user_sti},
+		{"CLTS", user_clts},   {"MOV CR0", user_cr0},	{"MOV CR8", user_cr8},
+		{"MOV DR7", user_dr7}, {"RDMSR", user_rdmsr},	{"WRMSR", user_wrmsr},
 		{"LGDT", user_lgdt},   {"INVLPG", user_invlpg}, {"LIDT", user_lidt},
-		{"LLDT", user_lldt},   {"LTR", user_ltr},	 {"LMSW", user_lmsw},
+		{"LLDT", user_lldt},   {"LTR", user_ltr},	{"LMSW", user_lmsw},
 		{"INVD", user_invd},   {"WBINVD", user_wbinvd}, {"SWAPGS", user_swapgs},
 		{"IN", user_in},       {"OUTS", user_outs},
 	};
@@ -364,8 +367,6 @@ SNIPPET(op_cs_load, ".byte 0x8e, 0xc8");
 SNIPPET(op_seg6, ".byte 0x8e, 0xf0");
 SNIPPET(op_c7_1, ".byte 0xc7, 0xc8, 0, 0, 0, 0");
 
-
-
 BARE_CASE(undefined, "modes/undefined", "AMD APM vol. 3, UD0, UD1, UD2; appendix A")
 {
 	static const struct refusal table[] = {
@@ -387,11 +388,11 @@ BARE_CASE(undefined, "modes/undefined", "AMD APM vol. 3, UD0, UD1, UD2; appendix
 BARE_CASE(invalid_in_64_bit, "modes/invalid_in_64_bit", "AMD APM vol. 3, appendix B.3")
 {
 	static const struct refusal table[] = {
-		{"PUSH ES", op_06, 0, VECTOR_UD, NULL},	 {"DAA", op_27, 0, VECTOR_UD, NULL},
-		{"AAA", op_37, 0, VECTOR_UD, NULL},	 {"PUSHA", op_60, 0, VECTOR_UD, NULL},
-		{"82", op_82, 0, VECTOR_UD, NULL},	 {"CALLF", op_9a, 0, VECTOR_UD, NULL},
-		{"INTO", op_ce, 0, VECTOR_UD, NULL},	 {"AAM", op_d4, 0, VECTOR_UD, NULL},
-		{"SALC", op_d6, 0, VECTOR_UD, NULL},	 {"JMPF", op_ea, 0, VECTOR_UD, NULL},
+		{"PUSH ES", op_06, 0, VECTOR_UD, NULL}, {"DAA", op_27, 0, VECTOR_UD, NULL},
+		{"AAA", op_37, 0, VECTOR_UD, NULL},	{"PUSHA", op_60, 0, VECTOR_UD, NULL},
+		{"82", op_82, 0, VECTOR_UD, NULL},	{"CALLF", op_9a, 0, VECTOR_UD, NULL},
+		{"INTO", op_ce, 0, VECTOR_UD, NULL},	{"AAM", op_d4, 0, VECTOR_UD, NULL},
+		{"SALC", op_d6, 0, VECTOR_UD, NULL},	{"JMPF", op_ea, 0, VECTOR_UD, NULL},
 	};
 
 	CHECK_REFUSALS(table);

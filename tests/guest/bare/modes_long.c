@@ -174,7 +174,7 @@ BARE_CASE(swapgs, "modes/swapgs", "AMD APM vol. 3, SWAPGS")
 	wrmsr(MSR_GS_BASE, (uint64_t)&words[0]);
 	wrmsr(MSR_KERNEL_GS_BASE, (uint64_t)&words[1]);
 	check_eq(read_gs0(), 1);
-	__asm__ volatile("swapgs" : : : "memory");
+	__asm__ volatile(".globl bare_fault_swapgs\nbare_fault_swapgs: swapgs" : : : "memory");
 	check_eq(read_gs0(), 2);
 	check_eq(rdmsr(MSR_GS_BASE), (uint64_t)&words[1]);
 	check_eq(rdmsr(MSR_KERNEL_GS_BASE), (uint64_t)&words[0]);

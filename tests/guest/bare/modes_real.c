@@ -3,15 +3,15 @@
 
 /* 16-bit code for bare_run16(): bx = 0x9000, where results go; ends by a far return. The labels
  * within lie LOW_CODE higher than in the image, less where the code begins. */
-#define REAL_CODE(name, text)                                              \
-	__asm__(".pushsection .rodata\n"                                   \
+#define REAL_CODE(name, text)                                                   \
+	__asm__(".pushsection .rodata\n"                                        \
 		".code16\n" #name ":\n" text "\n	lret\n" #name "_end:\n" \
-		".code64\n"                                                \
-		".popsection");                                            \
-	LABEL(name);                                                       \
+		".code64\n"                                                     \
+		".popsection");                                                 \
+	LABEL(name);                                                            \
 	LABEL(name##_end)
 
-#define RUN_REAL(name) bare_run16(name, name##_end, words)
+#define RUN_REAL(name)	bare_run16(name, name##_end, words)
 #define AT(name, label) ((uint16_t)(LOW_CODE + ((label) - (name))))
 
 static uint16_t words[2048];
@@ -106,7 +106,7 @@ REAL_CODE(real_wide, "mov $0x12345678, %eax; mov $2, %ecx; mov $0x9000, %edx;"
 		     "mov $0xffff0000, %ecx; mov $0xffff, %cx; jcxz 1f; mov $1, %cx;"
 		     "2: loop 2b; mov %ecx, 8(%bx); 1:"
 		     "mov $0xaaaaffff, %esi; cld; lodsb; mov %esi, 12(%bx);"
-		     "mov $0x5555ffff, %esi; addr32 leal 1(%esi), %edx; lea 1(%si), %edi;"
+		     "mov $0x5555ffff, %esi; leal 1(%esi), %edx; leal 1(%si), %edi;"
 		     "mov %edx, 20(%bx); mov %edi, 24(%bx)");
 
 BARE_CASE(real_prefixes, "modes/real_prefixes", "AMD APM vol. 3, 1.2.2, 1.2.3")
@@ -153,12 +153,14 @@ BARE_CASE(real_protected_real, "modes/real_protected_real", "AMD APM vol. 2, 14.
 	check_eq(words[1], 0x99);
 }
 
-REAL_CODE(real_refuses, "xor %di, %di; lldt %di; .byte 0x90; ltr %di; .byte 0x90;"
-			"lar %ax, %ax; .byte 0x90; verr %di; .byte 0x90; arpl %ax, %ax; nop; nop; lret\n"
-			"real_ud: incw (%bx); mov %sp, %bp; addw $4, (%bp); iret");
+REAL_CODE(real_refuses,
+	  "xor %di, %di; lldt %di; .byte 0x90; ltr %di; .byte 0x90;"
+	  "lar %ax, %ax; .byte 0x90; verr %di; .byte 0x90; arpl %ax, %ax; nop; nop; lret\n"
+	  "real_ud: incw (%bx); mov %sp, %bp; addw $4, (%bp); iret");
 LABEL(real_ud);
 
-BARE_CASE(real_mode_refuses, "modes/real_mode_refuses", "AMD APM vol. 3, LLDT, LTR, LAR, VERR, ARPL")
+BARE_CASE(real_mode_refuses, "modes/real_mode_refuses",
+	  "AMD APM vol. 3, LLDT, LTR, LAR, VERR, ARPL")
 {
 	words[0] = 0;
 	set_vector(6, 0, AT(real_refuses, real_ud));
@@ -195,37 +197,38 @@ BARE_CASE(real_far_call, "modes/real_far_call", "AMD APM vol. 3, CALL (Far), RET
 /* ---- compatibility mode ---- */
 
 /* Runs 32-bit code at CPL 0 below long mode, edi: its argument; it returns by a far return. */
-#define COMPAT_CODE(name, text)                                                    \
-	__asm__(".pushsection .text\n" #name ":\n"                                 \
-		"	push %rbx\n"                                                    \
-		"	push %rbp\n"                                                    \
-		"	mov %ss, %eax\n"                                                \
-		"	push %rax\n"                                                    \
-		"	lea 1f(%rip), %rax\n"                                           \
-		"	mov %rax, -16(%rsp)\n"                                          \
-		"	movl $0x08, -8(%rsp)\n"                                         \
-		"	lea -16(%rsp), %rsp\n"                                          \
-		"	mov %cs, 8(%rsp)\n"                                             \
-		"	pushq $0x08\n"                                                  \
-		"	push %rax\n"                                                    \
-		"	lretq\n"                                                        \
-		".code32\n"                                                           \
-		"1:	mov $0x18, %eax; mov %eax, %ds; mov %eax, %es; mov %eax, %ss\n"   \
-		"	" text "\n"                                                       \
-		"	ljmp $0x10, $2f\n"                                              \
-		".code64\n"                                                           \
+#define COMPAT_CODE(name, text)                                                     \
+	__asm__(".pushsection .text\n" #name ":\n"                                  \
+		"	push %rbx\n"                                                      \
+		"	push %rbp\n"                                                      \
+		"	mov %ss, %eax\n"                                                  \
+		"	push %rax\n"                                                      \
+		"	lea 1f(%rip), %rax\n"                                             \
+		"	mov %rax, -16(%rsp)\n"                                            \
+		"	movl $0x08, -8(%rsp)\n"                                           \
+		"	lea -16(%rsp), %rsp\n"                                            \
+		"	mov %cs, 8(%rsp)\n"                                               \
+		"	pushq $0x08\n"                                                    \
+		"	push %rax\n"                                                      \
+		"	lretq\n"                                                          \
+		".code32\n"                                                         \
+		"1:	mov $0x18, %eax; mov %eax, %ds; mov %eax, %es; mov %eax, %ss\n" \
+		"	" text "\n"                                                 \
+		"	ljmp $0x10, $2f\n"                                                \
+		".code64\n"                                                         \
 		"2:	add $16, %rsp\n"                                                \
-		"	pop %rax\n"                                                     \
-		"	pop %rbp\n"                                                     \
-		"	pop %rbx\n"                                                     \
-		"	ret\n"                                                          \
-		".popsection");                                                    \
+		"	pop %rax\n"                                                       \
+		"	pop %rbp\n"                                                       \
+		"	pop %rbx\n"                                                       \
+		"	ret\n"                                                            \
+		".popsection");                                                     \
 	void name(void *argument)
 
 static uint32_t compat_words[8];
-COMPAT_CODE(compat_addresses, "mov $0xffffffff, %eax; mov 0x9001(%eax), %ecx; mov %ecx, (%edi);"
-			      "mov $-4, %eax; mov 4(%edi,%eax), %ecx; mov %ecx, 4(%edi);"
-			      "inc %eax; dec %eax; mov %eax, 8(%edi); .byte 0x40; mov %eax, 12(%edi)");
+COMPAT_CODE(compat_addresses,
+	    "mov $0xffffffff, %eax; mov 0x9001(%eax), %ecx; mov %ecx, (%edi);"
+	    "mov $-4, %eax; mov 4(%edi,%eax), %ecx; mov %ecx, 4(%edi);"
+	    "inc %eax; dec %eax; mov %eax, 8(%edi); .byte 0x40; mov %eax, 12(%edi)");
 
 BARE_CASE(compat_truncates, "modes/compat_truncates", "AMD APM vol. 2, 1.3.3; vol. 1, 2.2.3")
 {
@@ -257,10 +260,12 @@ BARE_CASE(compat_interrupt, "modes/compat_interrupt", "AMD APM vol. 2, 8.9")
 }
 
 COMPAT_CODE(compat_ud, "ud2");
-COMPAT_CODE(compat_old, "stc; mov $0x99, %eax; daa; mov %eax, (%edi); pusha; popa; push %es; pop %es;"
-			"mov $0x0708, %eax; aam; mov %eax, 4(%edi); bound %eax, 8(%edi)");
+COMPAT_CODE(compat_old,
+	    "stc; mov $0x99, %eax; daa; mov %eax, (%edi); pusha; popa; push %es; pop %es;"
+	    "mov $0x0708, %eax; aam; mov %eax, 4(%edi); bound %eax, 8(%edi)");
 
-BARE_CASE(compat_old_instructions, "modes/compat_old_instructions", "AMD APM vol. 3, DAA, AAM, PUSHA, BOUND")
+BARE_CASE(compat_old_instructions, "modes/compat_old_instructions",
+	  "AMD APM vol. 3, DAA, AAM, PUSHA, BOUND")
 {
 	struct bare_trap trap;
 
@@ -290,11 +295,12 @@ BARE_CASE(overflow_is_trap, "exceptions/overflow_is_trap", "AMD APM vol. 2, 8.2.
 	check_eq(*(const uint8_t *)trap.rip, 0x90);
 }
 
-SNIPPET(narrow_address, "mov $-1, %rax; mov 0x9001(%eax), %ecx; mov %rcx, (%rdi);"
-			"lea 1f(%rip), %rdx; mov %rdx, 8(%rdi); lea 1f(%eip), %rdx; mov %rdx, 16(%rdi);"
-			"1: mov $-1, %rax; mov $5, %eax; mov %rax, 24(%rdi);"
-			"mov $-1, %rax; mov $5, %ax; mov %rax, 32(%rdi);"
-			"mov $-1, %rax; xor %ecx, %ecx; cmovnz %ecx, %eax; mov %rax, 40(%rdi)");
+SNIPPET(narrow_address,
+	"mov $-1, %rax; mov 0x9001(%eax), %ecx; mov %rcx, (%rdi);"
+	"lea 1f(%rip), %rdx; mov %rdx, 8(%rdi); lea 1f(%eip), %rdx; mov %rdx, 16(%rdi);"
+	"1: mov $-1, %rax; mov $5, %eax; mov %rax, 24(%rdi);"
+	"mov $-1, %rax; mov $5, %ax; mov %rax, 32(%rdi);"
+	"mov $-1, %rax; xor %ecx, %ecx; cmovnz %ecx, %eax; mov %rax, 40(%rdi)");
 
 BARE_CASE(long_mode_widths, "modes/long_mode_widths", "AMD APM vol. 1, 3.1.2; 2.2.4")
 {

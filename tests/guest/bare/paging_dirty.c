@@ -81,7 +81,8 @@ BARE_CASE(fetch_is_accessed, "paging/fetch_is_accessed", "AMD APM vol. 2, 5.4.1,
 	check_all(1, PTE_A);
 }
 
-BARE_CASE(not_dirty_by_fault, "paging/not_dirty_by_fault", "AMD APM vol. 2, 5.4.1; Intel SDM vol. 3A, 4.8")
+BARE_CASE(not_dirty_by_fault, "paging/not_dirty_by_fault",
+	  "AMD APM vol. 2, 5.4.1; Intel SDM vol. 3A, 4.8")
 {
 	map_clean(1, PTE_P);
 	check_eq(access_try(ACCESS_WRITE, false, VA + 4), PF_P | PF_W);

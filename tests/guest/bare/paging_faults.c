@@ -30,7 +30,8 @@ LABEL(write8_at);
 SNIPPET(read8, "read8_at: mov (%rdi), %rax");
 SNIPPET(write8, "mov $-1, %rax; write8_at: mov %rax, (%rdi)");
 
-BARE_CASE(cr2_of_crossing, "paging/cr2_of_crossing", "Intel SDM vol. 3A, 4.7; AMD APM vol. 2, 8.2.15")
+BARE_CASE(cr2_of_crossing, "paging/cr2_of_crossing",
+	  "Intel SDM vol. 3A, 4.7; AMD APM vol. 2, 8.2.15")
 {
 	struct bare_trap trap;
 
@@ -112,13 +113,14 @@ static uint32_t faults;
 
 static void string_fault(struct bare_frame *frame)
 {
-	faulted = (struct string_regs){frame->rdi, frame->rsi, frame->rcx, frame->rax,
-				       frame->rflags};
+	faulted =
+		(struct string_regs){frame->rdi, frame->rsi, frame->rcx, frame->rax, frame->rflags};
 	faults++;
 	map_at(read_cr2() & ~UINT64_C(4095), ALL);
 }
 
-BARE_CASE(rep_movs_restarts, "paging/rep_movs_restarts", "AMD APM vol. 3, 1.2.6, REP; vol. 2, 8.1.3")
+BARE_CASE(rep_movs_restarts, "paging/rep_movs_restarts",
+	  "AMD APM vol. 3, 1.2.6, REP; vol. 2, 8.1.3")
 {
 	volatile uint8_t *from = (volatile uint8_t *)bare_pages(2);
 	uint64_t rdi = EDGE - 100, rsi = (uint64_t)from, rcx = 300;
@@ -181,7 +183,8 @@ BARE_CASE(repe_cmps_restarts, "paging/repe_cmps_restarts", "AMD APM vol. 3, 1.2.
 SNIPPET(inc_there, "incb (%rdi)");
 SNIPPET(xchg_there, "mov $9, %eax; xchg %eax, (%rdi)");
 SNIPPET(cmpxchg_there, "mov $9, %eax; mov $8, %ecx; lock cmpxchg %ecx, (%rdi)");
-SNIPPET(cmpxchg16b_there, "mov $9, %eax; xor %edx, %edx; push %rbx; lock cmpxchg16b (%rdi); pop %rbx");
+SNIPPET(cmpxchg16b_there,
+	"mov $9, %eax; xor %edx, %edx; push %rbx; lock cmpxchg16b (%rdi); pop %rbx");
 SNIPPET(bts_there, "lock btsl $3, (%rdi)");
 SNIPPET(xadd_there, "mov $0, %eax; xadd %eax, (%rdi)");
 SNIPPET(bt_there, "btl $3, (%rdi)");
@@ -230,7 +233,8 @@ BARE_CASE(failed_cmpxchg_is_write, "paging/failed_cmpxchg_is_write", "AMD APM vo
 	check_writes(cmpxchg16b_there);
 }
 
-BARE_CASE(prefetch_does_not_fault, "paging/prefetch_does_not_fault", "AMD APM vol. 3, PREFETCHlevel")
+BARE_CASE(prefetch_does_not_fault, "paging/prefetch_does_not_fault",
+	  "AMD APM vol. 3, PREFETCHlevel")
 {
 	struct bare_trap trap;
 
@@ -248,8 +252,7 @@ BARE_CASE(prefetch_does_not_fault, "paging/prefetch_does_not_fault", "AMD APM vo
 LABEL(jump_at);
 LABEL(stack_read_at);
 SNIPPET(jump_there, "jump_at: jmp *%rdi");
-SNIPPET(stack_read,
-	"push %rbp; mov %rdi, %rbp; stack_read_at: mov (%rbp), %rax; pop %rbp");
+SNIPPET(stack_read, "push %rbp; mov %rdi, %rbp; stack_read_at: mov (%rbp), %rax; pop %rbp");
 
 static void check_gp(void (*function)(void *), const char *at, uint64_t address)
 {
@@ -264,9 +267,9 @@ static void check_gp(void (*function)(void *), const char *at, uint64_t address)
 
 BARE_CASE(noncanonical, "paging/noncanonical", "AMD APM vol. 2, 5.3.1; 8.2.14")
 {
-	static const uint64_t addresses[] = {
-		HOLE_FIRST, HOLE_LAST - 7, UINT64_C(1) << 60, UINT64_C(0x7fff000000000000),
-		UINT64_C(0x8000000000000000)};
+	static const uint64_t addresses[] = {HOLE_FIRST, HOLE_LAST - 7, UINT64_C(1) << 60,
+					     UINT64_C(0x7fff000000000000),
+					     UINT64_C(0x8000000000000000)};
 
 	if ((read_cr4() & CR4_LA57) != 0) {
 		bare_skip("five levels are on");
@@ -290,7 +293,8 @@ BARE_CASE(noncanonical_crossing, "paging/noncanonical_crossing", "AMD APM vol. 2
 	check_eq(access_try(ACCESS_WRITE, false, HOLE_FIRST - 1), NO_FAULT);
 }
 
-BARE_CASE(noncanonical_jump, "paging/noncanonical_jump", "AMD APM vol. 3, JMP (Near); vol. 2, 8.2.14")
+BARE_CASE(noncanonical_jump, "paging/noncanonical_jump",
+	  "AMD APM vol. 3, JMP (Near); vol. 2, 8.2.14")
 {
 	struct bare_trap trap;
 
@@ -318,7 +322,8 @@ BARE_CASE(noncanonical_stack, "paging/noncanonical_stack", "AMD APM vol. 2, 8.2.
 
 /* ---- reserved bits ---- */
 
-/* P of the error code is another case's: not to be forgotten, but what is reserved is told by RSVD. */
+/* P of the error code is another case's: not to be forgotten, but what is reserved is told by RSVD.
+ */
 static void check_reserved(unsigned int level, uint64_t bit)
 {
 	uint64_t *entry = bare_pte(VA, level), was = *entry;
@@ -351,7 +356,8 @@ BARE_CASE(reserved_is_present, "paging/reserved_is_present",
 	check_eq(error, PF_P | PF_RSVD);
 }
 
-BARE_CASE(reserved_in_pml4e, "paging/reserved_in_pml4e", "AMD APM vol. 2, 5.3.2; Intel SDM vol. 3A, 4.5")
+BARE_CASE(reserved_in_pml4e, "paging/reserved_in_pml4e",
+	  "AMD APM vol. 2, 5.3.2; Intel SDM vol. 3A, 4.5")
 {
 	map_at(VA, ALL);
 	check_reserved(4, PTE_PS);

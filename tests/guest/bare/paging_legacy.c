@@ -216,7 +216,8 @@ FLAT_CODE(pae_reload, "	mov %edi, %cr3\n"
 		      "	mov %edi, %cr3\n"
 		      "	mov 0x40000000, %edx");
 
-BARE_CASE(pae_pointers_by_cr3, "paging/pae_pointers_by_cr3", "AMD APM vol. 2, 5.2.3; Intel SDM vol. 3A, 4.4.1")
+BARE_CASE(pae_pointers_by_cr3, "paging/pae_pointers_by_cr3",
+	  "AMD APM vol. 2, 5.2.3; Intel SDM vol. 3A, 4.4.1")
 {
 	/* The code moves the third pointer to the second's place: the table has to lie in what is
 	 * mapped, below 4 MiB. */

@@ -186,7 +186,7 @@ BARE_CASE(smep, "paging/smep", "AMD APM vol. 2, 5.6.5")
 }
 
 SNIPPET(read_with_ac, "stac; mov (%rdi), %al; movb $1, (%rdi); clac");
-SNIPPET(read_after_clac, "stac; clac; mov (%rdi), %al");
+SNIPPET(read_after_clac, "stac; .globl bare_fault_clac; bare_fault_clac: clac; mov (%rdi), %al");
 SNIPPET(read_with_popped_ac, "pushfq; orl $0x40000, (%rsp); popfq; mov (%rdi), %al; clac");
 
 static void need_smap(void)
@@ -235,8 +235,8 @@ static void make_user_ldt(void)
 	uint64_t page = map_one(ALL);
 
 	*(volatile uint64_t *)page = bare_gdt[SEL_USER_DATA / 8];
-	bare_gdt[SEL_SPARE / 8] = 0xf | (VA & 0xffffff) << 16 | UINT64_C(0x82) << 40 |
-				  (VA >> 24 & 0xff) << 56;
+	bare_gdt[SEL_SPARE / 8] =
+		0xf | (VA & 0xffffff) << 16 | UINT64_C(0x82) << 40 | (VA >> 24 & 0xff) << 56;
 	bare_gdt[SEL_SPARE / 8 + 1] = VA >> 32;
 	__asm__ volatile("lldt %w0" : : "r"(SEL_SPARE));
 }

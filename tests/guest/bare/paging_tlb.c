@@ -4,8 +4,8 @@
 #define VA  (UINT64_C(1) << 40)
 #define ALL (PTE_P | PTE_W | PTE_U)
 
-#define CR3_NO_FLUSH (UINT64_C(1) << 63)
-#define LEAF1_PCID   (1u << 17)
+#define CR3_NO_FLUSH  (UINT64_C(1) << 63)
+#define LEAF1_PCID    (1u << 17)
 #define LEAF7_INVPCID (1u << 10)
 
 static uint64_t new_page(uint64_t word)
@@ -83,7 +83,10 @@ BARE_CASE(invlpg_whole_large_page, "paging/invlpg_whole_large_page", "AMD APM vo
 	check_eq(word(), 1);
 	check_eq(*(volatile uint64_t *)(VA + 0x1ff000), 2);
 	bare_map(VA, second, 2, ALL);
-	invlpg(VA + 0x100800);
+	__asm__ volatile(".globl bare_fault_invlpg_large\nbare_fault_invlpg_large: invlpg (%0)"
+			 :
+			 : "a"(VA + 0x100800)
+			 : "memory");
 	check_eq(word(), 3);
 	check_eq(*(volatile uint64_t *)(VA + 0x1ff000), 4);
 }
@@ -132,7 +135,8 @@ BARE_CASE(upper_level_change, "paging/upper_level_change", "Intel SDM vol. 3A, 4
 	}
 }
 
-BARE_CASE(present_without_flush, "paging/present_without_flush", "Intel SDM vol. 3A, 4.10.2.3; AMD APM vol. 2, 5.5.2")
+BARE_CASE(present_without_flush, "paging/present_without_flush",
+	  "Intel SDM vol. 3A, 4.10.2.3; AMD APM vol. 2, 5.5.2")
 {
 	bare_map(VA, 0, 1, 0);
 	for (uint64_t i = 1; i <= 8; i++) {
@@ -153,7 +157,8 @@ static void retry(struct bare_frame *frame)
 	check(++retries < 2);
 }
 
-BARE_CASE(more_rights_without_flush, "paging/more_rights_without_flush", "Intel SDM vol. 3A, 4.10.4.3")
+BARE_CASE(more_rights_without_flush, "paging/more_rights_without_flush",
+	  "Intel SDM vol. 3A, 4.10.4.3")
 {
 	map_word(1, PTE_P);
 	check_eq(word(), 1);
@@ -365,7 +370,8 @@ static void wait_for_page(struct bare_frame *frame)
 	cpu_pause();
 }
 
-BARE_CASE_ON(present_by_other_cpu, "paging/present_by_other_cpu", "Intel SDM vol. 3A, 4.10.2.3", 2, 0)
+BARE_CASE_ON(present_by_other_cpu, "paging/present_by_other_cpu", "Intel SDM vol. 3A, 4.10.2.3", 2,
+	     0)
 {
 	volatile uint32_t done = 0;
 

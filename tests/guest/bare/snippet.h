@@ -8,20 +8,18 @@
 
 /* A function in assembler, void name(void *argument): its argument in rdi; all but rbx, rbp and
  * r12 to r15 are free. A label within is declared by LABEL() and has to be of this file only. */
-#define SNIPPET(name, text)                  \
-	__asm__(".pushsection .text\n"       \
-		".code64\n" #name ":\n" text \
-		"\n	ret\n"                     \
-		".popsection");              \
+#define SNIPPET(name, text)                             \
+	__asm__(".pushsection .text\n"                  \
+		".code64\n" #name ":\n" text "\n	ret\n" \
+		".popsection");                         \
 	void name(void *argument)
 #define LABEL(name) extern const char name[]
 
 /* The same for CPL 3, to be called by bare_in_user(): its argument in rdi, its result in rax. */
-#define USER_SNIPPET(name, text)             \
-	__asm__(".pushsection .text\n"       \
-		".code64\n" #name ":\n" text \
-		"\n	ret\n"                     \
-		".popsection");              \
+#define USER_SNIPPET(name, text)                        \
+	__asm__(".pushsection .text\n"                  \
+		".code64\n" #name ":\n" text "\n	ret\n" \
+		".popsection");                         \
 	uint64_t name(uint64_t argument)
 
 #define RFLAGS_CF   UINT64_C(0x1)
