@@ -5,7 +5,12 @@
 #include "lib/insn/operands.h"
 
 /* The last of the prefixes that choose between instructions, as MATCH_PP counts them. */
-enum { PP_NONE, PP_66, PP_F3, PP_F2 };
+enum {
+	PP_NONE,
+	PP_66,
+	PP_F3,
+	PP_F2
+};
 
 enum insn_result insn_fetch(struct insn_decoder *d, unsigned n, uint64_t *value)
 {
@@ -267,8 +272,8 @@ static void sizes(struct insn_decoder *d)
 static enum insn_result address16(struct insn_decoder *d)
 {
 	static const uint8_t base[8] = {3, 3, 5, 5, 6, 7, 5, 3};
-	static const uint8_t index[8] = {6, 7, 6, 7, INSN_NO_REG, INSN_NO_REG, INSN_NO_REG,
-					 INSN_NO_REG};
+	static const uint8_t index[8] = {6,	      7,	   6,		7,
+					 INSN_NO_REG, INSN_NO_REG, INSN_NO_REG, INSN_NO_REG};
 	struct insn *insn = d->insn;
 	uint8_t mod = insn->modrm >> 6, rm = insn->modrm & 7;
 
@@ -352,6 +357,17 @@ static enum insn_result modrm(struct insn_decoder *d)
 	return r;
 }
 
+/* EVEX.b with registers only: L'L is a rounding mode, or nothing. Return: is there such a length?
+ */
+static bool evex_length(struct insn_decoder *d)
+{
+	if (d->insn->evex_b && !d->is_mem) {
+		d->insn->vec_bytes = 64;
+		return true;
+	}
+	return d->ll != 3;
+}
+
 /* What rows are compared with: one bit of each field. */
 static uint32_t situation(const struct insn_decoder *d)
 {
@@ -361,8 +377,6 @@ static uint32_t situation(const struct insn_decoder *d)
 	if (insn->modrm_at == 0) {
 		reg = insn->rex & 1;
 		rm = insn->adr_bytes >> 2;
-	} else if (insn->encoding == INSN_EVEX && insn->evex_b && !d->is_mem) {
-		l = 2; /* L'L is a rounding mode, or nothing */
 	}
 	return (uint32_t)(BIT(MATCH_PP + d->pp) | BIT(MATCH_REG + reg) | BIT(MATCH_RM + rm) |
 			  BIT(MATCH_MOD + !d->is_mem) | BIT(MATCH_W + d->w) | BIT(MATCH_L + l) |
@@ -402,6 +416,9 @@ static enum insn_result decode(struct insn_decoder *d)
 		if ((r = modrm(d)) != INSN_OK) {
 			return r;
 		}
+	}
+	if (insn->encoding == INSN_EVEX && !evex_length(d)) {
+		return INSN_UNDEFINED;
 	}
 	d->row = find_row(d);
 	if (d->row == NULL) {

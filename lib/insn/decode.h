@@ -36,13 +36,19 @@ enum insn_result {
 };
 
 #define INSN_ENUM(name) INSN_##name,
-enum insn_mnemonic { INSN_NONE, INSN_MNEMONICS(INSN_ENUM) INSN_NMNEMONICS };
+enum insn_mnemonic {
+	INSN_NONE,
+	INSN_MNEMONICS(INSN_ENUM) INSN_NMNEMONICS
+};
 #undef INSN_ENUM
 
 /** What CPUID must show; of the 80386's NONE. VEX also needs AVX, EVEX also AVX512F, and VL when
  * shorter than 512 bits. */
 #define INSN_ENUM(name) INSN_F_##name,
-enum insn_feature { INSN_F_NONE, INSN_FEATURES(INSN_ENUM) INSN_NFEATURES };
+enum insn_feature {
+	INSN_F_NONE,
+	INSN_FEATURES(INSN_ENUM) INSN_NFEATURES
+};
 #undef INSN_ENUM
 
 enum insn_class {
@@ -77,7 +83,11 @@ enum insn_class {
 #define INSN_ATTR_BITSTR BIT(9)	 /* the bit offset in a register moves the memory operand */
 #define INSN_ATTR_SHIFT	 BIT(10) /* no flags change if the count is zero */
 
-enum insn_encoding { INSN_LEGACY, INSN_VEX, INSN_EVEX };
+enum insn_encoding {
+	INSN_LEGACY,
+	INSN_VEX,
+	INSN_EVEX
+};
 
 /** Legacy prefixes, as bits. */
 #define INSN_PREFIX_LOCK   BIT(0)
@@ -88,7 +98,15 @@ enum insn_encoding { INSN_LEGACY, INSN_VEX, INSN_EVEX };
 #define INSN_PREFIX_SEG	   BIT(5) /* any segment override, even one without effect */
 #define INSN_PREFIX_REX	   BIT(6)
 
-enum insn_seg { INSN_ES, INSN_CS, INSN_SS, INSN_DS, INSN_FS, INSN_GS, INSN_NSEGS };
+enum insn_seg {
+	INSN_ES,
+	INSN_CS,
+	INSN_SS,
+	INSN_DS,
+	INSN_FS,
+	INSN_GS,
+	INSN_NSEGS
+};
 
 /** In the place of a register of struct insn_mem. */
 #define INSN_NO_REG 0xff

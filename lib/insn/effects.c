@@ -71,6 +71,7 @@ static void implied_effects(struct insn_decoder *d)
 	}
 	if ((insn->prefixes & (INSN_PREFIX_REP | INSN_PREFIX_REPNE)) != 0) {
 		use(insn, RCX, true);
+		insn->gpr_read |= insn->gpr_write; /* LODS, if rCX is zero */
 	}
 	for (unsigned i = 0; i < insn->nmem; i++) {
 		use(insn, insn->mem[i].base, true);
@@ -128,5 +129,10 @@ void insn_effects(struct insn_decoder *d)
 		operand_effects(d->insn, &d->insn->operand[i]);
 	}
 	implied_effects(d);
+	if (!d->long_mode) { /* AMD's SYSCALL of 32-bit code leaves R11 alone */
+		d->insn->gpr_read &= 0xff;
+		d->insn->gpr_write &= 0xff;
+		d->insn->gpr_fixed &= 0xff;
+	}
 	flag_effects(d);
 }

@@ -17,8 +17,8 @@ Conditions:
     s vex evex, together sv ve sve psv      encodings: legacy, VEX, EVEX; p is MMX, without prefix
     else                       may overlap with rows above, which go first
 
-Operands: "-", or a list. In front of each "=" writes, "+" reads and writes, "?" may write; else it
-is read. Then how it is encoded, as in the manual's appendix A where that has a letter, and its size
+Operands: "-", or a list. In front of each "=" writes, "+" reads and writes, "?" reads and may write, "!" may
+write; else it is read. Then how it is encoded, as in the manual's appendix A where that has a letter, and its size
 (HOW and SIZE below). In rows of more than one encoding operands are those of VEX; the legacy form
 has no H, and its first operand is read too where there was an H.
 
@@ -26,7 +26,7 @@ Attributes are those of ATTRIBUTES, f(...) for the flags (t: tested, m: changed,
 after, 0: and 1: set to this), r(...) and w(...) for implied registers, on(...) for another feature
 than that of the last @feature line; son(), von(), mmx(): that of one encoding.
 
-@feature has those of legacy, VEX (A:B is 128:256 bits) and EVEX; @class the class of the rows below.
+@feature has that of all, or those of legacy, VEX (A:B is 128:256 bits) and EVEX; @class the class of the rows below.
 """
 
 import re
@@ -38,7 +38,7 @@ FIXED_SIZE = {'AL': 'b', 'AX': 'w', 'CL': 'b', 'DX': 'w', 'rAX': 'v', 'zAX': 'z'
               'XMM0': 'dq', 'ST0': 't', 'ST1': 't', 'STi': 't', 'KG': 'q', 'KH': 'q', 'KR': 'q',
               **dict.fromkeys('ES CS SS DS FS GS'.split(), 'w')}
 SIZE = '0 b w d q v z y n dq qq x h f e p s t a u j wd bd dup fx zz env save bs dx qx'.split()
-ACCESS = {'': 1, '=': 2, '+': 3, '?': 7}
+ACCESS = {'': 1, '=': 2, '+': 3, '?': 7, '!': 6}
 PUBLIC = 'lock rep cpl0 iopl iopl86 prot umip push pop bitstr shift'.split()
 PRIVATE = 'd64 f64 kz k kreq b4 b8 er sae elem crdr xlat axmem dimem axreg count jcx'.split()
 FLAGS = {'c': 0, 'p': 2, 'a': 4, 'z': 6, 's': 7, 't': 8, 'i': 9, 'd': 10, 'o': 11, 'l': 12,
@@ -155,7 +155,7 @@ class Row:
 
     def expand(self):
         for encoding in self.encodings:
-            features = (self.feature + ['-', '-', '-'])[:3]
+            features = self.feature * 3 if len(self.feature) == 1 else self.feature + ['-']
             index = {'legacy': 0, 'mmx': 0, 'vex': 1, 'evex': 2}[encoding]
             feature = self.features.get('on', features[index])
             feature = self.features.get({'legacy': 'son', 'vex': 'von'}.get(encoding), feature)
@@ -220,13 +220,13 @@ class Form:
             self.match['mod'] &= 2
         if 'crdr' in self.attr:
             self.match['mod'] = 3
-        self.modrm = row.modrm or encoding in ('vex', 'evex') or row.match['mod'] != 3 or \
+        self.modrm = row.modrm or encoding in ('vex', 'evex') and bool(operands) or row.match['mod'] != 3 or \
             bool(letters & set('EGMRSCDVHWUPQNTt')) or 'STi' in {o[0] for o in self.operands}
         space = 'legacy' if encoding == 'mmx' else encoding
         self.space = SPACES.index((space, row.map))
 
     def operand(self, text):
-        access = text[0] if text[0] in '=+?' else ''
+        access = text[0] if text[0] in '=+?!' else ''
         text = text[len(access):]
         if text in FIXED:
             return text, FIXED_SIZE[text], ACCESS[access]

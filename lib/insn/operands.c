@@ -36,7 +36,8 @@ static unsigned vector_bytes(const struct insn *insn)
 
 static unsigned element_bytes(const struct insn_decoder *d)
 {
-	/* Compress and expand: of bytes and words in opcodes 62 and 63, of doublewords elsewhere. */
+	/* Compress and expand: of bytes and words in opcodes 62 and 63, of doublewords elsewhere.
+	 */
 	return (unsigned)((d->insn->opcode & 0xfe) == 0x62 ? 1 << d->w : 4 << d->w);
 }
 
@@ -44,8 +45,8 @@ static unsigned element_bytes(const struct insn_decoder *d)
 static unsigned fixed_bytes(const struct insn_decoder *d, unsigned size)
 {
 	static const uint16_t bytes[32] = {
-		[SIZE_B] = 1,	[SIZE_BS] = 1,	[SIZE_W] = 2,  [SIZE_D] = 4,
-		[SIZE_DX] = 4,	[SIZE_Q] = 8,	[SIZE_QX] = 8, [SIZE_DQ] = 16,
+		[SIZE_B] = 1,	[SIZE_BS] = 1,	 [SIZE_W] = 2,	 [SIZE_D] = 4,
+		[SIZE_DX] = 4,	[SIZE_Q] = 8,	 [SIZE_QX] = 8,	 [SIZE_DQ] = 16,
 		[SIZE_QQ] = 32, [SIZE_FX] = 512, [SIZE_ZZ] = 64, [SIZE_T] = 10,
 	};
 	unsigned vec = vector_bytes(d->insn);
@@ -283,8 +284,9 @@ static enum insn_result set_crdr(struct insn_decoder *d, struct insn_operand *o,
 	if (klass == INSN_CR && d->amd && (d->insn->prefixes & INSN_PREFIX_LOCK) != 0) {
 		reg |= 8;
 	}
-	if (klass == INSN_CR ? reg > 8 || (BIT(reg) & (BIT(0) | BIT(2) | BIT(3) | BIT(4) | BIT(8))) == 0
-			     : reg > 7) {
+	if (klass == INSN_CR
+		    ? reg > 8 || (BIT(reg) & (BIT(0) | BIT(2) | BIT(3) | BIT(4) | BIT(8))) == 0
+		    : reg > 7) {
 		return INSN_UNDEFINED;
 	}
 	set_reg(o, klass, reg, d->long_mode ? 8 : 4);
@@ -571,7 +573,9 @@ static void merge_mask(struct insn *insn)
 {
 	struct insn_operand *o = &insn->operand[0];
 
-	if (insn->evex_aaa == 0 || insn->evex_z) {
+	bool blend = insn->map == 2 && insn->opcode >= 0x64 && insn->opcode <= 0x66;
+
+	if (insn->evex_aaa == 0 || insn->evex_z || blend) {
 		return;
 	}
 	if (o->kind == INSN_OP_MEM) {
@@ -585,9 +589,6 @@ enum insn_result insn_operands(struct insn_decoder *d)
 {
 	struct insn *insn = d->insn;
 
-	if (!allowed(d)) {
-		return INSN_UNDEFINED;
-	}
 	fix_op_bytes(d);
 	insn->mnemonic = d->row->mnemonic;
 	insn->feature = d->row->feature;
@@ -603,5 +604,5 @@ enum insn_result insn_operands(struct insn_decoder *d)
 	}
 	set_special(d);
 	merge_mask(insn);
-	return gather_allowed(insn) ? INSN_OK : INSN_UNDEFINED;
+	return allowed(d) && gather_allowed(insn) ? INSN_OK : INSN_UNDEFINED;
 }
