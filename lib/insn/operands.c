@@ -75,7 +75,8 @@ static unsigned size_bytes(const struct insn_decoder *d, unsigned size, bool mem
 	case SIZE_V:
 		return op;
 	case SIZE_Z:
-		return MIN(op, 4);
+		/* AMD's MOVSXD reads 32 bits even if 16 are wanted. */
+		return d->amd && d->insn->mnemonic == INSN_MOVSXD ? 4 : MIN(op, 4);
 	case SIZE_Y:
 		return op == 8 ? 8 : 4;
 	case SIZE_N:
