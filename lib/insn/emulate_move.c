@@ -124,7 +124,7 @@ enum insn_outcome insn_do_convert(struct insn_exec *x)
 		shift = 64 - 4 * bytes;
 		insn_set_gpr(x, RAX, bytes, (uint64_t)((int64_t)(rax << shift) >> shift));
 	} else {
-		insn_set_gpr(x, RDX, bytes, (uint64_t)((int64_t)(rax << shift) >> 63));
+		insn_set_gpr(x, RDX, bytes, (rax << shift & BIT(63)) != 0 ? UINT64_MAX : 0);
 	}
 	return INSN_DONE;
 }
