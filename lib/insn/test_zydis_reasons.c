@@ -80,6 +80,11 @@ static bool lock_mov_cr(const struct zydis_both *b)
 	return b->insn.mnemonic == INSN_MOV && (b->insn.prefixes & INSN_PREFIX_LOCK) != 0;
 }
 
+static bool amd_prefetch(const struct zydis_both *b)
+{
+	return (b->mode & INSN_AMD) != 0 && IS(b, M(NOP)) && b->z.opcode == 0x0d;
+}
+
 static bool converts_w1(const struct zydis_both *b)
 {
 	return b->mode != INSN_64 && b->insn.evex_b &&
@@ -258,6 +263,7 @@ static const struct {
 	{ZYDIS_VALIDITY, not_decoded, "an extension that we do not decode: no CPU model has it"},
 	{ZYDIS_VALIDITY, avx512_not_decoded, "AVX-512 of Xeon Phi, FP16: not decoded"},
 	{ZYDIS_VALIDITY, lock_mov_cr, "AMD: LOCK MOV CR0 is MOV CR8; Zydis does not have it"},
+	{ZYDIS_VALIDITY, amd_prefetch, "AMD: there is no prefetch of a register"},
 	{ZYDIS_VALIDITY, converts_w1, "W is ignored outside of 64-bit mode, and so is rounding"},
 	{ZYDIS_MNEMONIC, other_name, "the same instruction under another name"},
 	{ZYDIS_MNEMONIC, wbnoinvd, "WBINVD with F3, where it is new"},
