@@ -25,7 +25,9 @@ struct guest {
 };
 
 static struct guest guest;
-static bool wide; /* 64-bit code */
+static bool wide;	/* 64-bit code */
+static unsigned vendor; /* INSN_AMD or 0, as the host CPU is */
+static bool split;	/* a LOCKed access went over the end of a cache line */
 static uint64_t random_state = 88172645463325252;
 
 static uint64_t next_random(void)
@@ -89,6 +91,7 @@ static enum insn_outcome cmpxchg_memory(struct insn_env *env, uint64_t linear, c
 	if (r != INSN_DONE) {
 		return r;
 	}
+	split = linear % 64 + len > 64;
 	if (memcmp(p, old, len) != 0) {
 		return INSN_AGAIN;
 	}
@@ -520,7 +523,7 @@ static void one(uint8_t *bytes)
 	struct insn insn;
 	enum insn_outcome r;
 
-	if (insn_decode(&insn, insn_mode(&guest.cpu) | INSN_AMD, bytes, INSN_MAX + 1) != INSN_OK ||
+	if (insn_decode(&insn, insn_mode(&guest.cpu) | vendor, bytes, INSN_MAX + 1) != INSN_OK ||
 	    !suitable(&insn)) {
 		return;
 	}
@@ -530,7 +533,7 @@ static void one(uint8_t *bytes)
 
 		memcpy(bytes + insn.imm_at[0], &rel, insn.imm_len[0]);
 	}
-	if (insn_decode(&insn, insn_mode(&guest.cpu) | INSN_AMD, bytes, INSN_MAX + 1) != INSN_OK ||
+	if (insn_decode(&insn, insn_mode(&guest.cpu) | vendor, bytes, INSN_MAX + 1) != INSN_OK ||
 	    (insn.op_bytes == 2 && insn.klass == INSN_CLASS_JCC)) {
 		return;
 	}
@@ -539,12 +542,14 @@ static void one(uint8_t *bytes)
 	before.rflags = guest.cpu.rflags;
 	memcpy(native_memory(), guest.memory, sizeof(guest.memory));
 	guest.cpu.rip = native_code(wide);
+	split = false;
 	r = emulate(&insn);
 	if (r == INSN_UNSUPPORTED) {
 		counts.unsupported++;
 		return;
 	}
-	if (elsewhere(r)) {
+	/* Linux may make a program that splits locks wait. */
+	if (elsewhere(r) || split) {
 		return;
 	}
 	regs = before;
@@ -567,6 +572,8 @@ static void run_random(bool in_64)
 		skip();
 	}
 	wide = in_64;
+	__builtin_cpu_init();
+	vendor = __builtin_cpu_is("amd") ? INSN_AMD : 0;
 	memset(&counts, 0, offsetof(struct counts, of));
 	guest.env = (struct insn_env){.cpu = &guest.cpu, .ops = &ops};
 	guest.cpu.cr0 = 0x80050033;
