@@ -29,10 +29,10 @@ fuzz: need-build ## build the fuzzers into build-fuzz (clang, libFuzzer)
 		-Db_sanitize=address,undefined -Db_lundef=false
 	@meson compile -C $(B)-fuzz
 
-bench: need-build ## measure what docs/promises.md promises; rows go to build/bench
+bench: need-build ## measure; rows go to build/bench, tables into docs/promises.md
 	@lab/setup build run test
 	@$(MAKE) --no-print-directory build
-	@bench/run
+	@bench/run --tables
 
 checks: ## the checks of source and documentation only
 	@tests/run.py checks
