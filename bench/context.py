@@ -15,9 +15,14 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 class Context:
     """What is made here lies in `directory`, which the caller takes away at the end."""
 
-    def __init__(self, directory):
+    def __init__(self, directory, subjects=None):
         self.directory = directory
+        self._subjects = subjects
         self._made = {}
+
+    def chosen(self, subjects):
+        """Those of a bench's subjects that are to be measured: all, unless the caller chose."""
+        return [s for s in subjects if self._subjects is None or s in self._subjects]
 
     def compiled(self, source):
         """A static program from bench/`source`, made once. Return: its path."""

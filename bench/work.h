@@ -14,7 +14,11 @@
 #define WORK_PEER_ADDRESS  "10.9.0.1"
 #define WORK_PORT	   7000
 
-enum { WORK_SINK = 's', WORK_SOURCE = 'g', WORK_ECHO = 'e' };
+enum {
+	WORK_SINK = 's',
+	WORK_SOURCE = 'g',
+	WORK_ECHO = 'e'
+};
 
 /* The first bytes of a connection say what the peer shall do. */
 struct work_order {

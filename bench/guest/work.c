@@ -8,6 +8,8 @@
  * measures (host/measure.c) looks at his counters while nothing else goes on. Then it powers the
  * guest off.
  */
+#include "bench/work.h"
+
 #include <arpa/inet.h>
 #include <err.h>
 #include <fcntl.h>
@@ -27,8 +29,6 @@
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
-
-#include "bench/work.h"
 
 #define DEPTH_MAX 32
 #define MIB	  (1U << 20)
@@ -92,7 +92,10 @@ struct disk {
 	uint64_t seed;
 };
 
-enum order { IN_ORDER, ANYWHERE };
+enum order {
+	IN_ORDER,
+	ANYWHERE
+};
 
 /* Where the next request goes. A generator of Lehmer's, the same numbers in each run. */
 static uint64_t place(struct disk *d, enum order order, uint64_t n, uint32_t len)
