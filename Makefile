@@ -35,10 +35,10 @@ conformance: need-build ## the conformance suite on PROVIDER (kvm, tcg); kvm by 
 	@$(MAKE) --no-print-directory build
 	@tests/conformance.py $(PROVIDER) $(CASES)
 
-bench: need-build ## measure what docs/promises.md promises; rows go to build/bench
+bench: need-build ## measure; rows go to build/bench, tables into docs/promises.md
 	@lab/setup build run test
 	@$(MAKE) --no-print-directory build
-	@bench/run
+	@bench/run --tables
 
 checks: ## the checks of source and documentation only
 	@tests/run.py checks

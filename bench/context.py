@@ -15,9 +15,14 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 class Context:
     """What is made here lies in `directory`, which the caller takes away at the end."""
 
-    def __init__(self, directory):
+    def __init__(self, directory, subjects=None):
         self.directory = directory
+        self._subjects = subjects
         self._made = {}
+
+    def chosen(self, subjects):
+        """Those of a bench's subjects that are to be measured: all, unless the caller chose."""
+        return [s for s in subjects if self._subjects is None or s in self._subjects]
 
     def compiled(self, source):
         """A static program from bench/`source`, made once. Return: its path."""
@@ -29,12 +34,13 @@ class Context:
             self._made[source] = path
         return self._made[source]
 
-    def initrd(self, source, name='initrd.gz', modules=()):
-        """An initramfs with bench/`source` as its first program. Return: its path.
+    def initrd(self, source, modules=()):
+        """initrd.gz, an initramfs with bench/`source` as its first program. Return: its path.
 
         Kernel modules lie in it, too, and /modules names them in the order to load them in.
         """
-        if name not in self._made:
+        key = ('initrd', source)
+        if key not in self._made:
             packed = io.BytesIO()
             archive = cpio.Archive(packed)
             archive.device('dev/console', 5, 1)
@@ -44,13 +50,14 @@ class Context:
                     paths = debian.kernel('cloud-amd64').add_modules(archive, list(modules))
                 archive.file('modules', ''.join(path + '\n' for path in paths).encode())
             archive.close()
-            path = os.path.join(self.directory, name)
+            path = os.path.join(self.directory, source.replace('/', '-'), 'initrd.gz')
+            os.mkdir(os.path.dirname(path))
             with open(path, 'wb') as f:
                 f.write(gzip.compress(packed.getvalue(), 9, mtime=0))
-            self._made[name] = path
-        return self._made[name]
+            self._made[key] = path
+        return self._made[key]
 
-    def in_lab(self, files, *command, memory='2G', seconds=900):
+    def in_lab(self, files, *command, memory='2G', seconds=300):
         """Runs a command in the lab's counting mode. Return: its output."""
         argv = [os.path.join(debian.ROOT, 'lab/run'), 'linux', '--count', '--memory', memory,
                 '--time', str(seconds)]

@@ -16,7 +16,7 @@ done
 
 
 def rows(context):
-    for subject in peers.SUBJECTS:
+    for subject in context.chosen(peers.SUBJECTS):
         files = [context.initrd('guest/init.c'), *peers.files(subject, context)]
         shown = context.in_lab(files, 'sh', '-c', TRACE, 'sh', *peers.argv(subject))
         counts = dict(line.split() for line in shown.splitlines() if line.startswith('kvm_'))

@@ -7,7 +7,7 @@ from lab import debian
 
 
 def rows(context):
-    for subject in peers.SUBJECTS:
+    for subject in context.chosen(peers.SUBJECTS):
         files = [context.compiled('host/start.c'), context.initrd('guest/init.c'),
                  *peers.files(subject, context)]
         shown = context.in_lab(files, './start', *peers.argv(subject))

@@ -35,7 +35,8 @@ must_use int loop_init(struct loop *loop);
 void loop_fini(struct loop *loop);
 
 /**
- * loop_add() - watches @src->fd, level-triggered, for @events (EPOLLIN ...; 0 is allowed).
+ * loop_add() - watches @src->fd for @events (EPOLLIN ...; 0 is allowed), level-triggered unless
+ * EPOLLET is among them.
  * Context: any thread. Return: 0 or -errno (the caller says what it was for).
  */
 must_use int loop_add(struct loop *loop, struct loop_source *src, uint32_t events);

@@ -96,7 +96,7 @@ void saved_vcpu_take(struct saved_vcpu *saved, struct vcpu *vcpu)
 	saved->sregs = vcpu_sregs(vcpu);
 	must(kvm_ioctl(vcpu->fd, KVM_GET_DEBUGREGS, &saved->debugregs));
 	must(kvm_ioctl(vcpu->fd, KVM_GET_VCPU_EVENTS, &saved->events));
-	must(kvm_ioctl(vcpu->fd, KVM_GET_XSAVE, &saved->xsave));
+	must(kvm_ioctl(vcpu->fd, KVM_GET_XSAVE, saved->xsave));
 	must(kvm_ioctl(vcpu->fd, KVM_GET_XCRS, &saved->xcrs));
 	if (vcpu->vm->irqchip != IRQCHIP_NONE) {
 		must(kvm_ioctl(vcpu->fd, KVM_GET_LAPIC, &saved->lapic));
@@ -115,7 +115,7 @@ void saved_vcpu_put(const struct saved_vcpu *saved, struct vcpu *vcpu)
 
 	vcpu_set_sregs(vcpu, &saved->sregs);
 	must(kvm_ioctl(vcpu->fd, KVM_SET_XCRS, &saved->xcrs));
-	must(kvm_ioctl(vcpu->fd, KVM_SET_XSAVE, &saved->xsave));
+	must(kvm_ioctl(vcpu->fd, KVM_SET_XSAVE, saved->xsave));
 	if (vcpu->vm->irqchip != IRQCHIP_NONE) {
 		must(kvm_ioctl(vcpu->fd, KVM_SET_LAPIC, &saved->lapic));
 	}

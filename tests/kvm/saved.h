@@ -15,7 +15,7 @@ struct saved_vcpu {
 	struct kvm_debugregs debugregs;
 	struct kvm_vcpu_events events;
 	struct kvm_mp_state mp_state;
-	struct kvm_xsave xsave;
+	uint32_t xsave[1024]; /* struct kvm_xsave, which has no fixed size */
 	struct kvm_xcrs xcrs;
 	struct kvm_lapic_state lapic; /* of VMs with local APICs */
 	bool has_tsc_offset;

@@ -11,18 +11,20 @@ void block_pool_init(struct block_pool *p, unsigned nthreads_max)
 	*p = (struct block_pool){.nthreads_max = nthreads_max};
 	p->tail = &p->head;
 	lock_init(&p->lock, LOCK_LEAF);
-	pthread_cond_init(&p->more, NULL);
+	check(sem_init(&p->more, 0, 0) == 0);
 }
 
 /*
  * One idle thread at a time is woken, and it wakes the next one if there is still more to do when
- * it runs: short tasks are done by one warm thread instead of waking all.
+ * it runs: short tasks are done by one warm thread instead of waking all. They wait at a semaphore,
+ * since a mutex that was taken again after a wait for a condition makes a system call when it is
+ * given, whether somebody waits for it or not.
  */
 static void wake_one(struct block_pool *p)
 {
 	if (p->idle > 0 && !p->waking) {
 		p->waking = true;
-		pthread_cond_signal(&p->more);
+		sem_post(&p->more);
 	}
 }
 
@@ -31,7 +33,11 @@ static struct block_task *next_task(struct block_pool *p)
 {
 	while (p->head == NULL && !p->stopping) {
 		p->idle++;
-		lock_wait(&p->lock, &p->more);
+		lock_give(&p->lock);
+		while (sem_wait(&p->more) != 0) {
+			/* a signal came; waiting goes on */
+		}
+		lock_take(&p->lock);
 		p->idle--;
 		p->waking = false;
 	}
@@ -103,11 +109,13 @@ void block_pool_fini(struct block_pool *p)
 {
 	lock_take(&p->lock);
 	p->stopping = true;
-	pthread_cond_broadcast(&p->more);
+	for (unsigned i = 0; i < p->nthreads; i++) {
+		sem_post(&p->more);
+	}
 	lock_give(&p->lock);
 	for (unsigned i = 0; i < p->nthreads; i++) {
 		pthread_join(p->thread[i], NULL);
 	}
-	pthread_cond_destroy(&p->more);
+	sem_destroy(&p->more);
 	lock_fini(&p->lock);
 }

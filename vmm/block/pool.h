@@ -7,6 +7,7 @@
 #pragma once
 
 #include <pthread.h>
+#include <semaphore.h>
 
 #include "lib/base/types.h"
 #include "vmm/lock.h"
@@ -21,7 +22,7 @@ struct block_task {
 
 struct block_pool {
 	struct lock lock; /* guards the rest; a leaf: nothing is taken under it */
-	pthread_cond_t more;
+	sem_t more;	  /* idle threads wait here; has a lock of its own */
 	unsigned nthreads_max;
 	struct block_task *head;
 	struct block_task **tail;

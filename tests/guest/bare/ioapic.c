@@ -124,7 +124,7 @@ static void idle(void *argument)
 	apic_write(APIC_LDR, UINT32_C(1) << (24 + bare_cpu()->index));
 	ready = 1;
 	for (;;) {
-		cpu_sti_hlt_cli();
+		irq_idle();
 	}
 }
 

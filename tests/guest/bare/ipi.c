@@ -17,7 +17,7 @@ static void idle(void *dfr)
 	}
 	__atomic_add_fetch(&ready, 1, __ATOMIC_RELEASE);
 	for (;;) {
-		cpu_sti_hlt_cli();
+		irq_idle();
 	}
 }
 
@@ -113,7 +113,7 @@ static void cluster_idle(void *argument)
 	}
 	__atomic_add_fetch(&ready, 1, __ATOMIC_RELEASE);
 	for (;;) {
-		cpu_sti_hlt_cli();
+		irq_idle();
 	}
 }
 
@@ -266,6 +266,7 @@ static void answer(void *argument)
 
 BARE_CASE_ON(ping_pong, "ipi/no_wake_up_is_lost", "AMD APM vol. 3, STI", 2, 0)
 {
+	irq_needs_shadow();
 	irq_take(VECTOR);
 	apic_enable();
 	bare_start_cpu(1, answer, NULL);

@@ -50,7 +50,23 @@ void irq_wait(uint8_t vector, uint32_t count)
 
 	cpu_cli();
 	while (log->count[vector] < count) {
+		irq_idle();
+	}
+}
+
+void irq_idle(void)
+{
+	if (bare_told("emulated-svm")) {
+		__asm__ volatile("sti; pause; pause; cli" : : : "memory");
+	} else {
 		cpu_sti_hlt_cli();
+	}
+}
+
+void irq_needs_shadow(void)
+{
+	if (bare_told("emulated-svm")) {
+		bare_skip("QEMU's VMRUN does not load the interrupt shadow");
 	}
 }
 

@@ -177,6 +177,7 @@ BARE_CASE(held_by_if, "timer/waits_in_irr_while_if_is_clear", "AMD APM vol. 2, 1
 
 BARE_CASE(no_lost_wake, "timer/never_lost_between_sti_and_hlt", "AMD APM vol. 3, STI")
 {
+	irq_needs_shadow();
 	start(0, 0xb, 0);
 	/* Ever other moments between the start and the HLT, from before it to long after. */
 	for (uint32_t i = 1; i <= 300; i++) {

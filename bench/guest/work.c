@@ -1,0 +1,350 @@
+/*
+ * The first and only program of the guest whose disk or network is measured:
+ *
+ *	init disk BYTES REQUESTS	/dev/vda, past the page cache
+ *	init net BYTES REQUESTS		eth0, with host/peer.c at the other end
+ *
+ * Before and after each piece of work it says so on the console, and sleeps, so that the one who
+ * measures (host/measure.c) looks at his counters while nothing else goes on. Then it powers the
+ * guest off.
+ */
+#include "bench/work.h"
+
+#include <arpa/inet.h>
+#include <err.h>
+#include <fcntl.h>
+#include <linux/aio_abi.h>
+#include <net/if.h>
+#include <net/route.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/reboot.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define DEPTH_MAX 32
+#define MIB	  (1U << 20)
+#define KIB	  1024U
+
+static void pause_ms(long ms)
+{
+	nanosleep(&(struct timespec){.tv_nsec = ms * 1000000}, NULL);
+}
+
+/* What is between these two is one row: instructions for each of @count of @unit. */
+static void begin(const char *row, uint64_t count, const char *unit)
+{
+	printf(WORK_BEGIN "%s|%llu|%s\n", row, (unsigned long long)count, unit);
+	fflush(stdout);
+	pause_ms(20);
+}
+
+static void end(void)
+{
+	printf(WORK_END "\n");
+	fflush(stdout);
+	pause_ms(20);
+}
+
+/*
+ * What a row costs in which nothing is done. What the machine does by itself some time after its
+ * start, such as reporting free pages, is over then.
+ */
+static void nothing(void)
+{
+	sleep(4);
+	for (int i = 0; i < 3; i++) {
+		begin("", 1, "");
+		end();
+	}
+}
+
+static void load_modules(void)
+{
+	char path[256];
+	FILE *list = fopen("/modules", "r");
+
+	while (list != NULL && fscanf(list, "%255s", path) == 1) {
+		int fd = open(path, O_RDONLY);
+
+		if (fd < 0 || syscall(SYS_finit_module, fd, "", 0) != 0) {
+			err(1, "%s", path);
+		}
+		close(fd);
+	}
+}
+
+/* ---- the disk ---- */
+
+struct disk {
+	int fd;
+	uint64_t size;
+	aio_context_t aio;
+	char *buffer; /* MIB for each of DEPTH_MAX requests */
+	uint64_t seed;
+};
+
+enum order {
+	IN_ORDER,
+	ANYWHERE
+};
+
+/* Where the next request goes. A generator of Lehmer's, the same numbers in each run. */
+static uint64_t place(struct disk *d, enum order order, uint64_t n, uint32_t len)
+{
+	uint64_t places = d->size / len;
+
+	d->seed = d->seed * 48271 % 0x7fffffff;
+	return (order == IN_ORDER ? n % places : d->seed % places) * len;
+}
+
+static void submit(struct disk *d, unsigned slot, int op, uint64_t at, uint32_t len)
+{
+	struct iocb cb = {
+		.aio_data = slot,
+		.aio_lio_opcode = (uint16_t)op,
+		.aio_fildes = (uint32_t)d->fd,
+		.aio_buf = (uintptr_t)(d->buffer + (size_t)slot * MIB),
+		.aio_nbytes = len,
+		.aio_offset = (int64_t)at,
+	};
+	struct iocb *list = &cb;
+
+	if (syscall(SYS_io_submit, d->aio, 1, &list) != 1) {
+		err(1, "io_submit");
+	}
+}
+
+/* Keeps @depth requests of @len bytes under way, until @count are done. */
+static void requests(struct disk *d, int op, enum order order, uint32_t len, unsigned depth,
+		     uint64_t count)
+{
+	struct io_event event[DEPTH_MAX];
+	uint64_t started = 0;
+	uint64_t done = 0;
+
+	for (; started < depth && started < count; started++) {
+		submit(d, (unsigned)started, op, place(d, order, started, len), len);
+	}
+	while (done < count) {
+		long n = syscall(SYS_io_getevents, d->aio, 1, DEPTH_MAX, event, NULL);
+
+		if (n < 1) {
+			err(1, "io_getevents");
+		}
+		for (long i = 0; i < n; i++) {
+			if (event[i].res != len) {
+				errx(1, "a request ended with %lld", (long long)event[i].res);
+			}
+			if (started < count) {
+				submit(d, (unsigned)event[i].data, op,
+				       place(d, order, started++, len), len);
+			}
+		}
+		done += (uint64_t)n;
+	}
+}
+
+static void in_order(struct disk *d, int op, uint32_t len, uint64_t bytes)
+{
+	char row[64];
+
+	snprintf(row, sizeof(row), "%s %u KiB in order, 4 at a time",
+		 op == IOCB_CMD_PREAD ? "read" : "write", len / KIB);
+	begin(row, bytes / MIB, "MiB");
+	requests(d, op, IN_ORDER, len, 4, bytes / len);
+	end();
+}
+
+static void anywhere(struct disk *d, int op, unsigned depth, uint64_t count)
+{
+	char row[64];
+
+	snprintf(row, sizeof(row), "%s 4 KiB anywhere, %u at a time",
+		 op == IOCB_CMD_PREAD ? "read" : "write", depth);
+	begin(row, count, "request");
+	requests(d, op, ANYWHERE, 4 * KIB, depth, count);
+	end();
+}
+
+static void work_disk(uint64_t bytes, uint64_t count)
+{
+	static const int ops[] = {IOCB_CMD_PREAD, IOCB_CMD_PWRITE};
+	struct disk d = {.fd = open("/dev/vda", O_RDWR | O_DIRECT), .seed = 1};
+
+	if (d.fd < 0 || syscall(SYS_io_setup, DEPTH_MAX, &d.aio) != 0 ||
+	    posix_memalign((void **)&d.buffer, MIB, (size_t)DEPTH_MAX * MIB) != 0) {
+		err(1, "/dev/vda");
+	}
+	d.size = (uint64_t)lseek(d.fd, 0, SEEK_END);
+	memset(d.buffer, 0x5a, (size_t)DEPTH_MAX * MIB);
+	/* Once before it counts: what is made at first use is there then. */
+	requests(&d, IOCB_CMD_PREAD, IN_ORDER, MIB, 4, 8);
+	requests(&d, IOCB_CMD_PWRITE, ANYWHERE, 4 * KIB, DEPTH_MAX, 256);
+	nothing();
+	for (unsigned i = 0; i < 2; i++) {
+		in_order(&d, ops[i], 64 * KIB, bytes);
+		in_order(&d, ops[i], MIB, bytes);
+		anywhere(&d, ops[i], 1, count);
+		anywhere(&d, ops[i], DEPTH_MAX, count);
+	}
+}
+
+/* ---- the network ---- */
+
+static struct sockaddr_in address(const char *text, uint16_t port)
+{
+	struct sockaddr_in in = {.sin_family = AF_INET, .sin_port = htons(port)};
+
+	inet_pton(AF_INET, text, &in.sin_addr);
+	return in;
+}
+
+static void network_up(void)
+{
+	struct sockaddr_in ours = address(WORK_GUEST_ADDRESS, 0);
+	struct sockaddr_in mask = address("255.255.255.0", 0);
+	struct ifreq ifr = {.ifr_name = "eth0"};
+	int fd = socket(AF_INET, SOCK_DGRAM, 0);
+
+	memcpy(&ifr.ifr_addr, &ours, sizeof(ours));
+	if (ioctl(fd, SIOCSIFADDR, &ifr) != 0) {
+		err(1, "eth0");
+	}
+	memcpy(&ifr.ifr_netmask, &mask, sizeof(mask));
+	ioctl(fd, SIOCSIFNETMASK, &ifr);
+	ifr.ifr_flags = IFF_UP | IFF_RUNNING;
+	if (ioctl(fd, SIOCSIFFLAGS, &ifr) != 0) {
+		err(1, "eth0");
+	}
+	close(fd);
+	pause_ms(100);
+}
+
+static int connected(int type, char mode, uint64_t count)
+{
+	struct sockaddr_in peer = address(WORK_PEER_ADDRESS, WORK_PORT);
+	struct work_order order = {.count = count, .mode = mode};
+	int fd = socket(AF_INET, type, 0);
+
+	if (fd < 0 || connect(fd, (struct sockaddr *)&peer, sizeof(peer)) != 0) {
+		err(1, "connect");
+	}
+	if (type == SOCK_STREAM && write(fd, &order, sizeof(order)) != sizeof(order)) {
+		err(1, "write");
+	}
+	return fd;
+}
+
+static char block[256 * KIB];
+
+/* The peer says at the end that it has all. */
+static void stream_out(uint64_t bytes)
+{
+	int fd = connected(SOCK_STREAM, WORK_SINK, bytes);
+
+	for (uint64_t done = 0; done < bytes;) {
+		ssize_t n = write(fd, block, sizeof(block));
+
+		if (n < 0) {
+			err(1, "write");
+		}
+		done += (uint64_t)n;
+	}
+	if (read(fd, block, 1) != 1) {
+		err(1, "read");
+	}
+	close(fd);
+}
+
+static void stream_in(uint64_t bytes)
+{
+	int fd = connected(SOCK_STREAM, WORK_SOURCE, bytes);
+
+	for (uint64_t done = 0; done < bytes;) {
+		ssize_t n = read(fd, block, sizeof(block));
+
+		if (n <= 0) {
+			err(1, "read");
+		}
+		done += (uint64_t)n;
+	}
+	close(fd);
+}
+
+/* @depth packets there, then as many back, and again, until @count came back. */
+static void echoes(int type, unsigned depth, uint64_t count)
+{
+	int fd = connected(type, WORK_ECHO, 0);
+
+	for (uint64_t done = 0; done < count; done += depth) {
+		for (unsigned i = 0; i < depth; i++) {
+			if (write(fd, block, 1) != 1) {
+				err(1, "write");
+			}
+		}
+		for (unsigned i = 0; i < depth; i++) {
+			if (read(fd, block, 1) != 1) {
+				err(1, "read");
+			}
+		}
+	}
+	close(fd);
+}
+
+static void work_net(uint64_t bytes, uint64_t count)
+{
+	network_up();
+	stream_out(8 * MIB);
+	stream_in(8 * MIB);
+	echoes(SOCK_DGRAM, DEPTH_MAX, 256);
+	nothing();
+	begin("send, TCP", bytes / MIB, "MiB");
+	stream_out(bytes);
+	end();
+	begin("receive, TCP", bytes / MIB, "MiB");
+	stream_in(bytes);
+	end();
+	begin("request and answer, TCP", count, "request");
+	echoes(SOCK_STREAM, 1, count);
+	end();
+	begin("request and answer, UDP", count, "request");
+	echoes(SOCK_DGRAM, 1, count);
+	end();
+	begin("32 requests and answers, UDP", count, "request");
+	echoes(SOCK_DGRAM, DEPTH_MAX, count);
+	end();
+}
+
+int main(int argc, char **argv)
+{
+	mkdir("/dev", 0755);
+	mount("dev", "/dev", "devtmpfs", 0, NULL);
+	load_modules();
+	printf("bench: init\n");
+	fflush(stdout);
+	pid_t pid = fork();
+	if (pid == 0) {
+		for (int i = 1; i + 2 < argc; i++) {
+			uint64_t bytes = strtoull(argv[i + 1], NULL, 0);
+			uint64_t count = strtoull(argv[i + 2], NULL, 0);
+
+			if (strcmp(argv[i], "disk") == 0) {
+				work_disk(bytes, count);
+			} else if (strcmp(argv[i], "net") == 0) {
+				work_net(bytes, count);
+			}
+		}
+		_exit(0);
+	}
+	waitpid(pid, NULL, 0);
+	return reboot(RB_POWER_OFF);
+}
