@@ -428,6 +428,10 @@ int main(int argc, char **argv)
 		list_faults();
 	} else if (action == 'n') {
 		run_one_here(argv, argc);
+	} else if (access(device, R_OK | W_OK) != 0) {
+		fprintf(stderr, "conformance: %s: %s; --device names the provider\n", device,
+			strerror(errno));
+		return EXIT_USAGE;
 	} else {
 		(action == 'p' ? prove_faults : run_cases)(&counts, argv, argc);
 		printf("%u passed, %u failed, %u skipped\n", counts.passed, counts.failed,
