@@ -40,7 +40,8 @@ from lab.agent import Died
 
 __all__ = ['Died', 'Guest', 'Lab', 'Skip', 'Timeout', 'yado']
 
-GUEST_FILES = ['build/yado', 'build/lab/guest/vmlinuz', 'build/lab/guest/initrd.gz']
+GUEST_FILES = ['build/yado', *(os.path.join(debian.CACHE, 'guest', name)
+                               for name in ('vmlinuz', 'initrd.gz'))]
 CMDLINE = 'console=ttyS0 quiet panic=-1'
 READY_SECONDS = 120
 
@@ -88,7 +89,7 @@ def real_kvm():
 class Lab:
     """A host with KVM. YADO_LAB=native or emulated overrides the choice.
 
-    `files`: further files, relative to the repository; `guest=False` leaves the guest's out.
+    `files`: further files, relative to the repository or absolute; `guest=False` leaves the guest's out.
     `disks`: raw images; the attribute of that name says where they are there: /dev/vda, ... on the
     emulated host.
     """

@@ -1,10 +1,14 @@
 """A real guest with all devices: consoles, disk, network, vsock, memory, and every way to end."""
 
+import os
 import re
 import signal
 import time
 
-LAB = {'cpus': 1, 'memory_mib': 7168, 'files': ['build/lab/guest/vmlinux']}
+from lab import debian
+
+VMLINUX = os.path.join(debian.CACHE, 'guest/vmlinux')
+LAB = {'cpus': 1, 'memory_mib': 7168, 'files': [VMLINUX]}
 TEST_SECONDS = 400
 USUAL_SECONDS = 220
 
