@@ -39,7 +39,7 @@ static must_use int parse_header(const uint8_t *p, uint32_t field[F_COUNT])
 		field[i] = 0;
 		for (size_t k = 0; k < 8; k++) {
 			uint8_t c = p[6 + 8 * i + k];
-			uint32_t digit = c >= '0' && c <= '9'	? c - (uint32_t)'0' 
+			uint32_t digit = c >= '0' && c <= '9'	? c - (uint32_t)'0'
 					 : c >= 'a' && c <= 'f' ? c - 'a' + 10U
 					 : c >= 'A' && c <= 'F' ? c - 'A' + 10U
 								: 16;

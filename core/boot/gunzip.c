@@ -39,7 +39,8 @@ uint64_t gunzip_size(const void *data, size_t len)
 	return load_le32((const uint8_t *)data + len - 4);
 }
 
-/* These two names are zlib's own for what it uses by itself; taken here, malloc() is not asked for. */
+/* These two names are zlib's own for what it uses by itself; taken here, malloc() is not asked for.
+ */
 void *zcalloc(void *opaque, unsigned items, unsigned bytes);
 void zcfree(void *opaque, void *p);
 

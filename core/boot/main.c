@@ -15,10 +15,10 @@
 #include "core/hw/context.h"
 #include "core/hw/cpu_tables.h"
 #include "core/hw/entry.h"
-#include "core/hw/ioapic.h"
+#include "core/hw/io_apic.h"
 #include "core/hw/ipi.h"
 #include "core/hw/irq.h"
-#include "core/hw/lapic.h"
+#include "core/hw/local_apic.h"
 #include "core/hw/power.h"
 #include "core/hw/regs.h"
 #include "core/hw/timer_device.h"
@@ -288,15 +288,15 @@ static void start_memory(void)
 /* Step 8: what makes interrupts and time. */
 static void start_devices(void)
 {
-	int r = lapic_init(boot.acpi.lapic_base);
+	int r = local_apic_init(boot.acpi.lapic_base);
 
 	if (r != 0) {
 		refuse("this machine has no local APIC.");
 	}
-	lapic_start();
-	cpu_boot.apic_id = lapic_id();
+	local_apic_start();
+	cpu_boot.apic_id = local_apic_id();
 	power_init(&boot.acpi);
-	ioapic_init(&boot.acpi);
+	io_apic_init(&boot.acpi);
 	ipi_init();
 	clock_init(&boot.acpi);
 	timer_device_init();
@@ -309,7 +309,8 @@ static void say_summary(void)
 
 	log_info("core %s, by %s on %s; %u CPU%s, %s, TSC %lu MHz by %s", YADO_VERSION,
 		 boot.info.loader, f->vendor, cpu_count(), cpu_count() == 1 ? "" : "s",
-		 lapic_is_x2apic() ? "x2APIC" : "xAPIC", clock_tsc_khz() / 1000, clock_source());
+		 local_apic_is_x2apic() ? "x2APIC" : "xAPIC", clock_tsc_khz() / 1000,
+		 clock_source());
 	log_info("memory: %lu MiB, %lu KiB in use; initramfs %lu KiB", page_total() >> 8,
 		 (page_total() - page_used(PAGE_USE_FREE)) << 2, boot.initramfs_len / KIB);
 	log_info("svm: %u ASIDs%s%s%s%s", f->svm_asids, f->nrips ? ", next RIP" : "",

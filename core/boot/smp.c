@@ -10,7 +10,7 @@
 #include "core/hw/clock.h"
 #include "core/hw/context.h"
 #include "core/hw/cpu_tables.h"
-#include "core/hw/lapic.h"
+#include "core/hw/local_apic.h"
 #include "core/hw/timer_device.h"
 #include "core/log.h"
 #include "core/mem/kmap.h"
@@ -41,7 +41,7 @@ void smp_cpu_start(struct smp_start *start)
 	void (*main)(void) = start->main;
 
 	cpu_load(start->cpu);
-	lapic_start();
+	local_apic_start();
 	timer_device_start();
 	fpu_start_cpu();
 	/* From here on whoever started it may give up *start. */
@@ -64,15 +64,15 @@ static bool wait_for(struct cpu *cpu, uint64_t ns)
 
 static bool wake(struct cpu *cpu, hpa_t page)
 {
-	uint32_t startup = LAPIC_STARTUP | (uint32_t)(page.v >> PAGE_SHIFT);
+	uint32_t startup = LOCAL_APIC_STARTUP | (uint32_t)(page.v >> PAGE_SHIFT);
 
-	lapic_send(cpu->apic_id, LAPIC_INIT);
+	local_apic_send(cpu->apic_id, LOCAL_APIC_INIT);
 	clock_spin_ns(STARTUP_NS);
-	lapic_send(cpu->apic_id, startup);
+	local_apic_send(cpu->apic_id, startup);
 	if (wait_for(cpu, STARTUP_NS)) {
 		return true;
 	}
-	lapic_send(cpu->apic_id, startup);
+	local_apic_send(cpu->apic_id, startup);
 	return wait_for(cpu, COME_UP_NS);
 }
 
@@ -113,7 +113,7 @@ void smp_start(const struct acpi_info *acpi, hpa_t page, unsigned most, void (*m
 {
 	uint8_t *p = phys_ptr(page);
 	uint32_t at = (uint32_t)page.v;
-	uint32_t self = lapic_id();
+	uint32_t self = local_apic_id();
 
 	memcpy(p, trampoline, (size_t)(trampoline_end - trampoline));
 	uint8_t *base = p + (trampoline_gdt_base - trampoline);
@@ -125,7 +125,7 @@ void smp_start(const struct acpi_info *acpi, hpa_t page, unsigned most, void (*m
 		if (who->apic_id == self) {
 			continue;
 		}
-		if (who->apic_id > 254 && !lapic_is_x2apic()) {
+		if (who->apic_id > 254 && !local_apic_is_x2apic()) {
 			continue; /* out of an xAPIC's reach */
 		}
 		if (!start_cpu(who, page, main)) {

@@ -8,7 +8,7 @@
 #include "core/hw/acpi.h"
 #include "core/hw/asm.h"
 #include "core/hw/cpu.h"
-#include "core/hw/lapic.h"
+#include "core/hw/local_apic.h"
 #include "core/mem/kmap.h"
 
 #define PM_TIMER_HZ  UINT64_C(3579545)
@@ -157,11 +157,11 @@ static bool measure(const struct reference *r)
 {
 	uint64_t ticks = r->ns * r->hz / 1000000000;
 
-	lapic_timer_mask();
-	lapic_timer_set(0xff, UINT32_MAX); /* never gets there */
+	local_apic_timer_mask();
+	local_apic_timer_set(0xff, UINT32_MAX); /* never gets there */
 	uint64_t begin = r->read();
 	uint64_t tsc = asm_rdtsc();
-	uint32_t lapic = lapic_timer_count();
+	uint32_t lapic = local_apic_timer_count();
 	uint64_t passed = 0;
 	for (unsigned i = 0; passed < ticks; i++) {
 		if (i == READS_MAX) {
@@ -170,8 +170,8 @@ static bool measure(const struct reference *r)
 		passed = elapsed(r, begin, r->read());
 	}
 	tsc = asm_rdtsc() - tsc;
-	lapic -= lapic_timer_count();
-	lapic_timer_mask();
+	lapic -= local_apic_timer_count();
+	local_apic_timer_mask();
 	clk.khz = tsc * r->hz / 1000 / passed;
 	clk.lapic_khz = (uint64_t)lapic * r->hz / 1000 / passed;
 	clk.source = r->name;

@@ -5,7 +5,7 @@
 #include "core/hw/asm.h"
 #include "core/hw/cpu.h"
 #include "core/hw/irq.h"
-#include "core/hw/lapic.h"
+#include "core/hw/local_apic.h"
 #include "lib/base/check.h"
 
 /*
@@ -69,7 +69,7 @@ static void post(unsigned cpu, struct call_link *l)
 		&waiting[cpu], &first, l, memory_order_release, memory_order_relaxed));
 	/* Whoever found the list empty interrupts; later ones are taken along. */
 	if (first == NULL) {
-		lapic_send(cpu_by_index(cpu)->apic_id, LAPIC_FIXED | IRQ_VECTOR_CALL);
+		local_apic_send(cpu_by_index(cpu)->apic_id, LOCAL_APIC_FIXED | IRQ_VECTOR_CALL);
 	}
 }
 
@@ -104,12 +104,12 @@ void ipi_call(uint64_t cpus, ipi_fn *fn, void *arg)
 
 void ipi_reschedule(unsigned cpu)
 {
-	lapic_send(cpu_by_index(cpu)->apic_id, LAPIC_FIXED | IRQ_VECTOR_RESCHED);
+	local_apic_send(cpu_by_index(cpu)->apic_id, LOCAL_APIC_FIXED | IRQ_VECTOR_RESCHED);
 }
 
 void ipi_stop_others(void)
 {
 	if (cpu_count() > 1) {
-		lapic_send(0, LAPIC_OTHERS | LAPIC_NMI);
+		local_apic_send(0, LOCAL_APIC_OTHERS | LOCAL_APIC_NMI);
 	}
 }

@@ -4,9 +4,9 @@
 #include <stdatomic.h>
 
 #include "core/hw/cpu.h"
-#include "core/hw/ioapic.h"
+#include "core/hw/io_apic.h"
 #include "core/hw/ipi.h"
-#include "core/hw/lapic.h"
+#include "core/hw/local_apic.h"
 #include "core/lock.h"
 #include "core/panic.h"
 
@@ -32,7 +32,7 @@ void irq_dispatch(unsigned vector)
 	cpu->irqs++;
 	atomic_fetch_add_explicit(&irqs.vector[vector].count, 1, memory_order_relaxed);
 	if (!is_level && vector != IRQ_VECTOR_SPURIOUS) {
-		lapic_eoi();
+		local_apic_eoi();
 	}
 	/* Pairs with the release in set(). */
 	irq_handler *fn = atomic_load_explicit(&irqs.vector[vector].fn, memory_order_acquire);
@@ -40,7 +40,7 @@ void irq_dispatch(unsigned vector)
 		fn(irqs.vector[vector].ctx);
 	}
 	if (is_level) {
-		lapic_eoi();
+		local_apic_eoi();
 	}
 	cpu->irq_depth--;
 	spin_leave_irq(held);
@@ -97,7 +97,7 @@ int irq_connect_isa(unsigned irq, irq_handler *fn, void *ctx, const char *name)
 	if (vector < 0) {
 		return vector;
 	}
-	int r = ioapic_connect_isa(irq, (unsigned)vector, &is_level);
+	int r = io_apic_connect_isa(irq, (unsigned)vector, &is_level);
 	if (r != 0) {
 		irq_free_vector(vector);
 		return r;

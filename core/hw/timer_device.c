@@ -7,7 +7,7 @@
 #include "core/hw/clock.h"
 #include "core/hw/cpu.h"
 #include "core/hw/irq.h"
-#include "core/hw/lapic.h"
+#include "core/hw/local_apic.h"
 #include "core/hw/regs.h"
 #include "core/hw/timer.h"
 
@@ -38,7 +38,7 @@ void timer_device_start(void)
 {
 	timer_init_cpu();
 	if (device.deadlines) {
-		lapic_timer_deadline_mode(IRQ_VECTOR_TIMER);
+		local_apic_timer_deadline_mode(IRQ_VECTOR_TIMER);
 	}
 }
 
@@ -51,11 +51,11 @@ void timer_device_set(uint64_t deadline_ns)
 		return;
 	}
 	if (deadline_ns == CLOCK_NEVER) {
-		lapic_timer_mask();
+		local_apic_timer_mask();
 		return;
 	}
 	uint64_t now = clock_now_ns();
 	uint64_t ns = deadline_ns > now ? MIN(deadline_ns - now, device.ns_max) : 0;
 	/* Rounded up: an interrupt before its time would have to be set again. */
-	lapic_timer_set(IRQ_VECTOR_TIMER, (uint32_t)((ns * device.mult >> 32) + 1));
+	local_apic_timer_set(IRQ_VECTOR_TIMER, (uint32_t)((ns * device.mult >> 32) + 1));
 }

@@ -8,7 +8,7 @@
 /** timer_device_init() - once, after clock_init(). */
 void timer_device_init(void);
 
-/** timer_device_start() - on each CPU, after lapic_start(). */
+/** timer_device_start() - on each CPU, after local_apic_start(). */
 void timer_device_start(void);
 
 /**

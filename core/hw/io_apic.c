@@ -1,4 +1,4 @@
-#include "core/hw/ioapic.h"
+#include "core/hw/io_apic.h"
 
 #include <errno.h>
 
@@ -47,7 +47,7 @@ static void put_entry(const struct ioapic *chip, uint32_t wire, uint64_t entry)
 	put(chip, REG_TABLE + 2 * wire, (uint32_t)entry);
 }
 
-void ioapic_init(const struct acpi_info *acpi)
+void io_apic_init(const struct acpi_info *acpi)
 {
 	if (acpi->has_pics) {
 		asm_out8(PIC_MASTER, 0xff);
@@ -71,7 +71,7 @@ void ioapic_init(const struct acpi_info *acpi)
 	}
 }
 
-int ioapic_connect_isa(unsigned irq, unsigned vector, bool *is_level)
+int io_apic_connect_isa(unsigned irq, unsigned vector, bool *is_level)
 {
 	const struct acpi_isa_irq *isa = &ioapics.isa[irq];
 	uint64_t entry = vector | (uint64_t)cpu_by_index(0)->apic_id << 56;

@@ -1,4 +1,4 @@
-#include "core/hw/lapic.h"
+#include "core/hw/local_apic.h"
 
 #include <errno.h>
 
@@ -57,7 +57,7 @@ static void put(unsigned reg, uint32_t value)
 	}
 }
 
-int lapic_init(uint64_t base)
+int local_apic_init(uint64_t base)
 {
 	if ((asm_cpuid(1, 0).edx & CPUID_1_EDX_APIC) == 0) {
 		return -ENODEV;
@@ -75,7 +75,7 @@ int lapic_init(uint64_t base)
 	return 0;
 }
 
-void lapic_start(void)
+void local_apic_start(void)
 {
 	uint64_t base = asm_rdmsr(MSR_APIC_BASE);
 
@@ -90,29 +90,29 @@ void lapic_start(void)
 	put(REG_TPR, 0);
 	put(REG_TIMER, LVT_MASKED);
 	put(REG_LINT0, LVT_MASKED);
-	put(REG_LINT1, LVT_MASKED | LAPIC_NMI);
+	put(REG_LINT1, LVT_MASKED | LOCAL_APIC_NMI);
 	put(REG_ESR, 0);
 	put(REG_ERROR, IRQ_VECTOR_ERROR);
 	put(REG_DIVIDE, DIVIDE_BY_16);
-	lapic_eoi();
+	local_apic_eoi();
 }
 
-uint32_t lapic_id(void)
+uint32_t local_apic_id(void)
 {
 	return lapic.x2apic ? get(REG_ID) : get(REG_ID) >> 24;
 }
 
-bool lapic_is_x2apic(void)
+bool local_apic_is_x2apic(void)
 {
 	return lapic.x2apic;
 }
 
-void lapic_eoi(void)
+void local_apic_eoi(void)
 {
 	put(REG_EOI, 0);
 }
 
-void lapic_send(uint32_t apic_id, uint32_t command)
+void local_apic_send(uint32_t apic_id, uint32_t command)
 {
 	if (lapic.x2apic) {
 		/* What was written before it must be seen by whoever is interrupted: a write to
@@ -131,24 +131,24 @@ void lapic_send(uint32_t apic_id, uint32_t command)
 	irq_restore(flags);
 }
 
-void lapic_timer_mask(void)
+void local_apic_timer_mask(void)
 {
 	put(REG_TIMER, LVT_MASKED);
 	put(REG_INITIAL, 0);
 }
 
-void lapic_timer_set(unsigned vector, uint32_t count)
+void local_apic_timer_set(unsigned vector, uint32_t count)
 {
 	put(REG_TIMER, vector);
 	put(REG_INITIAL, count);
 }
 
-uint32_t lapic_timer_count(void)
+uint32_t local_apic_timer_count(void)
 {
 	return get(REG_CURRENT);
 }
 
-void lapic_timer_deadline_mode(unsigned vector)
+void local_apic_timer_deadline_mode(unsigned vector)
 {
 	put(REG_TIMER, vector | TIMER_DEADLINE);
 	/* In xAPIC mode that write is not ordered with a write to the MSR. */
