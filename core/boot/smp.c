@@ -79,9 +79,11 @@ static bool wake(struct cpu *cpu, hpa_t page)
 /* Return: did it come up? */
 static bool start_cpu(const struct acpi_cpu *who, hpa_t page, void (*main)(void))
 {
-	struct smp_start start = {.root = paging_root().v, .main = main};
+	/* In the image: the tables of start.S have no kernel stacks. */
+	static struct smp_start start;
 	bool is_up = false;
 
+	start = (struct smp_start){.root = paging_root().v, .main = main};
 	start.cpu = cpu_create(who->apic_id, who->acpi_id);
 	start.stack = kmap_stack_create();
 	if (start.cpu == NULL || start.stack == 0) {
