@@ -293,6 +293,7 @@ static void start_devices(void)
 	if (r != 0) {
 		refuse("this machine has no local APIC.");
 	}
+	io_apic_mask_pics(&boot.acpi);
 	local_apic_start();
 	cpu_boot.apic_id = local_apic_id();
 	power_init(&boot.acpi);

@@ -47,12 +47,16 @@ static void put_entry(const struct ioapic *chip, uint32_t wire, uint64_t entry)
 	put(chip, REG_TABLE + 2 * wire, (uint32_t)entry);
 }
 
-void io_apic_init(const struct acpi_info *acpi)
+void io_apic_mask_pics(const struct acpi_info *acpi)
 {
 	if (acpi->has_pics) {
 		asm_out8(PIC_MASTER, 0xff);
 		asm_out8(PIC_SLAVE, 0xff);
 	}
+}
+
+void io_apic_init(const struct acpi_info *acpi)
+{
 	for (size_t i = 0; i < ACPI_ISA_IRQS; i++) {
 		ioapics.isa[i] = acpi->isa[i];
 	}
