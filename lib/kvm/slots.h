@@ -22,9 +22,8 @@ struct kvm_slot {
 	uint32_t flags; /* KVM_MEM_LOG_DIRTY_PAGES, KVM_MEM_READONLY */
 	uint64_t gfn;
 	uint64_t pages;
-	uint64_t user;	      /* address of the first page in the VMM */
-	uint64_t *dirty;      /* one bit a page; NULL without a log. Set atomically, at any time */
-	uint64_t *dirty_copy; /* room for GET_DIRTY_LOG, as large */
+	uint64_t user;	 /* address of the first page in the VMM */
+	uint64_t *dirty; /* one bit a page; NULL without a log. Set atomically, at any time */
 };
 
 struct kvm_slots {

@@ -74,9 +74,7 @@ enum kvm_msr_place {
 	KVM_MSR_STEAL_TIME,
 	KVM_MSR_PV_EOI,
 	KVM_MSR_POLL_CONTROL,
-	KVM_MSR_PERF_CTL,
-	KVM_MSR_PERF_CTR = KVM_MSR_PERF_CTL + 6,
-	KVM_NMSRS = KVM_MSR_PERF_CTR + 6,
+	KVM_NMSRS,
 };
 
 /** Feature bits that decide in a hurry; made from CPUID when it is set. */
