@@ -49,7 +49,7 @@ static int tear_down(void **state)
 
 static struct kvm_regs get_regs(void)
 {
-	struct kvm_regs regs;
+	struct kvm_regs regs = {0};
 
 	assert_int_equal(vcpu_call(vcpu, KVM_GET_REGS, &regs), 0);
 	return regs;

@@ -46,7 +46,7 @@ static int tear_down(void **state)
 
 static struct kvm_sregs get_sregs(void)
 {
-	struct kvm_sregs sregs;
+	struct kvm_sregs sregs = {0};
 
 	assert_int_equal(vcpu_call(vcpu, KVM_GET_SREGS, &sregs), 0);
 	return sregs;
@@ -365,19 +365,20 @@ static void msrs_refuse_what_they_cannot_hold(void **state)
 
 static void lists_of_msrs_end_at_the_first_bad_one(void **state)
 {
-	struct {
+	union {
 		struct kvm_msrs head;
-		struct kvm_msr_entry entry[3];
-	} m = {{.nmsrs = 3},
-	       {{.index = 0xc0000081, .data = 0x11},
-		{.index = 0x4000ffff, .data = 0x22},
-		{.index = 0xc0000084, .data = 0x33}}};
+		struct kvm_msr_entry room[4];
+	} m = {.head.nmsrs = 3};
+	struct kvm_msr_entry *entry = m.head.entries;
 
 	(void)state;
+	entry[0] = (struct kvm_msr_entry){.index = 0xc0000081, .data = 0x11};
+	entry[1] = (struct kvm_msr_entry){.index = 0x4000ffff, .data = 0x22};
+	entry[2] = (struct kvm_msr_entry){.index = 0xc0000084, .data = 0x33};
 	assert_int_equal(vcpu_call(vcpu, KVM_SET_MSRS, &m), 1);
-	m.entry[0].data = 0;
+	entry[0].data = 0;
 	assert_int_equal(vcpu_call(vcpu, KVM_GET_MSRS, &m), 1);
-	assert_int_equal(m.entry[0].data, 0x11);
+	assert_int_equal(entry[0].data, 0x11);
 	m.head.nmsrs = 256;
 	assert_int_equal(vcpu_call(vcpu, KVM_GET_MSRS, &m), -E2BIG);
 }

@@ -138,20 +138,20 @@ static void rights(void **state)
 {
 	(void)state;
 	expect_fault(SMALL + 0x1000, 0, 0);
-	expect_fault(SMALL + 0x1000, WALK_WRITE | WALK_USER, PF_W | PF_U);
-	expect_fault(SMALL + 0x1000, WALK_FETCH, PF_I);
+	expect_fault(SMALL + 0x1000, WALK_WRITE | WALK_USER, PFERR_W | PFERR_U);
+	expect_fault(SMALL + 0x1000, WALK_FETCH, PFERR_I);
 	*entry8(0x3000, 2) &= ~PTE_RW;
-	expect_fault(SMALL, WALK_WRITE, PF_P | PF_W);
+	expect_fault(SMALL, WALK_WRITE, PFERR_P | PFERR_W);
 	assert_int_equal(go(SMALL, 0), WALK_OK);
 	assert_false(result.writable);
 	mode.cr0 &= ~CR0_WP;
 	assert_int_equal(go(SMALL, WALK_WRITE), WALK_OK);
 	assert_true(result.writable);
-	expect_fault(SMALL, WALK_WRITE | WALK_USER, PF_P | PF_W | PF_U);
+	expect_fault(SMALL, WALK_WRITE | WALK_USER, PFERR_P | PFERR_W | PFERR_U);
 	*entry8(0x1000, 1) |= PTE_NX;
-	expect_fault(SMALL, WALK_FETCH, PF_P | PF_I);
+	expect_fault(SMALL, WALK_FETCH, PFERR_P | PFERR_I);
 	*entry8(0x1000, 1) &= ~(PTE_NX | PTE_US);
-	expect_fault(SMALL, WALK_USER, PF_P | PF_U);
+	expect_fault(SMALL, WALK_USER, PFERR_P | PFERR_U);
 	assert_int_equal(go(SMALL, 0), WALK_OK);
 	assert_false(result.user);
 }
@@ -160,40 +160,40 @@ static void smep_smap_and_keys(void **state)
 {
 	(void)state;
 	mode.cr4 |= CR4_SMEP;
-	expect_fault(SMALL, WALK_FETCH, PF_P | PF_I);
+	expect_fault(SMALL, WALK_FETCH, PFERR_P | PFERR_I);
 	assert_int_equal(go(SMALL, WALK_FETCH | WALK_USER), WALK_OK);
 	mode.cr4 |= CR4_SMAP;
-	expect_fault(SMALL, 0, PF_P);
-	expect_fault(SMALL, WALK_WRITE, PF_P | PF_W);
+	expect_fault(SMALL, 0, PFERR_P);
+	expect_fault(SMALL, WALK_WRITE, PFERR_P | PFERR_W);
 	mode.ac = true;
 	assert_int_equal(go(SMALL, 0), WALK_OK);
-	expect_fault(SMALL, WALK_IMPLICIT, PF_P);
+	expect_fault(SMALL, WALK_IMPLICIT, PFERR_P);
 	assert_int_equal(go(SMALL, WALK_USER), WALK_OK);
 	mode.cr4 |= CR4_PKE;
 	*entry8(0x4000, 1) |= UINT64_C(3) << 59;
 	mode.pkru = 2u << 6; /* key 3: no writes */
 	assert_int_equal(go(SMALL, WALK_USER), WALK_OK);
-	expect_fault(SMALL, WALK_USER | WALK_WRITE, PF_P | PF_PK | PF_U | PF_W);
+	expect_fault(SMALL, WALK_USER | WALK_WRITE, PFERR_P | PFERR_PK | PFERR_U | PFERR_W);
 	mode.pkru = 1u << 6;
-	expect_fault(SMALL, WALK_USER, PF_P | PF_PK | PF_U);
+	expect_fault(SMALL, WALK_USER, PFERR_P | PFERR_PK | PFERR_U);
 }
 
 static void reserved_bits(void **state)
 {
 	(void)state;
 	*entry8(0x4000, 1) |= BIT(41);
-	expect_fault(SMALL, WALK_USER, PF_P | PF_RSVD | PF_U);
+	expect_fault(SMALL, WALK_USER, PFERR_P | PFERR_RSVD | PFERR_U);
 	*entry8(0x2000, 1) |= BIT(13);
-	expect_fault(HUGE, 0, PF_P | PF_RSVD);
+	expect_fault(HUGE, 0, PFERR_P | PFERR_RSVD);
 	*entry8(0x2000, 1) = 0x40000000 | P_ALL | PTE_PS;
 	mode.pages_1g = false;
-	expect_fault(HUGE, 0, PF_P | PF_RSVD);
+	expect_fault(HUGE, 0, PFERR_P | PFERR_RSVD);
 	*entry8(0x1000, 1) |= PTE_PS;
-	expect_fault(SMALL, 0, PF_P | PF_RSVD);
+	expect_fault(SMALL, 0, PFERR_P | PFERR_RSVD);
 	(void)set_up(state);
 	mode.efer &= ~EFER_NXE;
 	*entry8(0x4000, 1) |= PTE_NX;
-	expect_fault(SMALL, 0, PF_P | PF_RSVD);
+	expect_fault(SMALL, 0, PFERR_P | PFERR_RSVD);
 	/* Without NX fetches are not told apart. */
 	*entry8(0x4000, 1) = 0;
 	expect_fault(SMALL, WALK_FETCH, 0);
@@ -224,7 +224,7 @@ static void pae(void **state)
 	assert_true(result.gpa == 0x600000);
 	expect_fault(0x00401000, 0, 0);
 	*entry8(0x4000, 1) |= BIT(55);
-	expect_fault(0x40401000, 0, PF_P | PF_RSVD);
+	expect_fault(0x40401000, 0, PFERR_P | PFERR_RSVD);
 	assert_int_equal(go(UINT64_C(0x140600000), 0), WALK_OK); /* 32 bits of it count */
 }
 
@@ -238,7 +238,7 @@ static void two_levels(void **state)
 	assert_int_equal(go(5 << 22 | 7 << 12 | 0x45, WALK_SET_AD), WALK_OK);
 	assert_true(result.gpa == 0xa045);
 	assert_int_equal(*entry4(0x6000, 7), 0xa000 | PTE_P | PTE_US | PTE_A);
-	expect_fault(5 << 22 | 7 << 12, WALK_WRITE, PF_P | PF_W);
+	expect_fault(5 << 22 | 7 << 12, WALK_WRITE, PFERR_P | PFERR_W);
 	*entry4(0x1000, 6) = 0x00802000 | (uint32_t)(P_ALL | PTE_PS);
 	/* Without PSE the bit means nothing, and this is a table. */
 	assert_int_equal(go(6 << 22, 0), WALK_NOWHERE);
@@ -247,7 +247,7 @@ static void two_levels(void **state)
 	assert_true(result.gpa == UINT64_C(0x100812345)); /* PSE-36 */
 	assert_int_equal(result.page_shift, 22);
 	*entry4(0x1000, 6) |= (uint32_t)BIT(21);
-	expect_fault(6 << 22, 0, PF_P | PF_RSVD);
+	expect_fault(6 << 22, 0, PFERR_P | PFERR_RSVD);
 }
 
 static void without_paging(void **state)
