@@ -1,7 +1,7 @@
 #include "lib/kvm/cpuid.h"
 
-#include <asm/kvm_para.h>
 #include <errno.h>
+#include <linux/kvm_para.h>
 #include <string.h>
 
 #include "lib/kvm/irq.h"

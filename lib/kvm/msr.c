@@ -1,7 +1,7 @@
 #include "lib/kvm/msr.h"
 
-#include <asm/kvm_para.h>
 #include <errno.h>
+#include <linux/kvm_para.h>
 #include <string.h>
 
 #include "lib/kvm/clock.h"

@@ -1,8 +1,8 @@
 /* What user space reads is what it wrote; what no CPU can hold is refused and changes nothing. */
 #include "lib/kvm/state.h"
 
-#include <asm/kvm_para.h>
 #include <errno.h>
+#include <linux/kvm_para.h>
 #include <string.h>
 
 #include "lib/kvm/cpuid.h"
