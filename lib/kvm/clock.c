@@ -1,7 +1,7 @@
 #include "lib/kvm/clock.h"
 
-#include <asm/kvm_para.h>
 #include <errno.h>
+#include <linux/kvm_para.h>
 #include <string.h>
 
 #include "lib/kvm/irq.h"

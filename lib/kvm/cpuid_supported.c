@@ -1,5 +1,5 @@
-#include <asm/kvm_para.h>
 #include <errno.h>
+#include <linux/kvm_para.h>
 
 #include "lib/kvm/cpuid.h"
 

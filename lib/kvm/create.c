@@ -35,7 +35,8 @@ static void free_vm(struct kvm_vm *vm)
 		ops->free(env, KVM_STORE_PAGES, vm->ring_page, KVM_PAGE_BYTES);
 	}
 	if (vm->vcpus != NULL) {
-		ops->free(env, KVM_STORE_TABLE, vm->vcpus, env->max_vcpus * sizeof(*vm->vcpus));
+		ops->free(env, KVM_STORE_TABLE, vm->vcpus,
+			  env->max_vcpus * sizeof(struct kvm_vcpu *));
 	}
 	ops->lock_fini(env, &vm->irq_lock);
 	ops->lock_fini(env, &vm->clock_lock);
@@ -58,7 +59,7 @@ int kvm_vm_create(struct kvm_env *env, struct kvm_vm **result)
 	vm->refs = 1;
 	init_locks(vm);
 	vm->ring_page = ops->alloc(env, KVM_STORE_PAGES, KVM_PAGE_BYTES);
-	vm->vcpus = ops->alloc(env, KVM_STORE_TABLE, env->max_vcpus * sizeof(*vm->vcpus));
+	vm->vcpus = ops->alloc(env, KVM_STORE_TABLE, env->max_vcpus * sizeof(struct kvm_vcpu *));
 	if (vm->ring_page == NULL || vm->vcpus == NULL) {
 		r = -ENOMEM;
 		goto free;

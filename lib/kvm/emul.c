@@ -3,26 +3,17 @@
 #include <errno.h>
 #include <string.h>
 
-#include "lib/base/bytes.h"
 #include "lib/kvm/bus.h"
-#include "lib/kvm/clock.h"
-#include "lib/kvm/cpuid.h"
 #include "lib/kvm/debug.h"
+#include "lib/kvm/emul_regs.h"
 #include "lib/kvm/events.h"
 #include "lib/kvm/irq.h"
 #include "lib/kvm/memory.h"
-#include "lib/kvm/msr.h"
 #include "lib/kvm/registers.h"
 #include "lib/x86/regs.h"
 
 #define EXC_UD 6
 #define EXC_PF 14
-
-#define AT_XMM	     160 /* in the XSAVE area */
-#define AT_XSTATE_BV 512
-#define AT_YMM_HIGH  576
-#define XSTATE_SSE   BIT(1)
-#define XSTATE_AVX   BIT(2)
 
 #define NEEDED (KVM_REGS_CORE | KVM_REGS_CONTROL | KVM_REGS_SEGMENTS)
 
@@ -132,6 +123,16 @@ static enum insn_outcome device_read(struct kvm_vcpu *vcpu, uint64_t gpa, void *
 		memcpy(data, f->data, bytes);
 		x->cursor++;
 		return INSN_DONE;
+	}
+	/* Those of iterations of REP that are over come first. */
+	for (unsigned i = x->cursor + 1u; i < x->answered_count; i++) {
+		if (x->answered[i].gpa == gpa && x->answered[i].bytes == bytes) {
+			memmove(f, &x->answered[i], (x->answered_count - i) * sizeof(*f));
+			x->answered_count = (uint8_t)(x->answered_count - (i - x->cursor));
+			memcpy(data, f->data, bytes);
+			x->cursor++;
+			return INSN_DONE;
+		}
 	}
 	/* The guest changed the instruction's memory meanwhile: old answers are worth nothing. */
 	x->answered_count = x->cursor;
@@ -362,190 +363,6 @@ static enum insn_outcome op_port_out(struct insn_env *env, uint16_t port, unsign
 	return INSN_DONE;
 }
 
-static uint8_t *xmm_of(struct kvm_vcpu *vcpu, unsigned reg)
-{
-	return vcpu->xsave + AT_XMM + 16 * (size_t)(reg & 15);
-}
-
-/* Parts of the area that are marked as initial may hold anything: make them what they stand for. */
-static void need_part(struct kvm_vcpu *vcpu, uint64_t part, size_t at, size_t bytes)
-{
-	uint64_t parts = load_le64(vcpu->xsave + AT_XSTATE_BV);
-
-	if (vcpu->env->backend->xcr0 != 0 && (parts & part) == 0) {
-		memset(vcpu->xsave + at, 0, bytes);
-	}
-}
-
-static enum insn_outcome op_read_xmm(struct insn_env *env, unsigned reg, void *data)
-{
-	struct kvm_vcpu *vcpu = vcpu_of(env);
-
-	if (reg > 15) {
-		return INSN_UNSUPPORTED;
-	}
-	kvm_regs_need(vcpu, KVM_REGS_FPU);
-	need_part(vcpu, XSTATE_SSE, AT_XMM, 256);
-	memcpy(data, xmm_of(vcpu, reg), 16);
-	return INSN_DONE;
-}
-
-static enum insn_outcome op_write_xmm(struct insn_env *env, unsigned reg, const void *data,
-				      bool clear)
-{
-	struct kvm_vcpu *vcpu = vcpu_of(env);
-	uint64_t parts;
-
-	if (reg > 15) {
-		return INSN_UNSUPPORTED;
-	}
-	kvm_regs_change(vcpu, KVM_REGS_FPU);
-	need_part(vcpu, XSTATE_SSE, AT_XMM, 256);
-	memcpy(xmm_of(vcpu, reg), data, 16);
-	parts = load_le64(vcpu->xsave + AT_XSTATE_BV);
-	if (vcpu->env->backend->xcr0 != 0) {
-		store_le64(vcpu->xsave + AT_XSTATE_BV, parts | XSTATE_SSE);
-	}
-	if (clear && (parts & XSTATE_AVX) != 0) {
-		memset(vcpu->xsave + AT_YMM_HIGH + 16 * (size_t)reg, 0, 16);
-	}
-	return INSN_DONE;
-}
-
-static enum insn_outcome done_or_gp(struct insn_env *env, int r)
-{
-	return r == 0 ? INSN_DONE : insn_raise(env, INSN_EXC_GP, 0);
-}
-
-static enum insn_outcome op_read_cr(struct insn_env *env, unsigned cr, uint64_t *value)
-{
-	struct kvm_vcpu *vcpu = vcpu_of(env);
-
-	switch (cr) {
-	case 0:
-		*value = vcpu->cpu.cr0;
-		return INSN_DONE;
-	case 2:
-		*value = vcpu->cr2;
-		return INSN_DONE;
-	case 3:
-		*value = vcpu->cr3;
-		return INSN_DONE;
-	case 4:
-		*value = vcpu->cpu.cr4;
-		return INSN_DONE;
-	case 8:
-		*value = kvm_reg_cr8(vcpu);
-		return INSN_DONE;
-	default:
-		return insn_raise(env, INSN_EXC_UD, 0);
-	}
-}
-
-static enum insn_outcome op_write_cr(struct insn_env *env, unsigned cr, uint64_t value)
-{
-	struct kvm_vcpu *vcpu = vcpu_of(env);
-
-	switch (cr) {
-	case 0:
-		return done_or_gp(env, kvm_reg_set_cr0(vcpu, value));
-	case 2:
-		kvm_regs_change(vcpu, KVM_REGS_CONTROL);
-		vcpu->cr2 = value;
-		return INSN_DONE;
-	case 3:
-		return done_or_gp(env, kvm_reg_set_cr3(vcpu, value));
-	case 4:
-		return done_or_gp(env, kvm_reg_set_cr4(vcpu, value));
-	case 8:
-		return done_or_gp(env, kvm_reg_set_cr8(vcpu, value));
-	default:
-		return insn_raise(env, INSN_EXC_UD, 0);
-	}
-}
-
-/* DR4 and DR5 are DR6 and DR7, unless CR4.DE; with DR7.GD nobody but the handler has access. */
-static enum insn_outcome check_dr(struct insn_env *env, unsigned dr)
-{
-	struct kvm_vcpu *vcpu = vcpu_of(env);
-
-	kvm_regs_need(vcpu, KVM_REGS_DEBUG);
-	if (dr > 7 || ((dr == 4 || dr == 5) && (vcpu->cpu.cr4 & CR4_DE) != 0)) {
-		return insn_raise(env, INSN_EXC_UD, 0);
-	}
-	if ((vcpu->dr7 & DR7_GD) != 0) {
-		kvm_regs_change(vcpu, KVM_REGS_DEBUG);
-		vcpu->dr6 = (vcpu->dr6 & ~UINT64_C(0xf)) | BIT(13) | vcpu->features.dr6_fixed;
-		return insn_raise(env, INSN_EXC_DB, 0);
-	}
-	return INSN_DONE;
-}
-
-static enum insn_outcome op_read_dr(struct insn_env *env, unsigned dr, uint64_t *value)
-{
-	enum insn_outcome outcome = check_dr(env, dr);
-
-	if (outcome == INSN_DONE) {
-		*value = kvm_reg_get_dr(vcpu_of(env), dr);
-	}
-	return outcome;
-}
-
-static enum insn_outcome op_write_dr(struct insn_env *env, unsigned dr, uint64_t value)
-{
-	enum insn_outcome outcome = check_dr(env, dr);
-
-	return outcome == INSN_DONE ? done_or_gp(env, kvm_reg_set_dr(vcpu_of(env), dr, value))
-				    : outcome;
-}
-
-static enum insn_outcome op_cpuid(struct insn_env *env, uint32_t regs[4])
-{
-	kvm_cpuid_query(vcpu_of(env), regs);
-	return INSN_DONE;
-}
-
-static enum insn_outcome op_read_tsc(struct insn_env *env, uint64_t *tsc, uint32_t *aux)
-{
-	struct kvm_vcpu *vcpu = vcpu_of(env);
-
-	kvm_regs_need(vcpu, KVM_REGS_MSRS);
-	*tsc = kvm_vcpu_guest_tsc(vcpu);
-	*aux = (uint32_t)vcpu->msr[KVM_MSR_TSC_AUX];
-	return INSN_DONE;
-}
-
-static enum insn_outcome op_read_xcr(struct insn_env *env, uint32_t index, uint64_t *value)
-{
-	struct kvm_vcpu *vcpu = vcpu_of(env);
-
-	if (index != 0) {
-		return insn_raise(env, INSN_EXC_GP, 0);
-	}
-	kvm_regs_need(vcpu, KVM_REGS_FPU);
-	*value = vcpu->xcr0;
-	return INSN_DONE;
-}
-
-static enum insn_outcome op_write_xcr(struct insn_env *env, uint32_t index, uint64_t value)
-{
-	return done_or_gp(env, index != 0 ? -EINVAL : kvm_reg_set_xcr0(vcpu_of(env), value));
-}
-
-static enum insn_outcome op_invlpg(struct insn_env *env, uint64_t linear)
-{
-	struct kvm_vcpu *vcpu = vcpu_of(env);
-
-	vcpu->env->backend->invlpg(vcpu, linear);
-	return INSN_DONE;
-}
-
-static enum insn_outcome op_write_back(struct insn_env *env)
-{
-	(void)env; /* all memory is coherent */
-	return INSN_DONE;
-}
-
 /*
  * RDMSR and WRMSR are not here: they stop on their own, with the filter and user space behind them,
  * and are served in exits.c.
@@ -557,18 +374,18 @@ static const struct insn_ops insn_ops = {
 	.cmpxchg = op_cmpxchg,
 	.port_in = op_port_in,
 	.port_out = op_port_out,
-	.read_xmm = op_read_xmm,
-	.write_xmm = op_write_xmm,
-	.read_cr = op_read_cr,
-	.write_cr = op_write_cr,
-	.read_dr = op_read_dr,
-	.write_dr = op_write_dr,
-	.cpuid = op_cpuid,
-	.read_tsc = op_read_tsc,
-	.read_xcr = op_read_xcr,
-	.write_xcr = op_write_xcr,
-	.invlpg = op_invlpg,
-	.write_back = op_write_back,
+	.read_xmm = kvm_op_read_xmm,
+	.write_xmm = kvm_op_write_xmm,
+	.read_cr = kvm_op_read_cr,
+	.write_cr = kvm_op_write_cr,
+	.read_dr = kvm_op_read_dr,
+	.write_dr = kvm_op_write_dr,
+	.cpuid = kvm_op_cpuid,
+	.read_tsc = kvm_op_read_tsc,
+	.read_xcr = kvm_op_read_xcr,
+	.write_xcr = kvm_op_write_xcr,
+	.invlpg = kvm_op_invlpg,
+	.write_back = kvm_op_write_back,
 };
 
 void kvm_emul_init(struct kvm_vcpu *vcpu)
@@ -604,18 +421,20 @@ static enum insn_result decode(struct kvm_vcpu *vcpu, struct insn *insn)
 	uint64_t linear = kvm_reg_linear_rip(vcpu);
 	uint8_t code[INSN_MAX];
 	unsigned have = fetch(vcpu, linear, code, sizeof(code));
+	unsigned more = 0;
 	enum insn_result result = INSN_MORE;
 
 	if (have != 0) {
 		result = insn_decode(insn, mode, code, have);
 	}
 	if (have != 0 && result == INSN_MORE && have < INSN_MAX) {
-		unsigned more = fetch(vcpu, linear + have, code + have, INSN_MAX - have);
-
+		more = fetch(vcpu, linear + have, code + have, INSN_MAX - have);
 		if (more != 0) {
 			result = insn_decode(insn, mode, code, have + more);
 		}
 	}
+	vcpu->exits->code_bytes = (uint8_t)(have + more);
+	memcpy(vcpu->exits->code, code, have + more);
 	return result;
 }
 
@@ -625,6 +444,24 @@ static void forget(struct kvm_exits *x)
 	x->answered_count = 0;
 	x->cursor = 0;
 	x->string_ready = false;
+}
+
+/* KVM_EXIT_INTERNAL_ERROR with the bytes of the instruction, if there are any. */
+static void exit_failed(struct kvm_vcpu *vcpu)
+{
+	const struct kvm_exits *x = vcpu->exits;
+	struct kvm_run *run = vcpu->run;
+
+	kvm_exit_internal(vcpu, KVM_INTERNAL_ERROR_EMULATION);
+	if (x->code_bytes != 0) {
+		run->internal.data[3] = 0;
+		run->emulation_failure.ndata = 4; /* flags, two words of bytes, nothing more */
+		run->emulation_failure.flags = KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES;
+		run->emulation_failure.insn_size = x->code_bytes;
+		memset(run->emulation_failure.insn_bytes, 0x90,
+		       sizeof(run->emulation_failure.insn_bytes));
+		memcpy(run->emulation_failure.insn_bytes, x->code, x->code_bytes);
+	}
 }
 
 /* It could not be emulated: the guest's fault if user code did it, else nobody knows further. */
@@ -643,7 +480,7 @@ static bool failed(struct kvm_vcpu *vcpu)
 			return false;
 		}
 	}
-	kvm_exit_internal(vcpu, KVM_INTERNAL_ERROR_EMULATION);
+	exit_failed(vcpu);
 	return true;
 }
 

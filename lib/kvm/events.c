@@ -257,6 +257,8 @@ void kvm_event_prepare(struct kvm_vcpu *vcpu)
 void kvm_event_stopped(struct kvm_vcpu *vcpu, const struct kvm_event *undelivered)
 {
 	struct kvm_events *e = &vcpu->events;
+	bool ours = vcpu->inject.kind == undelivered->kind &&
+		    vcpu->inject.vector == undelivered->vector;
 
 	/* The event that entry was to deliver, or one of the guest's own that a stop cut short. */
 	if (vcpu->inject.kind == KVM_EVENT_EXCEPTION) {
@@ -269,7 +271,7 @@ void kvm_event_stopped(struct kvm_vcpu *vcpu, const struct kvm_event *undelivere
 	vcpu->inject.kind = KVM_EVENT_NONE;
 	switch (undelivered->kind) {
 	case KVM_EVENT_EXCEPTION:
-		if (undelivered->vector == EXC_BP || undelivered->vector == EXC_OF) {
+		if (!ours && (undelivered->vector == EXC_BP || undelivered->vector == EXC_OF)) {
 			return; /* RIP is at INT3 or INTO: it happens again by itself */
 		}
 		e->exception.injected = true;

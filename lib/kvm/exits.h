@@ -43,6 +43,8 @@ struct kvm_exits {
 	/* the instruction that is emulated: it is begun anew until it has all answers */
 	bool resumed; /* insn is decoded already */
 	struct insn insn;
+	uint8_t code[INSN_MAX]; /* of the last instruction that was decoded */
+	uint8_t code_bytes;
 	/* what devices answered so far, in order */
 	struct kvm_fragment answered[KVM_FRAGMENTS];
 	uint8_t answered_count;

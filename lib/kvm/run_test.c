@@ -49,7 +49,7 @@ static int tear_down(void **state)
 
 static struct kvm_regs get_regs(void)
 {
-	struct kvm_regs regs;
+	struct kvm_regs regs = {0};
 
 	assert_int_equal(vcpu_call(vcpu, KVM_GET_REGS, &regs), 0);
 	return regs;
@@ -439,6 +439,27 @@ static void undelivered_events_are_tried_again(void **state)
 	assert_int_equal(f.delivered[0].error, 2);
 }
 
+static void request_at_entry(struct kvm_vcpu *running, struct kvm_stop *stop)
+{
+	/* Somebody kicked just before the guest ran. */
+	stop->reason = KVM_STOP_NONE;
+	stop->undelivered = (struct kvm_event){.kind = KVM_EVENT_EXCEPTION, .vector = 3};
+	(void)running;
+	f.guest = NULL;
+}
+
+static void a_kick_loses_no_breakpoint(void **state)
+{
+	struct kvm_guest_debug debug = {.control = KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_INJECT_BP};
+
+	(void)state;
+	assert_int_equal(vcpu_call(vcpu, KVM_SET_GUEST_DEBUG, &debug), 0);
+	f.guest = request_at_entry;
+	assert_int_equal(go(), 0);
+	assert_int_equal(f.deliveries, 2);
+	assert_int_equal(f.delivered[1].vector, 3);
+}
+
 static void exceptions_meet(void **state)
 {
 	/* #GP while #NP is delivered; then #PF while the double fault is. */
@@ -565,7 +586,7 @@ static void any_stop_is_survived(void **state)
 		fake_play(&f, &step, 1);
 		memcpy(run->mmio.data, &seed, 8);
 		run->request_interrupt_window = seed >> 50 & 1;
-		(void)go();
+		assert_true(go() >= -133);
 	}
 }
 
@@ -594,6 +615,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(nmis_come_one_after_the_other, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(undelivered_events_are_tried_again, set_up,
 						tear_down),
+		cmocka_unit_test_setup_teardown(a_kick_loses_no_breakpoint, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(exceptions_meet, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(shutdown_leaves_a_vcpu_after_init, set_up,
 						tear_down),

@@ -85,8 +85,8 @@ static int grow(struct kvm_vm *vm)
 		return -ENOMEM;
 	}
 	if (slots->room != 0) {
-		memcpy(tables, slots->by_gfn, slots->count * sizeof(*tables));
-		memcpy(tables + room, slots->by_id, slots->count * sizeof(*tables));
+		memcpy(tables, slots->by_gfn, slots->count * sizeof(struct kvm_slot *));
+		memcpy(tables + room, slots->by_id, slots->count * sizeof(struct kvm_slot *));
 		ops->free(vm->env, KVM_STORE_TABLE, slots->by_gfn, tables_bytes(slots->room));
 	}
 	slots->by_gfn = tables;
@@ -98,13 +98,13 @@ static int grow(struct kvm_vm *vm)
 static void insert_at(struct kvm_slot **table, uint32_t count, uint32_t place,
 		      struct kvm_slot *slot)
 {
-	memmove(table + place + 1, table + place, (count - place) * sizeof(*table));
+	memmove(table + place + 1, table + place, (count - place) * sizeof(struct kvm_slot *));
 	table[place] = slot;
 }
 
 static void remove_at(struct kvm_slot **table, uint32_t count, uint32_t place)
 {
-	memmove(table + place, table + place + 1, (count - place - 1) * sizeof(*table));
+	memmove(table + place, table + place + 1, (count - place - 1) * sizeof(struct kvm_slot *));
 }
 
 static void insert(struct kvm_slots *slots, struct kvm_slot *slot)

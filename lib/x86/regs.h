@@ -77,12 +77,12 @@
 #define PTE_NX	BIT(63)
 
 /* Error code of a page fault. */
-#define PFEC_P	  BIT(0)
-#define PFEC_W	  BIT(1)
-#define PFEC_U	  BIT(2)
-#define PFEC_RSVD BIT(3)
-#define PFEC_I	  BIT(4)
-#define PFEC_PK	  BIT(5)
+#define PFERR_P	   BIT(0)
+#define PFERR_W	   BIT(1)
+#define PFERR_U	   BIT(2)
+#define PFERR_RSVD BIT(3)
+#define PFERR_I	   BIT(4)
+#define PFERR_PK   BIT(5)
 
 /* Type field of code, data and system descriptors. */
 #define SEG_DATA_RW_ACCESSED 0x3

@@ -36,15 +36,15 @@ static enum walk_outcome fault(const struct walker *w, struct walk_result *resul
 {
 	result->error = bits;
 	if ((w->access & WALK_WRITE) != 0) {
-		result->error |= (uint32_t)PFEC_W;
+		result->error |= (uint32_t)PFERR_W;
 	}
 	if ((w->access & WALK_USER) != 0) {
-		result->error |= (uint32_t)PFEC_U;
+		result->error |= (uint32_t)PFERR_U;
 	}
 	/* Bit 4 is only there if fetches can be told apart. Spec: Intel SDM vol. 3A, 4.7 */
 	if ((w->access & WALK_FETCH) != 0 &&
 	    (nx_enabled(w->mode) || (w->mode->cr4 & CR4_SMEP) != 0)) {
-		result->error |= (uint32_t)PFEC_I;
+		result->error |= (uint32_t)PFERR_I;
 	}
 	return WALK_FAULT;
 }
@@ -110,24 +110,24 @@ static uint32_t refused(const struct walker *w, uint64_t leaf)
 	unsigned key = leaf >> 59 & 0xf;
 
 	if (user && !w->user) {
-		return PFEC_P;
+		return PFERR_P;
 	}
 	if (write && !w->writable && (user || (mode->cr0 & CR0_WP) != 0)) {
-		return PFEC_P;
+		return PFERR_P;
 	}
 	if (fetch && (!w->executable || (!user && w->user && (mode->cr4 & CR4_SMEP) != 0))) {
-		return PFEC_P;
+		return PFERR_P;
 	}
 	if (!fetch && !user && w->user && (mode->cr4 & CR4_SMAP) != 0 &&
 	    ((w->access & WALK_IMPLICIT) != 0 || !mode->ac)) {
-		return PFEC_P;
+		return PFERR_P;
 	}
 	if (!fetch && w->user && (mode->cr4 & CR4_PKE) != 0 && (mode->efer & EFER_LMA) != 0) {
 		uint32_t rights = mode->pkru >> 2 * key & 3;
 
 		if ((rights & 1) != 0 ||
 		    ((rights & 2) != 0 && write && (user || (mode->cr0 & CR0_WP) != 0))) {
-			return PFEC_P | PFEC_PK;
+			return PFERR_P | PFERR_PK;
 		}
 	}
 	return 0;
@@ -181,7 +181,7 @@ static enum walk_outcome descend(struct walker *w, uint64_t table, unsigned shif
 		reserved = w->bytes == 8 ? reserved8(w, shift, step->entry)
 					 : reserved4(w, shift, step->entry);
 		if ((step->entry & reserved) != 0) {
-			return fault(w, result, PFEC_P | PFEC_RSVD);
+			return fault(w, result, PFERR_P | PFERR_RSVD);
 		}
 		w->user = w->user && (step->entry & PTE_US) != 0;
 		w->writable = w->writable && (step->entry & PTE_RW) != 0;

@@ -1,0 +1,204 @@
+#include "lib/kvm/emul_regs.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "lib/base/bytes.h"
+#include "lib/kvm/clock.h"
+#include "lib/kvm/cpuid.h"
+#include "lib/kvm/registers.h"
+#include "lib/x86/regs.h"
+
+#define AT_XMM	     160 /* in the XSAVE area */
+#define AT_XSTATE_BV 512
+#define AT_YMM_HIGH  576
+#define XSTATE_SSE   BIT(1)
+#define XSTATE_AVX   BIT(2)
+
+static struct kvm_vcpu *vcpu_of(struct insn_env *env)
+{
+	return container_of(env, struct kvm_vcpu, emulator);
+}
+
+static uint8_t *xmm_of(struct kvm_vcpu *vcpu, unsigned reg)
+{
+	return vcpu->xsave + AT_XMM + 16 * (size_t)(reg & 15);
+}
+
+/* Parts of the area that are marked as initial may hold anything: make them what they stand for. */
+static void need_part(struct kvm_vcpu *vcpu, uint64_t part, size_t at, size_t bytes)
+{
+	uint64_t parts = load_le64(vcpu->xsave + AT_XSTATE_BV);
+
+	if (vcpu->env->backend->xcr0 != 0 && (parts & part) == 0) {
+		memset(vcpu->xsave + at, 0, bytes);
+	}
+}
+
+enum insn_outcome kvm_op_read_xmm(struct insn_env *env, unsigned reg, void *data)
+{
+	struct kvm_vcpu *vcpu = vcpu_of(env);
+
+	if (reg > 15) {
+		return INSN_UNSUPPORTED;
+	}
+	kvm_regs_need(vcpu, KVM_REGS_FPU);
+	need_part(vcpu, XSTATE_SSE, AT_XMM, 256);
+	memcpy(data, xmm_of(vcpu, reg), 16);
+	return INSN_DONE;
+}
+
+enum insn_outcome kvm_op_write_xmm(struct insn_env *env, unsigned reg, const void *data, bool clear)
+{
+	struct kvm_vcpu *vcpu = vcpu_of(env);
+	uint64_t parts;
+
+	if (reg > 15) {
+		return INSN_UNSUPPORTED;
+	}
+	kvm_regs_change(vcpu, KVM_REGS_FPU);
+	need_part(vcpu, XSTATE_SSE, AT_XMM, 256);
+	memcpy(xmm_of(vcpu, reg), data, 16);
+	parts = load_le64(vcpu->xsave + AT_XSTATE_BV);
+	if (vcpu->env->backend->xcr0 != 0) {
+		store_le64(vcpu->xsave + AT_XSTATE_BV, parts | XSTATE_SSE);
+	}
+	if (clear && (parts & XSTATE_AVX) != 0) {
+		memset(vcpu->xsave + AT_YMM_HIGH + 16 * (size_t)reg, 0, 16);
+	}
+	return INSN_DONE;
+}
+
+static enum insn_outcome done_or_gp(struct insn_env *env, int r)
+{
+	return r == 0 ? INSN_DONE : insn_raise(env, INSN_EXC_GP, 0);
+}
+
+enum insn_outcome kvm_op_read_cr(struct insn_env *env, unsigned cr, uint64_t *value)
+{
+	struct kvm_vcpu *vcpu = vcpu_of(env);
+
+	switch (cr) {
+	case 0:
+		*value = vcpu->cpu.cr0;
+		return INSN_DONE;
+	case 2:
+		*value = vcpu->cr2;
+		return INSN_DONE;
+	case 3:
+		*value = vcpu->cr3;
+		return INSN_DONE;
+	case 4:
+		*value = vcpu->cpu.cr4;
+		return INSN_DONE;
+	case 8:
+		*value = kvm_reg_cr8(vcpu);
+		return INSN_DONE;
+	default:
+		return insn_raise(env, INSN_EXC_UD, 0);
+	}
+}
+
+enum insn_outcome kvm_op_write_cr(struct insn_env *env, unsigned cr, uint64_t value)
+{
+	struct kvm_vcpu *vcpu = vcpu_of(env);
+
+	switch (cr) {
+	case 0:
+		return done_or_gp(env, kvm_reg_set_cr0(vcpu, value));
+	case 2:
+		kvm_regs_change(vcpu, KVM_REGS_CONTROL);
+		vcpu->cr2 = value;
+		return INSN_DONE;
+	case 3:
+		return done_or_gp(env, kvm_reg_set_cr3(vcpu, value));
+	case 4:
+		return done_or_gp(env, kvm_reg_set_cr4(vcpu, value));
+	case 8:
+		return done_or_gp(env, kvm_reg_set_cr8(vcpu, value));
+	default:
+		return insn_raise(env, INSN_EXC_UD, 0);
+	}
+}
+
+/* DR4 and DR5 are DR6 and DR7, unless CR4.DE; with DR7.GD nobody but the handler has access. */
+static enum insn_outcome check_dr(struct insn_env *env, unsigned dr)
+{
+	struct kvm_vcpu *vcpu = vcpu_of(env);
+
+	kvm_regs_need(vcpu, KVM_REGS_DEBUG);
+	if (dr > 7 || ((dr == 4 || dr == 5) && (vcpu->cpu.cr4 & CR4_DE) != 0)) {
+		return insn_raise(env, INSN_EXC_UD, 0);
+	}
+	if ((vcpu->dr7 & DR7_GD) != 0) {
+		kvm_regs_change(vcpu, KVM_REGS_DEBUG);
+		vcpu->dr6 = (vcpu->dr6 & ~UINT64_C(0xf)) | BIT(13) | vcpu->features.dr6_fixed;
+		return insn_raise(env, INSN_EXC_DB, 0);
+	}
+	return INSN_DONE;
+}
+
+enum insn_outcome kvm_op_read_dr(struct insn_env *env, unsigned dr, uint64_t *value)
+{
+	enum insn_outcome outcome = check_dr(env, dr);
+
+	if (outcome == INSN_DONE) {
+		*value = kvm_reg_get_dr(vcpu_of(env), dr);
+	}
+	return outcome;
+}
+
+enum insn_outcome kvm_op_write_dr(struct insn_env *env, unsigned dr, uint64_t value)
+{
+	enum insn_outcome outcome = check_dr(env, dr);
+
+	return outcome == INSN_DONE ? done_or_gp(env, kvm_reg_set_dr(vcpu_of(env), dr, value))
+				    : outcome;
+}
+
+enum insn_outcome kvm_op_cpuid(struct insn_env *env, uint32_t regs[4])
+{
+	kvm_cpuid_query(vcpu_of(env), regs);
+	return INSN_DONE;
+}
+
+enum insn_outcome kvm_op_read_tsc(struct insn_env *env, uint64_t *tsc, uint32_t *aux)
+{
+	struct kvm_vcpu *vcpu = vcpu_of(env);
+
+	kvm_regs_need(vcpu, KVM_REGS_MSRS);
+	*tsc = kvm_vcpu_guest_tsc(vcpu);
+	*aux = (uint32_t)vcpu->msr[KVM_MSR_TSC_AUX];
+	return INSN_DONE;
+}
+
+enum insn_outcome kvm_op_read_xcr(struct insn_env *env, uint32_t index, uint64_t *value)
+{
+	struct kvm_vcpu *vcpu = vcpu_of(env);
+
+	if (index != 0) {
+		return insn_raise(env, INSN_EXC_GP, 0);
+	}
+	kvm_regs_need(vcpu, KVM_REGS_FPU);
+	*value = vcpu->xcr0;
+	return INSN_DONE;
+}
+
+enum insn_outcome kvm_op_write_xcr(struct insn_env *env, uint32_t index, uint64_t value)
+{
+	return done_or_gp(env, index != 0 ? -EINVAL : kvm_reg_set_xcr0(vcpu_of(env), value));
+}
+
+enum insn_outcome kvm_op_invlpg(struct insn_env *env, uint64_t linear)
+{
+	struct kvm_vcpu *vcpu = vcpu_of(env);
+
+	vcpu->env->backend->invlpg(vcpu, linear);
+	return INSN_DONE;
+}
+
+enum insn_outcome kvm_op_write_back(struct insn_env *env)
+{
+	(void)env; /* all memory is coherent */
+	return INSN_DONE;
+}
