@@ -139,6 +139,20 @@ static enum insn_outcome gate(struct insn_exec *x, struct target *t, bool call)
 	return behind_gate(x, t, (uint16_t)(g.raw >> 16), call);
 }
 
+/* A TSS or task gate: a task switch, which is not emulated, if it may be reached at all. */
+static enum insn_outcome task(struct insn_exec *x, const struct insn_descriptor *d)
+{
+	unsigned dpl = INSN_SEG_DPL(d->attr);
+
+	if (dpl < x->cpu->cpl || dpl < (d->selector & 3U)) {
+		return insn_raise(x->env, INSN_EXC_GP, d->selector & ~3U);
+	}
+	if ((d->attr & INSN_SEG_P) == 0) {
+		return insn_raise(x->env, INSN_EXC_NP, d->selector & ~3U);
+	}
+	return INSN_UNSUPPORTED;
+}
+
 /* All but the stack. */
 static enum insn_outcome find_target(struct insn_exec *x, uint16_t selector, bool call,
 				     struct target *t)
@@ -161,7 +175,7 @@ static enum insn_outcome find_target(struct insn_exec *x, uint16_t selector, boo
 		r = gate(x, t, call);
 	} else if ((t->cs.attr & INSN_SEG_S) == 0 && !insn_lma(x->cpu) &&
 		   (type == SYS_TASK_GATE || type == SYS_TSS || type == SYS_TSS16)) {
-		return INSN_UNSUPPORTED; /* a task switch */
+		return task(x, &t->cs);
 	} else {
 		return insn_raise(x->env, INSN_EXC_GP, selector & ~3U);
 	}

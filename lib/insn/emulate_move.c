@@ -312,17 +312,36 @@ static enum insn_outcome probe_stack(struct insn_exec *x, uint64_t offset, unsig
 
 #define LEVELS_MAX 31
 
-/* The frame pointers of the outer procedures: copied from below the old frame pointer. */
-static enum insn_outcome outer_frames(struct insn_exec *x, unsigned n, uint64_t *slots)
+/* What of @value, read at @at, has just been pushed: @n slots below @top. */
+static uint64_t with_pushed(const struct insn_stack *s, uint64_t top, uint64_t at, uint64_t value,
+			    const uint64_t *slots, unsigned n, unsigned bytes)
+{
+	for (unsigned b = 0; b < bytes; b++) {
+		uint64_t below = (top - 1 - (at + b)) & insn_mask(s->bytes);
+		uint64_t byte;
+
+		if (below < (uint64_t)n * bytes) {
+			byte = slots[below / bytes] >> 8 * (bytes - 1 - below % bytes) & 0xff;
+			value = (value & ~(UINT64_C(0xff) << 8 * b)) | byte << 8 * b;
+		}
+	}
+	return value;
+}
+
+/* The frame pointers of the outer procedures, @level - 1 of them behind slots[0]: copied from below
+ * the old frame pointer, where what is pushed meanwhile may lie. */
+static enum insn_outcome outer_frames(struct insn_exec *x, unsigned level, uint64_t *slots)
 {
 	struct insn_stack s = insn_current_stack(x->cpu);
 	unsigned bytes = x->insn->op_bytes;
+	uint64_t top = s.rsp;
 	enum insn_outcome r = INSN_DONE;
 
 	s.rsp = x->cpu->gpr[RBP];
-	for (unsigned i = 0; i < n && r == INSN_DONE; i++) {
+	for (unsigned i = 1; i < level && r == INSN_DONE; i++) {
 		s.rsp -= bytes;
 		r = insn_stack_peek(x->env, &s, 0, &slots[i], 1, bytes);
+		slots[i] = with_pushed(&s, top, s.rsp, slots[i], slots, i, bytes);
 	}
 	return r;
 }
@@ -343,7 +362,7 @@ enum insn_outcome insn_do_enter(struct insn_exec *x)
 		r = probe_stack(x, s.rsp - (uint64_t)i * bytes, bytes);
 	}
 	if (level > 1 && r == INSN_DONE) {
-		r = outer_frames(x, level - 1, slots + 1);
+		r = outer_frames(x, level, slots);
 	}
 	if (level > 0) {
 		slots[level] = frame;
