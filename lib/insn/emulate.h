@@ -1,0 +1,161 @@
+/*
+ * The instruction emulator: executes one decoded instruction on a register file. Everything beyond
+ * registers (memory behind paging, ports, MSRs, control registers, CPUID) it reaches through
+ * struct insn_ops, so that the same code runs in a kernel, in user space and in tests.
+ *
+ * How an instruction ends, and what is then true:
+ *
+ *	INSN_DONE, INSN_HALT	  it was executed, RIP is behind it
+ *	INSN_AGAIN		  in the middle of REP, or a LOCKed access lost a race: RIP is where
+ *				  it was, all else is consistent; interrupts may be taken
+ *	INSN_EXIT		  an op cannot answer now. Nothing has changed (but for iterations
+ *of REP that are over); emulate it again when the answer is there INSN_FAULT		  env->fault
+ *is to be delivered; likewise nothing has changed INSN_UNSUPPORTED	  not emulated; nothing has
+ *changed
+ *
+ * An instruction that is emulated again asks the ops for the same accesses in the same order; those
+ * that were answered before an INSN_EXIT have to be answered likewise. Each memory operand is read
+ * once. The only write, if there is one, comes after everything that can fail, except in MOVS, INS
+ * and FXSAVE-like instructions, which write more.
+ */
+#pragma once
+
+#include "lib/insn/decode.h"
+
+enum insn_outcome {
+	INSN_DONE,
+	INSN_HALT,
+	INSN_AGAIN,
+	INSN_EXIT,
+	INSN_FAULT,
+	INSN_UNSUPPORTED,
+};
+
+/** Vectors of exceptions. Spec: Intel SDM vol. 3A, table 6-1 */
+enum insn_vector {
+	INSN_EXC_DE = 0,
+	INSN_EXC_DB = 1,
+	INSN_EXC_BP = 3,
+	INSN_EXC_OF = 4,
+	INSN_EXC_BR = 5,
+	INSN_EXC_UD = 6,
+	INSN_EXC_NM = 7,
+	INSN_EXC_TS = 10,
+	INSN_EXC_NP = 11,
+	INSN_EXC_SS = 12,
+	INSN_EXC_GP = 13,
+	INSN_EXC_PF = 14,
+	INSN_EXC_AC = 17,
+};
+
+struct insn_fault {
+	uint8_t vector;
+	bool has_error;
+	uint32_t error;
+	uint64_t address; /* of a page fault: CR2 */
+};
+
+/** A segment register. Attributes are those of AMD's VMCB: the descriptor's bits 40 to 47, 52 to
+ * 55. */
+struct insn_segment {
+	uint16_t selector;
+	uint16_t attr;
+	uint32_t limit; /* in bytes */
+	uint64_t base;
+};
+
+#define INSN_SEG_TYPE	0x00f
+#define INSN_SEG_S	0x010
+#define INSN_SEG_DPL(a) ((a) >> 5 & 3)
+#define INSN_SEG_P	0x080
+#define INSN_SEG_L	0x200
+#define INSN_SEG_DB	0x400
+
+struct insn_table_register {
+	uint16_t limit;
+	uint64_t base;
+};
+
+/** The registers that instructions here read and write by themselves. */
+struct insn_cpu {
+	uint64_t gpr[16];
+	uint64_t rip, rflags;
+	struct insn_segment seg[INSN_NSEGS], ldtr, tr;
+	struct insn_table_register gdtr, idtr;
+	uint64_t cr0, cr4, efer; /* for decisions; changed by ops->write_cr and write_msr only */
+	uint8_t cpl;
+	bool interrupt_shadow; /* set by STI, MOV SS and POP SS, cleared by all others */
+};
+
+struct insn_env;
+
+/** Why memory is accessed; bits. */
+#define INSN_ACCESS_WRITE BIT(0) /* of a read: a write to the same place follows */
+#define INSN_ACCESS_SYSTEM                                                     \
+	BIT(1) /* by the CPU itself (descriptor tables, TSS), whatever the CPL \
+		*/
+
+/**
+ * What the emulator asks for. Each returns INSN_DONE, INSN_EXIT, INSN_UNSUPPORTED, or INSN_FAULT
+ * after insn_raise() or insn_raise_page_fault(). A NULL op makes its instructions unsupported.
+ * Lengths are 1 to 64, of INS and OUTS 256; an access may cross a page, and then it happens as a
+ * whole or not at all.
+ */
+struct insn_ops {
+	enum insn_outcome (*read)(struct insn_env *env, uint64_t linear, void *data, unsigned len,
+				  unsigned access);
+	enum insn_outcome (*write)(struct insn_env *env, uint64_t linear, const void *data,
+				   unsigned len, unsigned access);
+	/** Could it be written to? INS asks before it reads the port. */
+	enum insn_outcome (*probe)(struct insn_env *env, uint64_t linear, unsigned len);
+	/** Atomic, 1 to 16 bytes: INSN_AGAIN if there is not @old any more. */
+	enum insn_outcome (*cmpxchg)(struct insn_env *env, uint64_t linear, const void *old,
+				     const void *new, unsigned len);
+	/** @count elements of @bytes: 1 but for INS and OUTS. It may do fewer, but one. */
+	enum insn_outcome (*port_in)(struct insn_env *env, uint16_t port, unsigned bytes,
+				     void *data, unsigned *count);
+	enum insn_outcome (*port_out)(struct insn_env *env, uint16_t port, unsigned bytes,
+				      const void *data, unsigned *count);
+	/** Vector registers: the low 16 bytes; a write by a VEX encoding clears the rest. */
+	enum insn_outcome (*read_xmm)(struct insn_env *env, unsigned reg, void *data);
+	enum insn_outcome (*write_xmm)(struct insn_env *env, unsigned reg, const void *data,
+				       bool clear);
+	enum insn_outcome (*read_cr)(struct insn_env *env, unsigned cr, uint64_t *value);
+	enum insn_outcome (*write_cr)(struct insn_env *env, unsigned cr, uint64_t value);
+	enum insn_outcome (*read_dr)(struct insn_env *env, unsigned dr, uint64_t *value);
+	enum insn_outcome (*write_dr)(struct insn_env *env, unsigned dr, uint64_t value);
+	enum insn_outcome (*read_msr)(struct insn_env *env, uint32_t msr, uint64_t *value);
+	enum insn_outcome (*write_msr)(struct insn_env *env, uint32_t msr, uint64_t value);
+	/** @regs: EAX, EBX, ECX, EDX; leaf and subleaf are in EAX and ECX. */
+	enum insn_outcome (*cpuid)(struct insn_env *env, uint32_t regs[4]);
+	enum insn_outcome (*read_tsc)(struct insn_env *env, uint64_t *tsc, uint32_t *aux);
+	enum insn_outcome (*read_xcr)(struct insn_env *env, uint32_t index, uint64_t *value);
+	enum insn_outcome (*write_xcr)(struct insn_env *env, uint32_t index, uint64_t value);
+	enum insn_outcome (*invlpg)(struct insn_env *env, uint64_t linear);
+	/** WBINVD, WBNOINVD, INVD. */
+	enum insn_outcome (*write_back)(struct insn_env *env);
+};
+
+/** One vCPU; the caller embeds it. */
+struct insn_env {
+	struct insn_cpu *cpu;
+	const struct insn_ops *ops;
+	struct insn_fault fault; /* of the last INSN_FAULT */
+};
+
+/** insn_mode() - in which mode the CPU fetches: what insn_decode() is to be called with. */
+enum insn_mode insn_mode(const struct insn_cpu *cpu);
+
+/** insn_raise() - an exception with an error code, for those that have one. Return: INSN_FAULT. */
+enum insn_outcome insn_raise(struct insn_env *env, enum insn_vector vector, uint32_t error);
+
+/** insn_raise_page_fault() - #PF. Return: INSN_FAULT. */
+enum insn_outcome insn_raise_page_fault(struct insn_env *env, uint64_t address, uint32_t error);
+
+/**
+ * insn_emulate() - one instruction.
+ * @insn: as decoded at CS:RIP, in insn_mode(). CPUID features are the caller's to check.
+ * Return: as above.
+ * Context: that of the ops; no lock, no allocation, at most about 512 bytes of stack.
+ */
+must_use enum insn_outcome insn_emulate(struct insn_env *env, const struct insn *insn);
