@@ -1,0 +1,618 @@
+/*
+ * The emulator against the host CPU: random instructions on random registers and memory, then all
+ * registers, defined flags, memory and faults are compared.
+ */
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "lib/insn/emulate.h"
+#include "lib/insn/test_native.h"
+#include "tests/unit.h"
+
+#ifndef RUNS
+#define RUNS 200000
+#endif
+
+#define FLAGS_ARITH UINT64_C(0x8d5)
+#define FLAGS_SEEN  (FLAGS_ARITH | BIT(10))
+
+struct guest {
+	struct insn_env env;
+	struct insn_cpu cpu;
+	uint8_t xmm[16][16];
+	uint8_t memory[NATIVE_MEMORY_BYTES];
+};
+
+static struct guest guest;
+static uint64_t random_state = 88172645463325252;
+
+static uint64_t next_random(void)
+{
+	random_state ^= random_state << 13;
+	random_state ^= random_state >> 7;
+	random_state ^= random_state << 17;
+	return random_state;
+}
+
+static unsigned below(unsigned n)
+{
+	return (unsigned)(next_random() >> 20) % n;
+}
+
+/* Return: an exception if not all of it is memory, with the first address that is not. */
+static enum insn_outcome place(struct insn_env *env, uint64_t linear, unsigned len, bool write,
+			       uint8_t **p)
+{
+	for (unsigned i = 0; i < len; i++) {
+		if (linear + i < NATIVE_MEMORY ||
+		    linear + i >= NATIVE_MEMORY + NATIVE_MEMORY_BYTES) {
+			return insn_raise_page_fault(env, linear + i, write ? 6 : 4);
+		}
+	}
+	*p = guest.memory + (linear - NATIVE_MEMORY);
+	return INSN_DONE;
+}
+
+static enum insn_outcome read_memory(struct insn_env *env, uint64_t linear, void *data,
+				     unsigned len, unsigned access)
+{
+	uint8_t *p = NULL;
+	enum insn_outcome r = place(env, linear, len, (access & INSN_ACCESS_WRITE) != 0, &p);
+
+	if (r == INSN_DONE) {
+		memcpy(data, p, len);
+	}
+	return r;
+}
+
+static enum insn_outcome write_memory(struct insn_env *env, uint64_t linear, const void *data,
+				      unsigned len, unsigned access)
+{
+	uint8_t *p = NULL;
+	enum insn_outcome r = place(env, linear, len, true, &p);
+
+	(void)access;
+	if (r == INSN_DONE) {
+		memcpy(p, data, len);
+	}
+	return r;
+}
+
+static enum insn_outcome cmpxchg_memory(struct insn_env *env, uint64_t linear, const void *old,
+					const void *new, unsigned len)
+{
+	uint8_t *p = NULL;
+	enum insn_outcome r = place(env, linear, len, true, &p);
+
+	if (r != INSN_DONE) {
+		return r;
+	}
+	if (memcmp(p, old, len) != 0) {
+		return INSN_AGAIN;
+	}
+	memcpy(p, new, len);
+	return INSN_DONE;
+}
+
+static enum insn_outcome read_xmm(struct insn_env *env, unsigned reg, void *data)
+{
+	(void)env;
+	memcpy(data, guest.xmm[reg], 16);
+	return INSN_DONE;
+}
+
+static enum insn_outcome write_xmm(struct insn_env *env, unsigned reg, const void *data, bool clear)
+{
+	(void)env;
+	(void)clear;
+	memcpy(guest.xmm[reg], data, 16);
+	return INSN_DONE;
+}
+
+static const struct insn_ops ops = {
+	.read = read_memory,
+	.write = write_memory,
+	.cmpxchg = cmpxchg_memory,
+	.read_xmm = read_xmm,
+	.write_xmm = write_xmm,
+};
+
+/* Opcodes that are worth more tries than random bytes give them. */
+static unsigned generate_opcode(uint8_t *b)
+{
+	static const uint8_t two[] = {0x10, 0x11, 0x12, 0x13, 0x16, 0x17, 0x28, 0x29, 0x2b, 0x6e,
+				      0x6f, 0x7e, 0x7f, 0xd6, 0xe7, 0xf0, 0xa3, 0xa4, 0xa5, 0xab,
+				      0xac, 0xad, 0xaf, 0xb0, 0xb1, 0xb3, 0xb6, 0xb7, 0xb8, 0xba,
+				      0xbb, 0xbc, 0xbd, 0xbe, 0xbf, 0xc0, 0xc1, 0xc3, 0xc7, 0xc8};
+	unsigned n = 0;
+
+	switch (below(13)) {
+	case 12:
+		b[n++] = 0xc8 + below(2); /* ENTER, LEAVE */
+		b[n] = (uint8_t)below(256);
+		b[n + 1] = (uint8_t)below(16);
+		b[n + 2] = below(2);
+		return n;
+	case 0:
+	case 1:
+		b[n++] = 0x0f;
+		b[n++] = two[below(sizeof(two))];
+		return n;
+	case 2:
+		b[n++] = 0x0f;
+		b[n++] = 0x40 + below(16) + (below(2) ? 0x50 : 0);
+		return n;
+	case 3:
+		b[n++] = 0x0f;
+		b[n++] = 0x38;
+		b[n++] = 0xf0 + below(10);
+		return n;
+	case 4:
+		b[n++] = 0xc4;
+		b[n++] = (next_random() >> 7 & 0xe0) | (below(4) == 0 ? 3 : 2);
+		b[n++] = (next_random() >> 7 & 0xf8) | below(4);
+		b[n++] = (b[1] & 3) == 3 ? 0xf0 : 0xf2 + below(6);
+		return n;
+	case 5:
+		b[n++] = 0xf6 + below(2);
+		return n;
+	case 6:
+		b[n++] = (uint8_t[]){0xc0, 0xc1, 0xd0, 0xd1, 0xd2, 0xd3}[below(6)];
+		return n;
+	case 7:
+		b[n++] = 0xa4 + below(12);
+		return n;
+	default:
+		b[n++] = (uint8_t)below(256);
+		return n;
+	}
+}
+
+static void generate(uint8_t *b)
+{
+	static const uint8_t prefixes[] = {0x66, 0x66, 0x66, 0xf3, 0xf2, 0xf0, 0x67, 0x67, 0x65};
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < INSN_MAX + 1; i++) {
+		b[i] = (uint8_t)below(256);
+	}
+	while (below(3) == 0 && n < 3) {
+		b[n++] = prefixes[below(sizeof(prefixes))];
+	}
+	if (below(2) == 0) {
+		b[n++] = 0x40 + below(16);
+	}
+	n += generate_opcode(b + n);
+	if (below(3) == 0) {
+		b[n] |= 0xc0;
+	}
+}
+
+static uint64_t interesting(void)
+{
+	static const uint64_t values[] = {0,	      1,
+					  2,	      0x7f,
+					  0x80,	      0xff,
+					  0x7fff,     0x8000,
+					  0xffff,     0x7fffffff,
+					  0x80000000, 0xffffffff,
+					  INT64_MAX,  (uint64_t)INT64_MAX + 1,
+					  UINT64_MAX};
+
+	switch (below(4)) {
+	case 0:
+		return values[below(ARRAY_SIZE(values))];
+	case 1:
+		return below(100);
+	default:
+		return next_random();
+	}
+}
+
+/* Most of the time within memory; sometimes at or past its ends. */
+static uint64_t address(void)
+{
+	switch (below(12)) {
+	case 0:
+		return NATIVE_MEMORY + NATIVE_MEMORY_BYTES - below(18);
+	case 1:
+		return NATIVE_MEMORY - below(18);
+	case 2:
+		return NATIVE_MEMORY + 4096 - below(18);
+	case 3:
+		return below(4) == 0 ? next_random() : NATIVE_MEMORY + 1024;
+	default:
+		return NATIVE_MEMORY + 1024 + (below(6144) & (below(2) ? ~15U : ~0U));
+	}
+}
+
+/* Registers, or the displacement, such that the operand lies at @at, about. */
+static void aim(const struct insn *insn, const struct insn_mem *m, uint8_t *bytes, uint64_t at)
+{
+	uint64_t *gpr = guest.cpu.gpr;
+
+	if (m->kind == INSN_MEM_MOFFS || m->base == INSN_RIP || m->base == INSN_NO_REG) {
+		uint64_t disp = at;
+
+		if (m->index != INSN_NO_REG) {
+			gpr[m->index] = below(64);
+			disp -= gpr[m->index] * m->scale;
+		}
+		disp -= m->base == INSN_RIP ? native_code() + insn->len : 0;
+		memcpy(bytes + insn->disp_at, &disp, insn->disp_len);
+		return;
+	}
+	at -= (uint64_t)m->disp;
+	if (m->kind == INSN_MEM_XLAT) {
+		at -= gpr[0] & 0xff;
+	} else if (m->index == m->base) {
+		at /= 1U + m->scale;
+	} else if (m->index != INSN_NO_REG) {
+		gpr[m->index] = below(2) ? below(64) : next_random();
+		at -= gpr[m->index] * m->scale;
+	}
+	gpr[m->base] = at;
+	/* With 32-bit addresses the rest does not matter. */
+	if (insn->adr_bytes == 4 && m->kind != INSN_MEM_XLAT) {
+		gpr[m->base] = (uint32_t)at | next_random() << 32;
+	}
+}
+
+/* What would otherwise fault, or compare unequal, nearly always. */
+static void set_special(const struct insn *insn)
+{
+	uint64_t *gpr = guest.cpu.gpr;
+
+	switch (insn->mnemonic) {
+	case INSN_DIV:
+	case INSN_IDIV:
+		if (below(4) != 0) {
+			gpr[2] = below(3) == 0 ? 0 - (uint64_t)below(2) : 0;
+			gpr[0] = insn->operand[0].bytes == 1 ? below(0x400)
+							     : next_random() >> below(40);
+		}
+		break;
+	case INSN_BT:
+	case INSN_BTS:
+	case INSN_BTR:
+	case INSN_BTC:
+		if (insn->nmem > 0 && insn->operand[1].kind == INSN_OP_REG &&
+		    insn->operand[1].reg != insn->mem[0].base &&
+		    insn->operand[1].reg != insn->mem[0].index) {
+			gpr[insn->operand[1].reg] = (uint64_t)below(8192) - 4096;
+		}
+		break;
+	default:
+		break;
+	}
+	if ((insn->attributes & INSN_ATTR_REP) != 0 || below(3) == 0) {
+		gpr[1] = (gpr[1] & ~UINT64_C(0xffffffff)) | below(20);
+		gpr[1] &= insn->adr_bytes == 4 ? UINT64_MAX : 0xffffffff;
+	}
+}
+
+/* Makes CMPXCHG, CMPS and SCAS find what they look for, half of the time. */
+static void match_memory(const struct insn *insn)
+{
+	uint64_t rax = guest.cpu.gpr[0], rdx = guest.cpu.gpr[2];
+
+	if (below(2) != 0) {
+		return;
+	}
+	if (insn->klass == INSN_CLASS_STRING) {
+		memset(guest.memory, (int)below(2) ? (int)(rax & 0xff) : 0, sizeof(guest.memory));
+		guest.cpu.gpr[0] = (rax & 0xff) * UINT64_C(0x0101010101010101);
+		return;
+	}
+	for (unsigned i = 0; i + 16 <= sizeof(guest.memory); i += 16) {
+		unsigned half = insn->mnemonic == INSN_CMPXCHG8B ? 4 : 8;
+
+		memcpy(guest.memory + i, &rax, 8);
+		memcpy(guest.memory + i + half, &rdx, half);
+	}
+}
+
+static void prepare(const struct insn *insn, uint8_t *bytes)
+{
+	for (unsigned i = 0; i < 16; i++) {
+		guest.cpu.gpr[i] = interesting();
+	}
+	for (unsigned i = 0; i < sizeof(guest.xmm); i += 8) {
+		uint64_t v = next_random();
+
+		memcpy((uint8_t *)guest.xmm + i, &v, 8);
+	}
+	for (unsigned i = 0; i < sizeof(guest.memory); i += 8) {
+		uint64_t v = next_random();
+
+		memcpy(guest.memory + i, &v, 8);
+	}
+	guest.cpu.gpr[4] = address();
+	if (insn->mnemonic == INSN_LEAVE || insn->mnemonic == INSN_ENTER) {
+		guest.cpu.gpr[5] = address();
+	}
+	for (unsigned i = 0; i < insn->nmem; i++) {
+		aim(insn, &insn->mem[i], bytes, address());
+	}
+	set_special(insn);
+	match_memory(insn);
+	guest.cpu.rflags = BIT(1) | BIT(9) | (next_random() & FLAGS_SEEN);
+	if (below(4) != 0) {
+		guest.cpu.rflags &= ~BIT(10);
+	}
+}
+
+/* What can run natively without harm, and is the same there. */
+static bool suitable(const struct insn *insn)
+{
+	switch (insn->klass) {
+	case INSN_CLASS_INTEGER:
+	case INSN_CLASS_NOP:
+	case INSN_CLASS_STRING:
+	case INSN_CLASS_SSE:
+		break;
+	case INSN_CLASS_JCC:
+		/* With F2, LOOPE of an AMD CPU is not taken where it should be. */
+		if ((insn->prefixes & (INSN_PREFIX_REP | INSN_PREFIX_REPNE)) != 0) {
+			return false;
+		}
+		return insn->operand[0].kind == INSN_OP_REL && insn->mnemonic != INSN_XBEGIN;
+	default:
+		return false;
+	}
+	for (unsigned i = 0; i < insn->noperands; i++) {
+		if (insn->operand[i].kind == INSN_OP_REG && insn->operand[i].klass == INSN_SEG) {
+			return false;
+		}
+	}
+	for (unsigned i = 0; i < insn->nmem; i++) {
+		if (insn->mem[i].seg == INSN_FS) {
+			return false; /* the C library's thread */
+		}
+	}
+	switch (insn->mnemonic) {
+	case INSN_POPF:	 /* would set TF, AC */
+	case INSN_PUSHF: /* has ID and what else the kernel left there */
+	case INSN_CLFLUSH:
+	case INSN_CLFLUSHOPT:
+	case INSN_CLWB:
+		return false;
+	default:
+		return true;
+	}
+}
+
+/* Results that the manual leaves open. */
+static bool result_undefined(const struct insn *insn, const struct native_registers *before)
+{
+	bool shift = insn->mnemonic == INSN_SHLD || insn->mnemonic == INSN_SHRD;
+	uint64_t count = insn->noperands < 3			? 0
+			 : insn->operand[2].kind == INSN_OP_IMM ? insn->imm[0]
+								: before->gpr[1];
+
+	return shift && insn->operand[0].bytes == 2 && (count & 31) > 16;
+}
+
+static uint64_t defined_flags(const struct insn *insn, const struct native_registers *before)
+{
+	const struct insn_operand *count = &insn->operand[MAX(insn->noperands, 1U) - 1];
+	uint64_t n = before->gpr[1] & (insn->operand[0].bytes == 8 ? 63 : 31);
+
+	/* With a count of zero none changes. */
+	if ((insn->attributes & INSN_ATTR_SHIFT) != 0 && count->kind == INSN_OP_REG && n == 0) {
+		return FLAGS_SEEN;
+	}
+	return FLAGS_SEEN & ~(uint64_t)insn->flags_undefined;
+}
+
+static struct {
+	unsigned run, unsupported, faults, taken, missing;
+	unsigned of[INSN_NMNEMONICS];
+	unsigned failures;
+} counts;
+
+static void failed(const struct insn *insn, const uint8_t *bytes, const char *what, uint64_t ours,
+		   uint64_t native)
+{
+	if (counts.failures++ < 30) {
+		print_error("%-10s", insn_mnemonic_name(insn->mnemonic));
+		for (unsigned i = 0; i < insn->len; i++) {
+			print_error(" %02x", bytes[i]);
+		}
+		print_error(": %s %#llx, natively %#llx\n", what, (unsigned long long)ours,
+			    (unsigned long long)native);
+	}
+}
+
+static int signal_of(const struct insn_fault *fault)
+{
+	switch (fault->vector) {
+	case INSN_EXC_DE:
+		return SIGFPE;
+	case INSN_EXC_UD:
+		return SIGILL;
+	case INSN_EXC_SS:
+		return SIGBUS;
+	default:
+		return SIGSEGV;
+	}
+}
+
+/* Outside of the pages made for it, what the host CPU would find at that address is not known. */
+static bool elsewhere(enum insn_outcome r)
+{
+	return r == INSN_FAULT && guest.env.fault.vector == INSN_EXC_PF &&
+	       (guest.env.fault.address < NATIVE_MEMORY - 4096 ||
+		guest.env.fault.address >= NATIVE_MEMORY + NATIVE_MEMORY_BYTES + 4096);
+}
+
+static enum insn_outcome emulate(const struct insn *insn)
+{
+	enum insn_outcome r;
+
+	do {
+		r = insn_emulate(&guest.env, insn);
+	} while (r == INSN_AGAIN);
+	return r;
+}
+
+static void compare(const struct insn *insn, const uint8_t *bytes, enum insn_outcome r,
+		    const struct native_registers *before, const struct native_registers *after,
+		    const struct native_outcome *native)
+{
+	const struct insn_cpu *cpu = &guest.cpu;
+	uint64_t flags = defined_flags(insn, before);
+	int expected = r == INSN_FAULT ? signal_of(&guest.env.fault) : 0;
+
+	if (expected != native->signal) {
+		failed(insn, bytes, "signal", (uint64_t)expected, (uint64_t)native->signal);
+		return;
+	}
+	counts.faults += r == INSN_FAULT;
+	if (r == INSN_FAULT && guest.env.fault.vector == INSN_EXC_PF &&
+	    guest.env.fault.address != native->address) {
+		failed(insn, bytes, "fault at", guest.env.fault.address, native->address);
+	}
+	if (result_undefined(insn, before)) {
+		return;
+	}
+	for (unsigned i = 0; i < 16; i++) {
+		if (cpu->gpr[i] != after->gpr[i]) {
+			failed(insn, bytes, "register", cpu->gpr[i], after->gpr[i]);
+		}
+	}
+	if (((cpu->rflags ^ after->rflags) & flags) != 0) {
+		failed(insn, bytes, "flags", cpu->rflags & flags, after->rflags & flags);
+	}
+	if (memcmp(guest.xmm, after->xmm, sizeof(guest.xmm)) != 0) {
+		failed(insn, bytes, "vector registers", 0, 0);
+	}
+	/* ENTER may have pushed when it finds that the frame does not fit. */
+	for (unsigned i = 0;
+	     i < NATIVE_MEMORY_BYTES && !(r == INSN_FAULT && insn->mnemonic == INSN_ENTER); i++) {
+		uint8_t there = native_memory()[i];
+
+		if (guest.memory[i] != there) {
+			failed(insn, bytes, "memory", guest.memory[i], there);
+			return;
+		}
+	}
+	if (r == INSN_DONE && (cpu->rip != native_code() + insn->len) != native->taken) {
+		failed(insn, bytes, "rip", cpu->rip, native->taken);
+	}
+	counts.taken += native->taken;
+}
+
+static void one(uint8_t *bytes)
+{
+	struct native_registers before, regs;
+	struct native_outcome native;
+	struct insn insn;
+	enum insn_outcome r;
+
+	if (insn_decode(&insn, INSN_64 | INSN_AMD, bytes, INSN_MAX + 1) != INSN_OK ||
+	    !suitable(&insn)) {
+		return;
+	}
+	prepare(&insn, bytes);
+	if (insn.operand[0].kind == INSN_OP_REL) {
+		int32_t rel = NATIVE_BRANCH;
+
+		memcpy(bytes + insn.imm_at[0], &rel, insn.imm_len[0]);
+	}
+	if (insn_decode(&insn, INSN_64 | INSN_AMD, bytes, INSN_MAX + 1) != INSN_OK ||
+	    (insn.op_bytes == 2 && insn.klass == INSN_CLASS_JCC)) {
+		return;
+	}
+	memcpy(before.gpr, guest.cpu.gpr, sizeof(before.gpr));
+	memcpy(before.xmm, guest.xmm, sizeof(before.xmm));
+	before.rflags = guest.cpu.rflags;
+	memcpy(native_memory(), guest.memory, sizeof(guest.memory));
+	guest.cpu.rip = native_code();
+	r = emulate(&insn);
+	if (r == INSN_UNSUPPORTED) {
+		counts.unsupported++;
+		return;
+	}
+	if (elsewhere(r)) {
+		return;
+	}
+	regs = before;
+	native = native_run(bytes, insn.len, &regs);
+	if (native.signal == SIGILL && insn.feature != INSN_F_NONE) {
+		counts.missing++;
+		return;
+	}
+	counts.run++;
+	counts.of[insn.mnemonic]++;
+	compare(&insn, bytes, r, &before, &regs, &native);
+}
+
+static void test_random(void **state)
+{
+	(void)state;
+	/* Here, for cmocka takes the signals when a test starts. */
+	if (!native_init()) {
+		print_message("the pages at %#llx are not to be had\n",
+			      (unsigned long long)NATIVE_BASE);
+		skip();
+	}
+	guest.env = (struct insn_env){.cpu = &guest.cpu, .ops = &ops};
+	guest.cpu.cr0 = 0x80050033;
+	guest.cpu.cr4 = BIT(5) | BIT(9) | BIT(10);
+	guest.cpu.efer = BIT(8) | BIT(10) | BIT(0);
+	guest.cpu.cpl = 3;
+	guest.cpu.seg[INSN_CS].attr = 0xafb;
+	for (unsigned i = 0; i < RUNS; i++) {
+		uint8_t bytes[INSN_MAX + 1];
+
+		generate(bytes);
+		one(bytes);
+	}
+	print_message("%u run, %u not emulated, %u faulted, %u branched, %u not on this CPU\n",
+		      counts.run, counts.unsupported, counts.faults, counts.taken, counts.missing);
+	assert_int_equal(counts.failures, 0);
+	assert_true(counts.run > RUNS / 4);
+	assert_true(counts.faults > counts.run / 50);
+}
+
+/* Each family had its share. */
+static void test_covered(void **state)
+{
+	static const unsigned must[] = {
+		INSN_ADD,	 INSN_OR,     INSN_ADC,	   INSN_SBB,	INSN_AND,
+		INSN_SUB,	 INSN_XOR,    INSN_CMP,	   INSN_TEST,	INSN_INC,
+		INSN_DEC,	 INSN_NEG,    INSN_NOT,	   INSN_XCHG,	INSN_CMPXCHG,
+		INSN_XADD,	 INSN_BT,     INSN_BTS,	   INSN_BTR,	INSN_BTC,
+		INSN_ROL,	 INSN_ROR,    INSN_RCL,	   INSN_RCR,	INSN_SHL,
+		INSN_SHR,	 INSN_SAR,    INSN_SHLD,   INSN_SHRD,	INSN_MUL,
+		INSN_IMUL,	 INSN_DIV,    INSN_IDIV,   INSN_PUSH,	INSN_POP,
+		INSN_LEA,	 INSN_MOV,    INSN_MOVZX,  INSN_MOVSX,	INSN_MOVSXD,
+		INSN_MOVS,	 INSN_CMPS,   INSN_STOS,   INSN_LODS,	INSN_SCAS,
+		INSN_MOVUPS,	 INSN_MOVAPS, INSN_MOVDQA, INSN_MOVDQU, INSN_MOVNTDQ,
+		INSN_MOVD,	 INSN_MOVQ,   INSN_MOVSS,  INSN_MOVSD,	INSN_CMPXCHG8B,
+		INSN_CMPXCHG16B, INSN_LOOP,   INSN_JCXZ,   INSN_JZ,	INSN_CMOVZ,
+		INSN_SETZ,	 INSN_XLAT,   INSN_ENTER,  INSN_LEAVE,	INSN_BSF,
+		INSN_BSR,	 INSN_BSWAP,  INSN_CBW,	   INSN_CQO,	INSN_LAHF,
+		INSN_SAHF,	 INSN_MOVNTI,
+	};
+
+	(void)state;
+	for (unsigned i = 0; i < ARRAY_SIZE(must); i++) {
+		if (counts.of[must[i]] < 10) {
+			fail_msg("%s ran %u times only", insn_mnemonic_name(must[i]),
+				 counts.of[must[i]]);
+		}
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_random),
+		cmocka_unit_test(test_covered),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

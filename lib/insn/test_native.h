@@ -1,0 +1,47 @@
+/*
+ * Runs one instruction of 64-bit code on the host CPU: all registers are loaded, the instruction is
+ * executed, all registers are stored. Only instructions that touch nothing but registers and memory
+ * may be given, and no branches other than short ones to NATIVE_BRANCH.
+ *
+ * All lies below 2 GiB, so that the stubs reach it without a register:
+ *
+ *	registers | code | guard | NATIVE_MEMORY (two pages) | guard
+ */
+#pragma once
+
+#include "lib/base/types.h"
+
+#define NATIVE_BASE	    UINT64_C(0x30000000)
+#define NATIVE_CODE	    (NATIVE_BASE + 4096)
+#define NATIVE_MEMORY	    (NATIVE_BASE + UINT64_C(3) * 4096)
+#define NATIVE_MEMORY_BYTES UINT64_C(8192)
+
+/** What a branch adds to RIP to be seen as taken. */
+#define NATIVE_BRANCH 0x70
+
+struct native_registers {
+	uint64_t gpr[16];
+	uint64_t rflags;
+	uint8_t xmm[16][16];
+};
+
+struct native_outcome {
+	int signal;	  /* 0: none */
+	uint64_t address; /* of a SIGSEGV; 0 if the CPU did not tell */
+	bool taken;
+};
+
+/** native_init() - maps the pages and takes the signals. Return: false if it cannot. */
+bool native_init(void);
+
+/** native_memory() - NATIVE_MEMORY, as a pointer. */
+uint8_t *native_memory(void);
+
+/** native_code() - where the instruction will lie. */
+uint64_t native_code(void);
+
+/**
+ * native_run() - executes one instruction.
+ * @regs: before, and after; at a fault those that the signal handler saw.
+ */
+struct native_outcome native_run(const uint8_t *bytes, unsigned len, struct native_registers *regs);
