@@ -125,8 +125,8 @@ struct kvm_backend {
 	uint64_t xcr0;		/* features that XCR0 may have; 0 without XSAVE */
 	uint32_t xsave_bytes;	/* of vcpu->xsave, standard format; at least 576 */
 	uint8_t tsc_scale_bits; /* fraction bits of the TSC's multiplier; 0: no scaling */
-	bool has_bus_lock;
-	bool nmi_window; /* it can tell of the end of an NMI's handler */
+	uint64_t
+		arch_capabilities; /* IA32_ARCH_CAPABILITIES: what guests need not defend against */
 
 	/**
 	 * What the CPU below offers a guest, before lib/kvm takes away what it does not know and
@@ -150,7 +150,8 @@ struct kvm_backend {
 	/**
 	 * Runs the guest, after delivering vcpu->inject. With kicks held off it asks
 	 * kvm_vcpu_must_not_enter(), and comes back with KVM_STOP_NONE and the event undelivered
-	 * if so. The fields of struct kvm_vcpu that it obeys stand under "orders" there.
+	 * if so. The fields of struct kvm_vcpu that it obeys stand under "orders" there. It
+	 * clears vcpu->events.nmi.masked when the guest's IRET ends the handler of an NMI.
 	 * Context: the vCPU's thread, vcpu->lock; vm->memory is not held.
 	 */
 	void (*enter)(struct kvm_vcpu *vcpu, struct kvm_stop *stop);

@@ -90,6 +90,9 @@ must_use bool kvm_irq_has_init_sipi(const struct kvm_vcpu *vcpu);
  */
 void kvm_irq_take_init_sipi(struct kvm_vcpu *vcpu);
 
+/** kvm_irq_queue_sipi() - KVM_SET_MP_STATE: a SIPI has arrived, its page is vcpu->sipi_page. */
+void kvm_irq_queue_sipi(struct kvm_vcpu *vcpu);
+
 /** kvm_irq_apic_page() - is @gpa in the page of this vCPU's enabled xAPIC? *@offset: in it. */
 must_use bool kvm_irq_apic_page(const struct kvm_vcpu *vcpu, uint64_t gpa, uint32_t *offset);
 /**

@@ -51,10 +51,8 @@ enum kvm_msr_place {
 	KVM_MSR_MISC_FEATURES,
 	KVM_MSR_POWER_CTL,
 	KVM_MSR_HWCR,
-	KVM_MSR_DE_CFG,
 	KVM_MSR_SMI_COUNT,
 	KVM_MSR_SMBASE,
-	KVM_MSR_FEAT_CTL,
 	KVM_MSR_VM_HSAVE_PA,
 	KVM_MSR_TSC_RATIO,
 	KVM_MSR_TSC_ADJUST,
@@ -69,10 +67,7 @@ enum kvm_msr_place {
 	KVM_MSR_SYSTEM_TIME = KVM_MSR_MTRR_VAR + 16,
 	KVM_MSR_SYSTEM_TIME_NEW,
 	KVM_MSR_WALL_CLOCK,
-	KVM_MSR_ASYNC_PF_EN,
-	KVM_MSR_ASYNC_PF_INT,
 	KVM_MSR_STEAL_TIME,
-	KVM_MSR_PV_EOI,
 	KVM_MSR_POLL_CONTROL,
 	KVM_NMSRS,
 };
@@ -151,7 +146,7 @@ struct kvm_vcpu {
 	struct kvm_event inject;
 	bool want_irq_window; /* stop when RFLAGS.IF and no shadow */
 	bool want_nmi_window; /* stop when NMIs are not masked any more */
-	bool single_step;     /* TF for the host, whatever the guest's is: already in RFLAGS */
+	bool single_step;     /* TF is set in RFLAGS on our behalf, whatever the guest's was */
 	bool intercept_db;    /* #DB comes to us */
 	bool intercept_bp;    /* #BP too */
 	uint64_t hw_db[4];    /* debug registers to run with: the guest's or user space's */
@@ -176,7 +171,8 @@ struct kvm_vcpu {
 	/* guest debugging */
 	uint32_t debug_control; /* KVM_GUESTDBG_* */
 	uint64_t debug_regs[8];
-	uint64_t step_rip; /* where a single step began */
+	uint64_t step_rip;  /* where a single step began */
+	bool step_guest_tf; /* the guest's own TF, while it is set for us */
 
 	/* time */
 	bool clock_page_set; /* the guest asked for one, and it has memory */

@@ -8,7 +8,7 @@
 
 struct kvm_irq;
 struct kvm_doorbell;
-struct kvm_msr_filter_ranges;
+struct kvm_msr_filter_table;
 
 enum kvm_irqchip_form {
 	KVM_IRQCHIP_NONE,
@@ -69,18 +69,17 @@ struct kvm_vm {
 	uint32_t zone_count;
 	void *ring_page;	   /* struct kvm_coalesced_mmio_ring, shared with user space */
 	struct kvm_lock ring_lock; /* spin: who adds to the ring */
-	struct kvm_msr_filter_ranges *msr_filter;
+	struct kvm_msr_filter_table *msr_filter;
 
 	/* clock_lock, a spin lock */
 	struct kvm_lock clock_lock;
 	int64_t clock_offset_ns; /* kvmclock is now_ns() plus this */
-	uint64_t tsc_created;	 /* host's TSC at creation */
-	uint64_t last_tsc_write; /* value, host's TSC then, offset: writes close together agree */
-	uint64_t last_tsc_host;
-	uint64_t last_tsc_offset;
-	uint64_t last_tsc_ns;
-	uint64_t last_tsc_khz;
-	uint32_t tsc_matching; /* how many vCPUs share last_tsc_offset */
+	struct kvm_tsc_write {
+		uint64_t value;
+		uint64_t at_ns;
+		uint64_t offset;
+		uint64_t khz;
+	} tsc_write; /* the last from outside: those close together mean the same TSC */
 
 	/* the interrupt half's: lib/kvm/irq*.c */
 	struct kvm_lock irq_lock;

@@ -1,0 +1,41 @@
+/*
+ * Control, debug and extended control registers: what may be written to them, and what follows.
+ */
+#pragma once
+
+#include "lib/kvm/vcpu.h"
+
+/**
+ * kvm_reg_set_cr0(), _cr3(), _cr4(), _cr8(), _xcr0() - as the guest's MOV or XSETBV writes it.
+ * Return: 0; -EINVAL: #GP(0).
+ * Context: the vCPU's thread; CR0, CR3 and CR4 may read guest memory: vm->memory for reading.
+ * Spec: AMD APM vol. 2, 3.1 "System-Control Registers"
+ */
+must_use int kvm_reg_set_cr0(struct kvm_vcpu *vcpu, uint64_t value);
+must_use int kvm_reg_set_cr3(struct kvm_vcpu *vcpu, uint64_t value);
+must_use int kvm_reg_set_cr4(struct kvm_vcpu *vcpu, uint64_t value);
+must_use int kvm_reg_set_cr8(struct kvm_vcpu *vcpu, uint64_t value);
+must_use int kvm_reg_set_xcr0(struct kvm_vcpu *vcpu, uint64_t value);
+
+/** kvm_reg_cr8() - the task priority, 0 to 15. */
+must_use uint64_t kvm_reg_cr8(const struct kvm_vcpu *vcpu);
+
+/** kvm_reg_set_efer() - @host: by user space, which may change LME while paging is on. */
+must_use int kvm_reg_set_efer(struct kvm_vcpu *vcpu, uint64_t value, bool host);
+
+/** kvm_reg_cr0_valid() / kvm_reg_cr4_valid() - could the register hold that? */
+must_use bool kvm_reg_cr0_valid(uint64_t value);
+must_use bool kvm_reg_cr4_valid(const struct kvm_vcpu *vcpu, uint64_t value);
+
+/** kvm_reg_get_dr() / kvm_reg_set_dr() - the guest's debug register 0 to 7. 0 or -EINVAL. */
+uint64_t kvm_reg_get_dr(struct kvm_vcpu *vcpu, unsigned dr);
+must_use int kvm_reg_set_dr(struct kvm_vcpu *vcpu, unsigned dr, uint64_t value);
+
+/** kvm_reg_load_pdptrs() - of PAE paging, from @cr3. Return: 0; -EINVAL: reserved bits are set. */
+must_use int kvm_reg_load_pdptrs(struct kvm_vcpu *vcpu, uint64_t cr3);
+
+/** kvm_reg_is_pae() - is paging on, with PAE, outside of long mode? */
+must_use bool kvm_reg_is_pae(const struct kvm_vcpu *vcpu);
+
+/** kvm_reg_linear_rip() - CS:RIP as a linear address. */
+uint64_t kvm_reg_linear_rip(struct kvm_vcpu *vcpu);
