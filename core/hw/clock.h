@@ -1,0 +1,25 @@
+/*
+ * Time. clock_now_ns() is the TSC in nanoseconds since the kernel started; the same on all CPUs,
+ * and never goes back.
+ */
+#pragma once
+
+#include "lib/base/types.h"
+
+#define CLOCK_NEVER UINT64_MAX
+
+/** clock_now_ns() - monotonic. Context: any. */
+uint64_t clock_now_ns(void);
+
+/** clock_wall_ns() - nanoseconds since 1970-01-01 UTC, by the RTC at start-up. Context: any. */
+uint64_t clock_wall_ns(void);
+
+/** clock_tsc_khz() - the TSC's frequency. */
+uint64_t clock_tsc_khz(void);
+
+/** clock_tsc_to_ns() / clock_ns_to_tsc() - between clock_now_ns() and what RDTSC reads. */
+uint64_t clock_tsc_to_ns(uint64_t tsc);
+uint64_t clock_ns_to_tsc(uint64_t ns);
+
+/** clock_spin_ns() - waits, busily: for hardware during start-up. */
+void clock_spin_ns(uint64_t ns);

@@ -1,0 +1,75 @@
+/*
+ * Spinlocks. First come, first served (ticket locks). Each has a rank; a CPU takes them in the
+ * order of their ranks and never two of one rank, which builds with -Ddebug_locks=true check.
+ *
+ * The kernel is not preempted while it runs: a thread gives its CPU away only by calling the
+ * scheduler, and never with a spinlock held. So there are two forms. spin_take() leaves interrupts
+ * on: for what interrupt handlers never touch. spin_take_irq() turns them off: for what handlers
+ * touch, too. While a CPU waits in spin_take(), it still answers other CPUs' calls (ipi.h).
+ *
+ * Which lock guards what: docs/locking.md
+ */
+#pragma once
+
+#include <stdatomic.h>
+
+#include "core/hw/asm.h"
+#include "lib/base/types.h"
+
+/* Outermost first. LOCK_TASK to LOCK_KVM are for core/task, core/sys and core/kvm. */
+enum lock_rank {
+	LOCK_TASK,     /* a table of processes, a process */
+	LOCK_FILE,     /* an open file, a table of files */
+	LOCK_FS,       /* the file tree */
+	LOCK_KVM,      /* a VM, a vCPU */
+	LOCK_SPACE,    /* struct space */
+	LOCK_OBJECT,   /* struct object */
+	LOCK_KVM_MMU,  /* nested page tables; taken by notifiers under LOCK_SPACE, too */
+	LOCK_KVM_CHIP, /* interrupt chips of a VM */
+	LOCK_KMAP,     /* the kernel's own mappings */
+	LOCK_WAIT,     /* wait queues, futexes; from here on mostly taken with interrupts off */
+	LOCK_SIGNAL,
+	LOCK_SCHED,   /* a run queue */
+	LOCK_TIMER,   /* a CPU's timers */
+	LOCK_IRQ,     /* vectors, IOAPICs */
+	LOCK_HEAP,    /* struct heap */
+	LOCK_PAGE,    /* free pages */
+	LOCK_CONSOLE, /* the UART and its buffers */
+	LOCK_LEAF,    /* nothing is taken under it */
+};
+
+struct spinlock {
+	_Atomic uint32_t next;	  /* the ticket for whoever comes next */
+	_Atomic uint32_t serving; /* the ticket that may go on */
+	enum lock_rank rank;	  /* constant after init */
+};
+
+/** SPINLOCK_INIT() - a static lock that is free. */
+#define SPINLOCK_INIT(r)   \
+	{                  \
+		.rank = r, \
+	}
+
+void spin_init(struct spinlock *l, enum lock_rank rank);
+
+/**
+ * spin_take() - waits for the lock. Until spin_give() the caller does not sleep, does not touch
+ * user memory and does not give up its CPU.
+ * Context: any with interrupts on; a lock that is ever taken in an interrupt handler wants
+ * spin_take_irq() everywhere.
+ */
+void spin_take(struct spinlock *l);
+void spin_give(struct spinlock *l);
+
+/** spin_try() - takes the lock if that needs no waiting. Return: is it taken? */
+must_use bool spin_try(struct spinlock *l);
+
+/**
+ * spin_take_irq() - turns interrupts off on this CPU and takes the lock.
+ * Return: what spin_give_irq() wants, to put interrupts back as they were.
+ */
+must_use uint64_t spin_take_irq(struct spinlock *l);
+void spin_give_irq(struct spinlock *l, uint64_t flags);
+
+/** spin_held() - does this CPU hold it? Always true where locks are not checked. For check(). */
+bool spin_held(const struct spinlock *l);
