@@ -202,6 +202,13 @@ int kvm_irq_pending(struct kvm_vcpu *vcpu)
 	return lapic_pending(&apic->lapic);
 }
 
+bool kvm_irq_held_back(struct kvm_vcpu *vcpu)
+{
+	int vector = vcpu->apic == NULL ? -1 : lapic_waiting(&vcpu->apic->lapic);
+
+	return vector >= 0 && vector >> 4 <= lapic_tpr(&vcpu->apic->lapic);
+}
+
 int kvm_irq_accept(struct kvm_vcpu *vcpu)
 {
 	struct kvm_apic *apic = vcpu->apic;
@@ -234,6 +241,18 @@ void kvm_irq_sync(struct kvm_vcpu *vcpu)
 
 		lapic_expire(&apic->lapic, &time);
 	}
+}
+
+void kvm_irq_queue_sipi(struct kvm_vcpu *vcpu)
+{
+	struct kvm_apic *apic = vcpu->apic;
+
+	if (apic == NULL) {
+		return;
+	}
+	atomic_store_explicit(&apic->sipi_vector, vcpu->sipi_page, memory_order_relaxed);
+	/* Pairs with the acquire in kvm_irq_take_init_sipi(): the vector is there. */
+	atomic_fetch_or_explicit(&apic->arrived, APIC_ARRIVED_SIPI, memory_order_release);
 }
 
 bool kvm_irq_has_init_sipi(const struct kvm_vcpu *vcpu)

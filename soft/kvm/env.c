@@ -218,7 +218,7 @@ static bool now_and_tsc(struct kvm_env *env, uint64_t *now, uint64_t *at_tsc)
 static uint64_t measure_tsc_khz(struct kvm_env *env)
 {
 	struct timespec wait = {.tv_nsec = CALIBRATE_NS};
-	uint64_t ns[2], ticks[2];
+	uint64_t ns[2] = {0}, ticks[2] = {0};
 
 	(void)now_and_tsc(env, &ns[0], &ticks[0]);
 	nanosleep(&wait, NULL);
