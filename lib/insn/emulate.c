@@ -1,8 +1,6 @@
 #include "lib/insn/emulate.h"
 
-#include "lib/insn/exec.h"
-
-#define EFER_LMA BIT(10)
+#include "lib/insn/descriptor.h"
 
 enum insn_mode insn_mode(const struct insn_cpu *cpu)
 {
@@ -19,12 +17,9 @@ enum insn_mode insn_mode(const struct insn_cpu *cpu)
 
 enum insn_outcome insn_raise(struct insn_env *env, enum insn_vector vector, uint32_t error)
 {
-	const uint32_t with_error = BIT(INSN_EXC_TS) | BIT(INSN_EXC_NP) | BIT(INSN_EXC_SS) |
-				    BIT(INSN_EXC_GP) | BIT(INSN_EXC_PF) | BIT(INSN_EXC_AC);
-
 	env->fault = (struct insn_fault){
 		.vector = vector,
-		.has_error = (with_error >> vector & 1) != 0,
+		.has_error = insn_vector_has_error(vector),
 		.error = error,
 	};
 	return INSN_FAULT;
@@ -215,12 +210,72 @@ static enum insn_outcome (*const families[INSN_NMNEMONICS])(struct insn_exec *x)
 	[INSN_SLDT] = insn_do_selector,
 	[INSN_STR] = insn_do_selector,
 	[INSN_SWAPGS] = insn_do_swapgs,
+	[INSN_LES] = insn_do_load_pointer,
+	[INSN_LDS] = insn_do_load_pointer,
+	[INSN_LSS] = insn_do_load_pointer,
+	[INSN_LFS] = insn_do_load_pointer,
+	[INSN_LGS] = insn_do_load_pointer,
+	[INSN_LLDT] = insn_do_lldt,
+	[INSN_LTR] = insn_do_ltr,
+	[INSN_LAR] = insn_do_look,
+	[INSN_LSL] = insn_do_look,
+	[INSN_VERR] = insn_do_verify,
+	[INSN_VERW] = insn_do_verify,
+	[INSN_ARPL] = insn_do_arpl,
+	[INSN_JMPF] = insn_do_jmpf,
+	[INSN_CALLF] = insn_do_callf,
+	[INSN_RETF] = insn_do_retf,
+	[INSN_INT] = insn_do_int,
+	[INSN_INT3] = insn_do_int,
+	[INSN_INTO] = insn_do_int,
+	[INSN_INT1] = insn_do_int,
+	[INSN_IRET] = insn_do_iret,
+	[INSN_SYSCALL] = insn_do_syscall,
+	[INSN_SYSRET] = insn_do_sysret,
+	[INSN_SYSENTER] = insn_do_sysenter,
+	[INSN_SYSEXIT] = insn_do_sysexit,
+	[INSN_RDRAND] = insn_do_random,
+	[INSN_RDSEED] = insn_do_random,
+	[INSN_MONITOR] = insn_do_monitor,
+	[INSN_MONITORX] = insn_do_monitor,
+	[INSN_MWAIT] = insn_do_mwait,
+	[INSN_MWAITX] = insn_do_mwait,
+	[INSN_RDPMC] = insn_do_rdpmc,
+	[INSN_RDPID] = insn_do_rdpid,
+	[INSN_RDFSBASE] = insn_do_fsgsbase,
+	[INSN_RDGSBASE] = insn_do_fsgsbase,
+	[INSN_WRFSBASE] = insn_do_fsgsbase,
+	[INSN_WRGSBASE] = insn_do_fsgsbase,
+	[INSN_INVPCID] = insn_do_invpcid,
+	[INSN_VMCALL] = insn_do_hypercall,
+	[INSN_VMMCALL] = insn_do_hypercall,
+	[INSN_CLZERO] = insn_do_clzero,
+	[INSN_MOVDIR64B] = insn_do_movdir64b,
+	[INSN_SERIALIZE] = insn_do_nop,
+	[INSN_RSM] = insn_do_ud,
 	[INSN_UD0] = insn_do_ud,
 	[INSN_UD1] = insn_do_ud,
 	[INSN_UD2] = insn_do_ud,
 };
 
-#define CR4_UMIP BIT(11)
+#define CR4_VME	    BIT(0)
+#define CR4_UMIP    BIT(11)
+#define CR4_OSXSAVE BIT(18)
+
+/* What is undefined for reasons of its own, which come before all others. */
+static bool undefined_here(const struct insn_cpu *cpu, unsigned mnemonic)
+{
+	switch (mnemonic) {
+	case INSN_CLAC:
+	case INSN_STAC:
+		return cpu->cpl != 0;
+	case INSN_XGETBV:
+	case INSN_XSETBV:
+		return (cpu->cr4 & CR4_OSXSAVE) == 0;
+	default:
+		return false;
+	}
+}
 
 /* What the attributes forbid here. */
 static enum insn_outcome permitted(struct insn_exec *x)
@@ -232,12 +287,15 @@ static enum insn_outcome permitted(struct insn_exec *x)
 	    insn_real_mode(cpu)) {
 		return insn_raise(x->env, INSN_EXC_UD, 0);
 	}
+	if (undefined_here(cpu, x->insn->mnemonic)) {
+		return insn_raise(x->env, INSN_EXC_UD, 0);
+	}
 	if (cpu->cpl != 0 && ((attr & INSN_ATTR_CPL0) != 0 ||
 			      ((attr & INSN_ATTR_UMIP) != 0 && (cpu->cr4 & CR4_UMIP) != 0))) {
 		return insn_raise(x->env, INSN_EXC_GP, 0);
 	}
-	if ((attr & INSN_ATTR_IOPL86) != 0 && (cpu->rflags & FLAG_VM) != 0 &&
-	    (cpu->rflags & FLAG_IOPL) != FLAG_IOPL) {
+	if ((attr & INSN_ATTR_IOPL86) != 0 && insn_v86(cpu) && insn_iopl(cpu) < 3 &&
+	    ((cpu->cr4 & CR4_VME) == 0 || x->insn->op_bytes != 2)) {
 		return insn_raise(x->env, INSN_EXC_GP, 0);
 	}
 	return INSN_DONE;
@@ -273,8 +331,11 @@ enum insn_outcome insn_emulate(struct insn_env *env, const struct insn *insn)
 	}
 	if (r == INSN_DONE || r == INSN_HALT) {
 		env->cpu->rip = x.next_rip;
-		env->cpu->rflags &= ~FLAG_RF; /* it was for this instruction only */
+		if (!x.keep_rf) {
+			env->cpu->rflags &= ~FLAG_RF; /* it was for this instruction only */
+		}
 		env->cpu->interrupt_shadow = x.shadow;
+		env->cpu->trap_shadow = x.trap_shadow;
 	}
 	return r;
 }

@@ -40,12 +40,15 @@ enum insn_vector {
 	INSN_EXC_BR = 5,
 	INSN_EXC_UD = 6,
 	INSN_EXC_NM = 7,
+	INSN_EXC_DF = 8,
 	INSN_EXC_TS = 10,
 	INSN_EXC_NP = 11,
 	INSN_EXC_SS = 12,
 	INSN_EXC_GP = 13,
 	INSN_EXC_PF = 14,
+	INSN_EXC_MF = 16,
 	INSN_EXC_AC = 17,
+	INSN_EXC_XM = 19,
 };
 
 struct insn_fault {
@@ -53,6 +56,7 @@ struct insn_fault {
 	bool has_error;
 	uint32_t error;
 	uint64_t address; /* of a page fault: CR2 */
+	uint64_t dr6;	  /* of a #DB: what to set in DR6; INT1 sets nothing */
 };
 
 /** A segment register. Attributes are those of AMD's VMCB: the descriptor's bits 40 to 47, 52 to
@@ -85,6 +89,7 @@ struct insn_cpu {
 	uint64_t cr0, cr4, efer; /* for decisions; changed by ops->write_cr and write_msr only */
 	uint8_t cpl;
 	bool interrupt_shadow; /* set by STI, MOV SS and POP SS, cleared by all others */
+	bool trap_shadow;      /* set by MOV SS and POP SS: debug traps are held back, too */
 };
 
 struct insn_env;
@@ -94,6 +99,31 @@ struct insn_env;
 #define INSN_ACCESS_SYSTEM                                                     \
 	BIT(1) /* by the CPU itself (descriptor tables, TSS), whatever the CPL \
 		*/
+
+/**
+ * An instruction that is best executed by the host's CPU, in 64-bit code, whatever the guest's
+ * mode. With all x87 and vector registers loaded from the guest's images, and MXCSR, and the
+ * registers below, `code` is run and nothing else; then all are stored again, MXCSR also if there
+ * was an exception. Exceptions are reported by insn_raise(): #MF, #XM, #GP (a reserved bit of
+ * MXCSR, a bad image of XRSTOR), #UD.
+ *
+ * The memory operand is [base], with base not among those that the instruction reads or writes:
+ * what was there has been read, what is there afterwards will be written.
+ */
+struct insn_native {
+	uint8_t code[INSN_MAX + 1];
+	uint8_t len;
+	uint8_t base;	    /* GPR with the address of @memory, or INSN_NO_REG; never RSP */
+	uint16_t gpr_write; /* those of @gpr that are looked at afterwards */
+	uint8_t *memory;    /* insn_env.buffer */
+	unsigned memory_len;
+	uint64_t gpr[16]; /* RSP may be an operand */
+	uint64_t rflags;  /* CF, PF, AF, ZF, SF, OF; others 0 */
+	/* If it is an x87 instruction that records its place: what the image has to say then. */
+	bool x87_place;
+	uint16_t fcs, fds;
+	uint64_t fip, fdp; /* fdp is 0 without memory operand, and then not recorded */
+};
 
 /**
  * What the emulator asks for. Each returns INSN_DONE, INSN_EXIT, INSN_UNSUPPORTED, or INSN_FAULT
@@ -135,6 +165,15 @@ struct insn_ops {
 	enum insn_outcome (*invlpg)(struct insn_env *env, uint64_t linear);
 	/** WBINVD, WBNOINVD, INVD. */
 	enum insn_outcome (*write_back)(struct insn_env *env);
+	/** @type 0 to 3, as in the manual; reserved bits are checked already. */
+	enum insn_outcome (*invpcid)(struct insn_env *env, unsigned type, uint64_t pcid,
+				     uint64_t linear);
+	/** RDRAND, RDSEED: *@ok is false if there is none now. */
+	enum insn_outcome (*random)(struct insn_env *env, bool seed, uint64_t *value, bool *ok);
+	/** VMCALL, VMMCALL; it reads and writes env->cpu->gpr. */
+	enum insn_outcome (*hypercall)(struct insn_env *env);
+	/** Executes x87, MMX, SSE, AVX, XSAVE on the images of their registers; see below. */
+	enum insn_outcome (*native)(struct insn_env *env, struct insn_native *n);
 };
 
 /** One vCPU; the caller embeds it. */
@@ -142,6 +181,9 @@ struct insn_env {
 	struct insn_cpu *cpu;
 	const struct insn_ops *ops;
 	struct insn_fault fault; /* of the last INSN_FAULT */
+	/* For the memory operand of ops->native; 64-aligned. What is longer is unsupported. */
+	uint8_t *buffer;
+	unsigned buffer_len;
 };
 
 /** insn_mode() - in which mode the CPU fetches: what insn_decode() is to be called with. */
@@ -152,6 +194,35 @@ enum insn_outcome insn_raise(struct insn_env *env, enum insn_vector vector, uint
 
 /** insn_raise_page_fault() - #PF. Return: INSN_FAULT. */
 enum insn_outcome insn_raise_page_fault(struct insn_env *env, uint64_t address, uint32_t error);
+
+/** Whence an event comes; it decides about checks, RF and the EXT bit of error codes. */
+enum insn_event {
+	INSN_EVENT_INTERRUPT, /* external, NMI */
+	INSN_EVENT_FAULT,     /* exception; RF is set in the flags that are pushed */
+	INSN_EVENT_TRAP,      /* exception behind the instruction, or #DB of an instruction
+				 breakpoint */
+	INSN_EVENT_SOFTWARE,  /* INT n, INT3, INTO: the gate's DPL counts, EXT is clear */
+	INSN_EVENT_INT1,      /* like a trap */
+};
+
+/**
+ * insn_deliver() - enters the handler of an interrupt or exception, in any mode.
+ * @vector: 0 to 255.
+ * @error: pushed if the vector is one with an error code, @event FAULT or TRAP, not in real mode.
+ * @event: RIP is what is pushed; behind the instruction for all but FAULT. In the midst of REP the
+ *         caller sets RF in cpu->rflags before an interrupt.
+ * Return: INSN_DONE, and the next instruction is the handler's first. INSN_FAULT if delivery meets
+ *         another exception, nothing has changed, and which of them becomes a double fault is the
+ *         caller's to know. INSN_EXIT, INSN_AGAIN: deliver again. INSN_UNSUPPORTED: a task gate.
+ *         CR2, DR6 and DR7, blocking of NMIs and the activity state are the caller's.
+ * Context: that of the ops.
+ * Spec: Intel SDM vol. 3A, 6.12 "Exception and Interrupt Handling", 6.14, 21.1.4; vol. 2, "INT n"
+ */
+must_use enum insn_outcome insn_deliver(struct insn_env *env, unsigned vector, uint32_t error,
+					enum insn_event event);
+
+/** insn_vector_has_error() - does the exception push an error code? */
+bool insn_vector_has_error(unsigned vector);
 
 /**
  * insn_emulate() - one instruction.

@@ -5,21 +5,15 @@
  */
 #include <string.h>
 
-#include "lib/insn/exec.h"
+#include "lib/insn/descriptor.h"
 
-/*
- * In real mode a selector is all of a segment. In protected mode a descriptor has to be fetched and
- * checked, which is not emulated.
- */
 static enum insn_outcome set_segment(struct insn_exec *x, unsigned seg, uint64_t selector)
 {
-	if (!insn_real_mode(x->cpu)) {
-		return INSN_UNSUPPORTED;
-	}
-	x->cpu->seg[seg].selector = (uint16_t)selector;
-	x->cpu->seg[seg].base = (selector & 0xffff) << 4;
-	x->shadow = seg == INSN_SS;
-	return INSN_DONE;
+	enum insn_outcome r = insn_load_segment(x->env, seg, (uint16_t)selector);
+
+	x->shadow = r == INSN_DONE && seg == INSN_SS;
+	x->trap_shadow = x->shadow;
+	return r;
 }
 
 enum insn_outcome insn_do_mov(struct insn_exec *x)
@@ -248,23 +242,50 @@ enum insn_outcome insn_do_popa(struct insn_exec *x)
 	return INSN_DONE;
 }
 
+/* A program in virtual-8086 mode that may not have IF has VIF instead; permitted() has asked for
+ * VME. Spec: Intel SDM vol. 3A, 21.3.3 */
+static bool virtual_flag(const struct insn_cpu *cpu)
+{
+	return insn_v86(cpu) && insn_iopl(cpu) < 3;
+}
+
 enum insn_outcome insn_do_pushf(struct insn_exec *x)
 {
-	return insn_push(x, x->cpu->rflags & ~(FLAG_VM | FLAG_RF));
+	uint64_t flags = x->cpu->rflags & ~(FLAG_VM | FLAG_RF);
+
+	if (virtual_flag(x->cpu)) {
+		flags = (flags & ~FLAG_IF) | FLAG_IOPL;
+		flags |= (flags & FLAG_VIF) != 0 ? FLAG_IF : 0;
+	}
+	return insn_push(x, flags);
+}
+
+static enum insn_outcome pop_virtual(struct insn_exec *x, uint64_t value)
+{
+	if ((value & FLAG_TF) != 0 ||
+	    ((value & FLAG_IF) != 0 && (x->cpu->rflags & FLAG_VIP) != 0)) {
+		return insn_raise(x->env, INSN_EXC_GP, 0);
+	}
+	insn_move_rsp(x, x->insn->op_bytes);
+	value |= (value & FLAG_IF) != 0 ? FLAG_VIF : 0;
+	insn_set_flags(x, FLAGS_ARITH | FLAG_TF | FLAG_DF | FLAG_NT | FLAG_VIF, value);
+	return INSN_DONE;
 }
 
 enum insn_outcome insn_do_popf(struct insn_exec *x)
 {
 	uint64_t value = 0, which = FLAGS_ARITH | FLAG_TF | FLAG_DF | FLAG_NT;
 	const struct insn_cpu *cpu = x->cpu;
-	unsigned iopl = (cpu->rflags & FLAG_IOPL) >> 12;
 	enum insn_outcome r = insn_peek(x, 0, &value, x->insn->op_bytes);
 
 	if (r != INSN_DONE) {
 		return r;
 	}
+	if (virtual_flag(cpu)) {
+		return pop_virtual(x, value);
+	}
 	insn_move_rsp(x, x->insn->op_bytes);
-	which |= cpu->cpl <= iopl ? FLAG_IF : 0;
+	which |= cpu->cpl <= insn_iopl(cpu) ? FLAG_IF : 0;
 	which |= cpu->cpl == 0 ? FLAG_IOPL : 0;
 	if (x->insn->op_bytes > 2) {
 		which |= FLAG_AC | FLAG_ID | FLAG_RF;
@@ -289,37 +310,55 @@ static enum insn_outcome probe_stack(struct insn_exec *x, uint64_t offset, unsig
 	return r == INSN_DONE ? x->ops->read(x->env, linear, &ignored, len, INSN_ACCESS_WRITE) : r;
 }
 
+#define LEVELS_MAX 31
+
+/* The frame pointers of the outer procedures: copied from below the old frame pointer. */
+static enum insn_outcome outer_frames(struct insn_exec *x, unsigned n, uint64_t *slots)
+{
+	struct insn_stack s = insn_current_stack(x->cpu);
+	unsigned bytes = x->insn->op_bytes;
+	uint64_t frames[LEVELS_MAX];
+	enum insn_outcome r;
+
+	s.rsp = x->cpu->gpr[RBP] - (uint64_t)n * bytes;
+	r = insn_stack_peek(x->env, &s, 0, frames, n, bytes);
+	for (unsigned i = 0; i < n && r == INSN_DONE; i++) {
+		slots[i] = frames[n - 1 - i];
+	}
+	return r;
+}
+
 /*
- * The old frame pointer is pushed, with level 1 the new one too, and the end of the frame has to be
- * writable. Nested procedures, levels above 1, no compiler makes.
+ * The old frame pointer is pushed, those of the outer procedures, and the new one; the end of the
+ * frame has to be writable.
  */
 enum insn_outcome insn_do_enter(struct insn_exec *x)
 {
-	unsigned bytes = x->insn->op_bytes, slots = 1 + (x->insn->imm[1] & 31);
-	uint64_t frame = (x->cpu->gpr[RSP] - bytes) & insn_mask(insn_stack_bytes(x));
-	uint64_t block[2] = {0};
+	unsigned bytes = x->insn->op_bytes, level = x->insn->imm[1] & LEVELS_MAX, n = 1 + level;
+	struct insn_stack s = insn_current_stack(x->cpu);
+	uint64_t slots[LEVELS_MAX + 1] = {x->cpu->gpr[RBP]};
+	uint64_t frame = insn_merge_rsp(s.rsp, s.rsp - bytes, s.bytes);
 	enum insn_outcome r = INSN_DONE;
 
-	if (slots > 2) {
-		return INSN_UNSUPPORTED;
+	for (unsigned i = 1; i <= n && r == INSN_DONE; i++) {
+		r = probe_stack(x, s.rsp - (uint64_t)i * bytes, bytes);
 	}
-	for (unsigned i = 0; i < slots && r == INSN_DONE; i++) {
-		r = probe_stack(x, frame - (uint64_t)i * bytes, bytes);
+	if (level > 1 && r == INSN_DONE) {
+		r = outer_frames(x, level - 1, slots + 1);
+	}
+	if (level > 0) {
+		slots[level] = frame;
 	}
 	if (r == INSN_DONE) {
-		r = probe_stack(x, frame - (uint64_t)(slots - 1) * bytes - x->insn->imm[0], 1);
+		r = probe_stack(x, s.rsp - (uint64_t)n * bytes - x->insn->imm[0], 1);
+	}
+	if (r == INSN_DONE) {
+		r = insn_stack_push(x->env, &s, slots, n, bytes);
 	}
 	if (r != INSN_DONE) {
 		return r;
 	}
-	memcpy((uint8_t *)block + (size_t)(slots - 1) * bytes, &x->cpu->gpr[RBP], bytes);
-	if (slots == 2) {
-		memcpy(block, &frame, bytes);
-	}
-	r = insn_push_block(x, block, slots * bytes);
-	if (r != INSN_DONE) {
-		return r;
-	}
+	x->cpu->gpr[RSP] = s.rsp;
 	insn_set_gpr(x, RBP, bytes, frame);
 	insn_move_rsp(x, -(int64_t)x->insn->imm[0]);
 	return INSN_DONE;

@@ -5,16 +5,18 @@
  */
 #include <string.h>
 
-#include "lib/insn/exec.h"
+#include "lib/insn/descriptor.h"
 
-#define CR0_LOW	 UINT64_C(0xf) /* PE, MP, EM, TS */
-#define CR0_PE	 BIT(0)
-#define CR0_TS	 BIT(3)
-#define CR4_VME	 BIT(0)
-#define CR4_PVI	 BIT(1)
-#define CR4_TSD	 BIT(2)
-#define CR4_DE	 BIT(3)
-#define CR4_LA57 BIT(12)
+#define CR0_LOW UINT64_C(0xf) /* PE, MP, EM, TS */
+#define CR0_PE	BIT(0)
+#define CR0_TS	BIT(3)
+#define CR4_VME BIT(0)
+#define CR4_PVI BIT(1)
+#define CR4_TSD BIT(2)
+#define CR4_DE	BIT(3)
+
+#define DR6_BD BIT(13)
+#define DR7_GD BIT(13)
 
 #define MSR_KERNEL_GS_BASE 0xc0000102
 
@@ -38,6 +40,19 @@ static enum insn_outcome move_cr(struct insn_exec *x, bool to, unsigned cr, unsi
 	return r;
 }
 
+/* General detect: a debugger protects its registers. Spec: Intel SDM vol. 3B, 17.2.4 */
+static enum insn_outcome guarded(struct insn_exec *x)
+{
+	uint64_t dr7 = 0;
+	enum insn_outcome r = CALL(x, read_dr, 7, &dr7);
+
+	if (r == INSN_DONE && (dr7 & DR7_GD) != 0) {
+		r = insn_raise(x->env, INSN_EXC_DB, 0);
+		x->env->fault.dr6 = DR6_BD;
+	}
+	return r;
+}
+
 static enum insn_outcome move_dr(struct insn_exec *x, bool to, unsigned dr, unsigned gpr)
 {
 	unsigned bytes = insn_long_mode(x) ? 8 : 4;
@@ -49,6 +64,13 @@ static enum insn_outcome move_dr(struct insn_exec *x, bool to, unsigned dr, unsi
 			return insn_raise(x->env, INSN_EXC_UD, 0);
 		}
 		dr += 2;
+	}
+	r = guarded(x);
+	if (r != INSN_DONE) {
+		return r;
+	}
+	if (to && dr >= 6 && insn_get_gpr(x, gpr, bytes) >> 32 != 0) {
+		return insn_raise(x->env, INSN_EXC_GP, 0);
 	}
 	if (to) {
 		return CALL(x, write_dr, dr, insn_get_gpr(x, gpr, bytes));
@@ -199,13 +221,6 @@ enum insn_outcome insn_do_xcr(struct insn_exec *x)
 	return r;
 }
 
-static bool canonical(const struct insn_cpu *cpu, uint64_t a)
-{
-	unsigned shift = (cpu->cr4 & CR4_LA57) != 0 ? 64 - 57 : 64 - 48;
-
-	return (uint64_t)((int64_t)(a << shift) >> shift) == a;
-}
-
 /* LGDT, LIDT, SGDT, SIDT: a limit of two bytes, then a base of four or eight. */
 enum insn_outcome insn_do_table(struct insn_exec *x)
 {
@@ -231,7 +246,7 @@ enum insn_outcome insn_do_table(struct insn_exec *x)
 	if (x->insn->op_bytes == 2 && !insn_long_mode(x)) {
 		new.base &= 0xffffff;
 	}
-	if (insn_long_mode(x) && !canonical(x->cpu, new.base)) {
+	if (insn_long_mode(x) && !insn_canonical(x->cpu, new.base)) {
 		return insn_raise(x->env, INSN_EXC_GP, 0);
 	}
 	*t = new;
@@ -257,14 +272,6 @@ enum insn_outcome insn_do_interrupt_flag(struct insn_exec *x)
 	x->shadow = set && flag == FLAG_IF && (cpu->rflags & FLAG_IF) == 0;
 	insn_set_flags(x, flag, set ? flag : 0);
 	return INSN_DONE;
-}
-
-/* SLDT, STR */
-enum insn_outcome insn_do_selector(struct insn_exec *x)
-{
-	bool ldt = x->insn->mnemonic == INSN_SLDT;
-
-	return insn_write(x, 0, ldt ? x->cpu->ldtr.selector : x->cpu->tr.selector);
 }
 
 enum insn_outcome insn_do_swapgs(struct insn_exec *x)

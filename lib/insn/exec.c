@@ -5,8 +5,9 @@
 
 #include <string.h>
 
-#define CR0_AM	 BIT(18)
-#define CR4_LA57 BIT(12)
+#include "lib/insn/descriptor.h"
+
+#define CR0_AM BIT(18)
 
 uint64_t insn_get_gpr(const struct insn_exec *x, unsigned reg, unsigned bytes)
 {
@@ -97,13 +98,6 @@ static enum insn_outcome bad_segment(struct insn_exec *x, unsigned seg)
 	return insn_raise(x->env, seg == INSN_SS ? INSN_EXC_SS : INSN_EXC_GP, 0);
 }
 
-static bool canonical(const struct insn_cpu *cpu, uint64_t a)
-{
-	unsigned shift = (cpu->cr4 & CR4_LA57) != 0 ? 64 - 57 : 64 - 48;
-
-	return (uint64_t)((int64_t)(a << shift) >> shift) == a;
-}
-
 /* Spec: Intel SDM vol. 3A, 5.3 "Limit Checking", 5.5; the type is not checked in real mode. */
 static bool segment_allows(const struct insn_cpu *cpu, const struct insn_segment *s,
 			   uint64_t offset, unsigned len, bool write)
@@ -139,7 +133,8 @@ enum insn_outcome insn_translate(struct insn_exec *x, unsigned seg, uint64_t off
 
 	if (insn_long_mode(x)) {
 		*linear = offset + (seg >= INSN_FS ? s->base : 0);
-		if (!canonical(x->cpu, *linear) || !canonical(x->cpu, *linear + len - 1)) {
+		if (!insn_canonical(x->cpu, *linear) ||
+		    !insn_canonical(x->cpu, *linear + len - 1)) {
 			return bad_segment(x, seg);
 		}
 	} else {
@@ -304,7 +299,7 @@ enum insn_outcome insn_peek(struct insn_exec *x, unsigned skip, void *data, unsi
 enum insn_outcome insn_jump(struct insn_exec *x, uint64_t rip)
 {
 	rip &= insn_mask(x->insn->op_bytes);
-	if (insn_long_mode(x) ? !canonical(x->cpu, rip) : rip > x->cpu->seg[INSN_CS].limit) {
+	if (insn_long_mode(x) ? !insn_canonical(x->cpu, rip) : rip > x->cpu->seg[INSN_CS].limit) {
 		return insn_raise(x->env, INSN_EXC_GP, 0);
 	}
 	x->next_rip = rip;

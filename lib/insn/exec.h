@@ -44,6 +44,8 @@ struct insn_exec {
 	uint64_t linear;   /* of the operand that insn_read_rmw() read */
 	uint64_t old;	   /* what it read */
 	bool shadow;	   /* the next instruction is not to be interrupted */
+	bool trap_shadow;  /* nor do debug traps come before it */
+	bool keep_rf;	   /* IRET has set it */
 };
 
 /** insn_mask() - all bits of a number of @bytes. */
@@ -183,3 +185,28 @@ enum insn_outcome insn_do_interrupt_flag(struct insn_exec *x);
 enum insn_outcome insn_do_selector(struct insn_exec *x);
 enum insn_outcome insn_do_swapgs(struct insn_exec *x);
 enum insn_outcome insn_do_ud(struct insn_exec *x);
+enum insn_outcome insn_do_load_pointer(struct insn_exec *x);
+enum insn_outcome insn_do_lldt(struct insn_exec *x);
+enum insn_outcome insn_do_ltr(struct insn_exec *x);
+enum insn_outcome insn_do_look(struct insn_exec *x);
+enum insn_outcome insn_do_verify(struct insn_exec *x);
+enum insn_outcome insn_do_arpl(struct insn_exec *x);
+enum insn_outcome insn_do_jmpf(struct insn_exec *x);
+enum insn_outcome insn_do_callf(struct insn_exec *x);
+enum insn_outcome insn_do_retf(struct insn_exec *x);
+enum insn_outcome insn_do_int(struct insn_exec *x);
+enum insn_outcome insn_do_iret(struct insn_exec *x);
+enum insn_outcome insn_do_syscall(struct insn_exec *x);
+enum insn_outcome insn_do_sysret(struct insn_exec *x);
+enum insn_outcome insn_do_sysenter(struct insn_exec *x);
+enum insn_outcome insn_do_sysexit(struct insn_exec *x);
+enum insn_outcome insn_do_random(struct insn_exec *x);
+enum insn_outcome insn_do_monitor(struct insn_exec *x);
+enum insn_outcome insn_do_mwait(struct insn_exec *x);
+enum insn_outcome insn_do_rdpmc(struct insn_exec *x);
+enum insn_outcome insn_do_rdpid(struct insn_exec *x);
+enum insn_outcome insn_do_fsgsbase(struct insn_exec *x);
+enum insn_outcome insn_do_invpcid(struct insn_exec *x);
+enum insn_outcome insn_do_hypercall(struct insn_exec *x);
+enum insn_outcome insn_do_clzero(struct insn_exec *x);
+enum insn_outcome insn_do_movdir64b(struct insn_exec *x);
