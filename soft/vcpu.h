@@ -14,6 +14,7 @@
 #include "soft/mmu.h"
 
 #define SOFT_DECODED 1024
+#define SOFT_BUFFER  4096 /* the longest memory operand of x87 and vector instructions */
 
 /** An instruction that was decoded before: valid as long as there are the same bytes. */
 struct soft_decoded {
@@ -43,10 +44,11 @@ struct soft_vcpu {
 
 	/* the vCPU's thread only */
 	struct soft_mmu mmu;
-	struct insn_env env; /* the interpreter's */
+	struct insn_env env;
 	struct kvm_stop *stop;
 	uint8_t insn_len;
 	uint64_t dr6_hits; /* data breakpoints that the instruction met */
+	_Alignas(64) uint8_t buffer[SOFT_BUFFER];
 	struct soft_decoded decoded[SOFT_DECODED];
 };
 

@@ -4,9 +4,11 @@
 #include <cpuid.h>
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "soft/access.h"
 #include "soft/kvm/surroundings.h"
+#include "soft/ops.h"
 
 /* The area of x87 and SSE, and its header. */
 #define XSAVE_BYTES 576
@@ -69,12 +71,13 @@ static void vm_fini(struct kvm_vm *vm)
 
 static int vcpu_init(struct kvm_vcpu *kvm)
 {
-	struct soft_vcpu *vcpu = calloc(1, sizeof(*vcpu));
+	struct soft_vcpu *vcpu = aligned_alloc(64, sizeof(*vcpu));
 	int r;
 
 	if (vcpu == NULL) {
 		return -ENOMEM;
 	}
+	memset(vcpu, 0, sizeof(*vcpu));
 	r = soft_thread_init(kvm);
 	if (r != 0) {
 		free(vcpu);
@@ -83,6 +86,7 @@ static int vcpu_init(struct kvm_vcpu *kvm)
 	vcpu->kvm = kvm;
 	vcpu->vm = kvm->vm->backend_data;
 	vcpu->engine = &soft_interp;
+	soft_ops_init(vcpu);
 	soft_mmu_flush(&vcpu->mmu);
 	vcpu->engine->forget(vcpu);
 	kvm->backend_data = vcpu;
