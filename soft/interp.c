@@ -11,6 +11,7 @@
 #include "soft/vcpu.h"
 
 #define EXC_BP 3
+#define FLAG_ZF BIT(6)
 #define DR7_ENABLED UINT64_C(0xff)
 
 /* After so many instructions lib/kvm looks whether a signal is pending. */
@@ -141,6 +142,34 @@ static bool repeats(const struct insn *insn)
 	       (insn->prefixes & (INSN_PREFIX_REP | INSN_PREFIX_REPNE)) != 0;
 }
 
+/* One iteration of a string instruction, so that a trap or another step can follow. */
+static enum insn_outcome iterate(struct soft_vcpu *vcpu, const struct insn *insn)
+{
+	struct insn_cpu *cpu = &vcpu->kvm->cpu;
+	uint64_t mask = insn->adr_bytes == 8 ? UINT64_MAX : BIT(8 * insn->adr_bytes) - 1;
+	uint64_t rip = cpu->rip, count = cpu->gpr[1] & mask;
+	struct insn once = *insn;
+	enum insn_outcome outcome;
+	bool compares = insn->mnemonic == INSN_CMPS || insn->mnemonic == INSN_SCAS;
+
+	if (count == 0) {
+		return insn_emulate(&vcpu->env, insn);
+	}
+	once.prefixes &= (uint8_t) ~(INSN_PREFIX_REP | INSN_PREFIX_REPNE);
+	outcome = insn_emulate(&vcpu->env, &once);
+	if (outcome != INSN_DONE) {
+		return outcome;
+	}
+	count--;
+	cpu->gpr[1] = insn->adr_bytes == 2 ? (cpu->gpr[1] & ~mask) | count : count;
+	if (count != 0 && (!compares || ((cpu->rflags & FLAG_ZF) != 0) ==
+						((insn->prefixes & INSN_PREFIX_REP) != 0))) {
+		cpu->rip = rip;
+		return INSN_AGAIN;
+	}
+	return INSN_DONE;
+}
+
 static enum insn_outcome execute(struct soft_vcpu *vcpu, const struct insn **insn)
 {
 	enum insn_outcome outcome = fetch(vcpu, insn);
@@ -151,7 +180,12 @@ static enum insn_outcome execute(struct soft_vcpu *vcpu, const struct insn **ins
 	}
 	vcpu->insn_len = (*insn)->len;
 	outcome = intercepted(vcpu, *insn, &mine);
-	return mine ? outcome : insn_emulate(&vcpu->env, *insn);
+	if (mine) {
+		return outcome;
+	}
+	return (vcpu->kvm->cpu.rflags & RFLAGS_TF) != 0 && repeats(*insn)
+		       ? iterate(vcpu, *insn)
+		       : insn_emulate(&vcpu->env, *insn);
 }
 
 /* Return: false: there is a stop. */

@@ -133,6 +133,16 @@ static enum insn_outcome device_read(struct kvm_vcpu *vcpu, uint64_t gpa, void *
 		x->cursor++;
 		return INSN_DONE;
 	}
+	/* Those of iterations of REP that are over come first. */
+	for (unsigned i = x->cursor + 1u; i < x->answered_count; i++) {
+		if (x->answered[i].gpa == gpa && x->answered[i].bytes == bytes) {
+			memmove(f, &x->answered[i], (x->answered_count - i) * sizeof(*f));
+			x->answered_count = (uint8_t)(x->answered_count - (i - x->cursor));
+			memcpy(data, f->data, bytes);
+			x->cursor++;
+			return INSN_DONE;
+		}
+	}
 	/* The guest changed the instruction's memory meanwhile: old answers are worth nothing. */
 	x->answered_count = x->cursor;
 	if (x->answered_count == KVM_FRAGMENTS) {
