@@ -22,8 +22,10 @@ __asm__(".pushsection .text\n"
 	"	rep movsb\n"
 	"	xor %eax, %eax\n"
 	"	ret\n"
-	"soft_move1: movzbl (%rsi), %ecx\n	mov %cl, (%rdi)\n	xor %eax, %eax\n	ret\n"
-	"soft_move2: movzwl (%rsi), %ecx\n	mov %cx, (%rdi)\n	xor %eax, %eax\n	ret\n"
+	"soft_move1: movzbl (%rsi), %ecx\n	mov %cl, (%rdi)\n	xor %eax, %eax\n	"
+	"ret\n"
+	"soft_move2: movzwl (%rsi), %ecx\n	mov %cx, (%rdi)\n	xor %eax, %eax\n	"
+	"ret\n"
 	"soft_move4: mov (%rsi), %ecx\n	mov %ecx, (%rdi)\n	xor %eax, %eax\n	ret\n"
 	"soft_move8: mov (%rsi), %rcx\n	mov %rcx, (%rdi)\n	xor %eax, %eax\n	ret\n"
 	/* (at, old, new): what differs is told by ZF */
@@ -86,7 +88,8 @@ static void pass_on(int number, siginfo_t *info, void *context)
 	} else if (old->sa_handler != SIG_DFL && old->sa_handler != SIG_IGN) {
 		old->sa_handler(number);
 	} else {
-		/* The instruction faults again, or the signal is sent anew, and ends the process. */
+		/* The instruction faults again, or the signal is sent anew, and ends the process.
+		 */
 		sigaction(number, old, NULL);
 		if (info->si_code <= 0) {
 			raise(number);

@@ -60,9 +60,9 @@ static bool combine(struct soft_vcpu *vcpu, struct kvm_event *event)
 		.has_error = fault->has_error && (vcpu->kvm->cpu.cr0 & CR0_PE) != 0,
 		.error = fault->error,
 	};
-	if (exception && ((contributory(first) && contributory(fault->vector)) ||
-			  (first == EXC_PF &&
-			   (contributory(fault->vector) || fault->vector == EXC_PF)))) {
+	if (exception &&
+	    ((contributory(first) && contributory(fault->vector)) ||
+	     (first == EXC_PF && (contributory(fault->vector) || fault->vector == EXC_PF)))) {
 		event->vector = EXC_DF;
 		event->error = 0;
 		event->has_error = (vcpu->kvm->cpu.cr0 & CR0_PE) != 0;

@@ -10,8 +10,8 @@
 #include "soft/ops.h"
 #include "soft/vcpu.h"
 
-#define EXC_BP 3
-#define FLAG_ZF BIT(6)
+#define EXC_BP	    3
+#define FLAG_ZF	    BIT(6)
 #define DR7_ENABLED UINT64_C(0xff)
 
 /* After so many instructions lib/kvm looks whether a signal is pending. */

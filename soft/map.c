@@ -20,8 +20,7 @@ uint64_t soft_map_get(const struct soft_map *map, uint64_t gfn)
 	_Atomic(uint64_t) *leaf = leaf_of(map, gfn);
 
 	/* Pairs with the release in soft_map_set(): what map() did to the page is seen. */
-	return leaf == NULL ? 0
-			    : atomic_load_explicit(&leaf[gfn % ENTRIES], memory_order_acquire);
+	return leaf == NULL ? 0 : atomic_load_explicit(&leaf[gfn % ENTRIES], memory_order_acquire);
 }
 
 static _Atomic(uint64_t) *leaf_make(struct soft_map *map, uint64_t gfn)

@@ -104,9 +104,8 @@ static int walk_cmpxchg(void *ctx, uint64_t gpa, const void *old, const void *ne
 
 static const struct walk_ops walk_ops = {walk_read, walk_cmpxchg};
 
-static enum walk_outcome translate(struct soft_vcpu *vcpu, uint64_t linear,
-				   enum soft_access access, bool system, struct walk_context *w,
-				   struct walk_result *result)
+static enum walk_outcome translate(struct soft_vcpu *vcpu, uint64_t linear, enum soft_access access,
+				   bool system, struct walk_context *w, struct walk_result *result)
 {
 	const struct kvm_vcpu *kvm = vcpu->kvm;
 	const struct walk_mode mode = {
@@ -173,7 +172,8 @@ static bool canonical(const struct insn_cpu *cpu, uint64_t linear)
 {
 	unsigned shift = (cpu->cr4 & CR4_LA57) != 0 ? 7 : 16;
 
-	return (cpu->efer & EFER_LMA) == 0 || (uint64_t)((int64_t)(linear << shift) >> shift) == linear;
+	return (cpu->efer & EFER_LMA) == 0 ||
+	       (uint64_t)((int64_t)(linear << shift) >> shift) == linear;
 }
 
 static enum insn_outcome miss(struct soft_vcpu *vcpu, uint64_t linear, enum soft_access access,

@@ -19,11 +19,11 @@
 #define LEAF_EXT_FEATURES 0x80000001
 
 /* What the interpreter executes; of other features a guest is not told. */
-#define ECX1_KNOWN                                                                              \
+#define ECX1_KNOWN                                                                                \
 	((1u << 0) | (1u << 9) | (1u << 13) | (1u << 19) | (1u << 20) | (1u << 21) | (1u << 22) | \
 	 (1u << 23) | (1u << 24) | (1u << 31))
-#define EBX7_KNOWN                                                                              \
-	((1u << 0) | (1u << 1) | (1u << 3) | (1u << 7) | (1u << 8) | (1u << 9) | (1u << 19) |     \
+#define EBX7_KNOWN                                                                            \
+	((1u << 0) | (1u << 1) | (1u << 3) | (1u << 7) | (1u << 8) | (1u << 9) | (1u << 19) | \
 	 (1u << 20) | (1u << 23) | (1u << 24))
 #define ECX7_KNOWN ((1u << 2) | (1u << 22))
 /* LAHF, CMP_LEGACY, CR8 in 32-bit code, ABM, misaligned SSE, prefetches */

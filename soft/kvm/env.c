@@ -14,9 +14,9 @@
 #include "soft/access.h"
 #include "soft/kvm/surroundings.h"
 
-#define USER_END   UINT64_C(0x7ffffffff000)
-#define NS	   UINT64_C(1000000000)
-#define MAX_VCPUS  1024
+#define USER_END     UINT64_C(0x7ffffffff000)
+#define NS	     UINT64_C(1000000000)
+#define MAX_VCPUS    1024
 #define CALIBRATE_NS 10000000
 
 /* ---- storage ---- */

@@ -213,8 +213,7 @@ void soft_timer_arm(struct kvm_env *env, struct kvm_timer *timer, uint64_t deadl
 	while (*at != NULL && armed_of(*at)->deadline_ns <= deadline_ns) {
 		at = &armed_of(*at)->next;
 	}
-	*armed_of(timer) =
-		(struct armed){.next = *at, .deadline_ns = deadline_ns, .armed = true};
+	*armed_of(timer) = (struct armed){.next = *at, .deadline_ns = deadline_ns, .armed = true};
 	*at = timer;
 	if (service.timers == timer) {
 		set_clock();
@@ -233,39 +232,97 @@ void soft_timer_cancel(struct kvm_env *env, struct kvm_timer *timer)
 	pthread_mutex_unlock(&service.lock);
 }
 
-/* ---- eventfds: what is held is a descriptor of our own, plus 1 so that it is not NULL ---- */
+/* ---- eventfds ---- */
+
+/* One that is held. The kernel's number for it tells it from others: descriptors do not. */
+struct eventfd {
+	struct eventfd *next;
+	unsigned id;
+	unsigned refs; /* the lock */
+	int fd;	       /* one of our own */
+};
+
+static struct eventfd *eventfds; /* the lock */
 
 static int fd_of(const void *eventfd)
 {
-	return (int)(uintptr_t)eventfd - 1;
+	return ((const struct eventfd *)eventfd)->fd;
+}
+
+/* Return: 0; -EBADF; -EINVAL if it is no eventfd. */
+static int id_of(int fd, unsigned *id)
+{
+	char path[40], line[64];
+	FILE *f;
+	int r = -EINVAL;
+
+	if (fcntl(fd, F_GETFD) < 0) {
+		return -EBADF;
+	}
+	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fd);
+	f = fopen(path, "re");
+	if (f == NULL) {
+		return -EBADF;
+	}
+	while (r != 0 && fgets(line, sizeof(line), f) != NULL) {
+		if (sscanf(line, "eventfd-id: %u", id) == 1) {
+			r = 0;
+		}
+	}
+	fclose(f);
+	return r;
 }
 
 int soft_eventfd_get(struct kvm_env *env, int fd, void **eventfd)
 {
-	static const char is[] = "anon_inode:[eventfd]";
-	char link[32], target[sizeof(is) + 1];
-	ssize_t len;
-	int own;
+	struct eventfd *e;
+	unsigned id = 0;
+	int r = id_of(fd, &id);
 
 	(void)env;
-	own = fcntl(fd, F_DUPFD_CLOEXEC, 3);
-	if (own < 0) {
-		return -errno;
+	if (r != 0) {
+		return r;
 	}
-	snprintf(link, sizeof(link), "/proc/self/fd/%d", own);
-	len = readlink(link, target, sizeof(target));
-	if (len != sizeof(is) - 1 || memcmp(target, is, sizeof(is) - 1) != 0) {
-		close(own);
-		return -EINVAL;
+	pthread_mutex_lock(&service.lock);
+	for (e = eventfds; e != NULL && e->id != id;) {
+		e = e->next;
 	}
-	*eventfd = (void *)(uintptr_t)(own + 1);
-	return 0;
+	if (e == NULL) {
+		e = calloc(1, sizeof(*e));
+		if (e == NULL) {
+			r = -ENOMEM;
+		} else if ((e->fd = fcntl(fd, F_DUPFD_CLOEXEC, 3)) < 0) {
+			r = -errno;
+			free(e);
+		} else {
+			e->id = id;
+			e->next = eventfds;
+			eventfds = e;
+		}
+	}
+	if (r == 0) {
+		e->refs++;
+		*eventfd = e;
+	}
+	pthread_mutex_unlock(&service.lock);
+	return r;
 }
 
 void soft_eventfd_put(struct kvm_env *env, void *eventfd)
 {
+	struct eventfd *e = eventfd, **at = &eventfds;
+
 	(void)env;
-	close(fd_of(eventfd));
+	pthread_mutex_lock(&service.lock);
+	if (--e->refs == 0) {
+		while (*at != e) {
+			at = &(*at)->next;
+		}
+		*at = e->next;
+		close(e->fd);
+		free(e);
+	}
+	pthread_mutex_unlock(&service.lock);
 }
 
 void soft_eventfd_signal(struct kvm_env *env, void *eventfd)
