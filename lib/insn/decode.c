@@ -429,6 +429,7 @@ static enum insn_result decode(struct insn_decoder *d)
 	}
 	insn_effects(d);
 	insn->len = d->pos;
+	memcpy(insn->bytes, d->bytes, insn->len);
 	return INSN_OK;
 }
 

@@ -175,6 +175,7 @@ struct insn {
 	uint8_t op_bytes;  /* operand size: 2, 4, 8; slots of PUSH and POP have it */
 	uint8_t adr_bytes; /* address size: 2, 4, 8 */
 	uint8_t modrm, sib;
+	uint8_t bytes[INSN_MAX]; /* as they were; behind len, zero */
 
 	/* Where in the bytes; what is not there has 0. */
 	uint8_t rex_at; /* REX, or the first byte of VEX or EVEX */

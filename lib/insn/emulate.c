@@ -250,9 +250,16 @@ static enum insn_outcome (*const families[INSN_NMNEMONICS])(struct insn_exec *x)
 	[INSN_VMCALL] = insn_do_hypercall,
 	[INSN_VMMCALL] = insn_do_hypercall,
 	[INSN_CLZERO] = insn_do_clzero,
-	[INSN_MOVDIR64B] = insn_do_movdir64b,
 	[INSN_SERIALIZE] = insn_do_nop,
 	[INSN_RSM] = insn_do_ud,
+	[INSN_FXSAVE] = insn_do_fxsave,
+	[INSN_FXRSTOR] = insn_do_fxsave,
+	[INSN_XSAVE] = insn_do_xsave,
+	[INSN_XSAVEOPT] = insn_do_xsave,
+	[INSN_XSAVEC] = insn_do_xsave,
+	[INSN_XSAVES] = insn_do_xsave,
+	[INSN_XRSTOR] = insn_do_xsave,
+	[INSN_XRSTORS] = insn_do_xsave,
 	[INSN_UD0] = insn_do_ud,
 	[INSN_UD1] = insn_do_ud,
 	[INSN_UD2] = insn_do_ud,
@@ -324,6 +331,8 @@ enum insn_outcome insn_emulate(struct insn_env *env, const struct insn *insn)
 	}
 	if (insn->klass == INSN_CLASS_SYSTEM && insn->mnemonic == INSN_MOV) {
 		r = insn_do_mov_crdr(&x);
+	} else if (insn->klass >= INSN_CLASS_X87 && env->ops->native != NULL) {
+		r = insn_do_native(&x);
 	} else if (families[insn->mnemonic] == NULL) {
 		return INSN_UNSUPPORTED;
 	} else {

@@ -140,21 +140,3 @@ enum insn_outcome insn_do_clzero(struct insn_exec *x)
 
 	return insn_store(x, m->seg, insn_offset(x, m) & ~UINT64_C(63), zero, 64);
 }
-
-enum insn_outcome insn_do_movdir64b(struct insn_exec *x)
-{
-	const struct insn_mem *m = &x->insn->mem[0];
-	uint64_t to = insn_get_gpr(x, x->insn->operand[0].reg, x->insn->adr_bytes);
-	uint64_t linear = 0;
-	uint8_t block[64];
-	enum insn_outcome r = insn_load(x, m->seg, insn_offset(x, m), block, 64);
-
-	if (r != INSN_DONE ||
-	    (r = insn_translate(x, INSN_ES, to, 64, true, &linear)) != INSN_DONE) {
-		return r;
-	}
-	if (linear % 64 != 0) {
-		return insn_raise(x->env, INSN_EXC_GP, 0);
-	}
-	return x->ops->write(x->env, linear, block, 64, INSN_ACCESS_WRITE);
-}

@@ -317,13 +317,12 @@ static enum insn_outcome outer_frames(struct insn_exec *x, unsigned n, uint64_t 
 {
 	struct insn_stack s = insn_current_stack(x->cpu);
 	unsigned bytes = x->insn->op_bytes;
-	uint64_t frames[LEVELS_MAX];
-	enum insn_outcome r;
+	enum insn_outcome r = INSN_DONE;
 
-	s.rsp = x->cpu->gpr[RBP] - (uint64_t)n * bytes;
-	r = insn_stack_peek(x->env, &s, 0, frames, n, bytes);
+	s.rsp = x->cpu->gpr[RBP];
 	for (unsigned i = 0; i < n && r == INSN_DONE; i++) {
-		slots[i] = frames[n - 1 - i];
+		s.rsp -= bytes;
+		r = insn_stack_peek(x->env, &s, 0, &slots[i], 1, bytes);
 	}
 	return r;
 }

@@ -209,4 +209,6 @@ enum insn_outcome insn_do_fsgsbase(struct insn_exec *x);
 enum insn_outcome insn_do_invpcid(struct insn_exec *x);
 enum insn_outcome insn_do_hypercall(struct insn_exec *x);
 enum insn_outcome insn_do_clzero(struct insn_exec *x);
-enum insn_outcome insn_do_movdir64b(struct insn_exec *x);
+enum insn_outcome insn_do_native(struct insn_exec *x);
+enum insn_outcome insn_do_fxsave(struct insn_exec *x);
+enum insn_outcome insn_do_xsave(struct insn_exec *x);
