@@ -30,7 +30,7 @@ fuzz: need-build ## build the fuzzers into build-fuzz (clang, libFuzzer)
 	@meson compile -C $(B)-fuzz
 
 PROVIDER ?= kvm
-conformance: need-build ## the conformance suite on PROVIDER (kvm, tcg); kvm by default
+conformance: need-build ## the conformance suite on PROVIDER (kvm, soft, tcg); kvm by default
 	@lab/setup build run test
 	@$(MAKE) --no-print-directory build
 	@tests/conformance.py $(PROVIDER) $(CASES)

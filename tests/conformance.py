@@ -5,6 +5,7 @@ N skipped.
 usage: tests/conformance.py [--table] PROVIDER [CASE]...
 
   kvm   Linux KVM: this machine's where it has VMX or SVM, else the lab's
+  soft  Yado's own in software, on this machine
   tcg   no provider at all: QEMU's TCG runs the bare payloads as a machine, a second opinion
 
 CASE is a name, an area or a pattern ("slots/*"). Results go to build/conformance/PROVIDER.txt.
@@ -95,6 +96,19 @@ def run_kvm(words, say):
     return results
 
 
+def run_soft(words, say):
+    program = os.path.join(debian.ROOT, SUITE + '-soft')
+    done = subprocess.Popen([program, '--device', 'soft', *words], stdin=subprocess.DEVNULL,
+                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    text = ''
+    for line in done.stdout:
+        say(line, end='')
+        text += line
+    if done.wait() not in (0, 1):
+        raise debian.Failed(f'the suite ended with {done.returncode}: {text[-300:].strip()}')
+    return parsed(text)
+
+
 def run_bare(name):
     """One bare payload on a machine without a provider."""
     qemu = debian.needs('qemu-system-x86_64', 'qemu-system-x86')
@@ -122,7 +136,7 @@ def run_tcg(words, say):
     return results
 
 
-PROVIDERS = {'kvm': run_kvm, 'tcg': run_tcg}
+PROVIDERS = {'kvm': run_kvm, 'soft': run_soft, 'tcg': run_tcg}
 
 
 def counts(results):

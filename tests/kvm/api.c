@@ -427,7 +427,7 @@ static void run_structure_is_shared(void)
 	struct vm vm;
 	struct vcpu *vcpu = access_start(&vm);
 	struct kvm_run *again =
-		mmap(NULL, vm.run_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu->fd, 0);
+		kvm_map(vm.run_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu->fd, 0);
 
 	expect(again != MAP_FAILED);
 	access_begin(vcpu, ACCESS_LOAD, VM_HOLE, 0);

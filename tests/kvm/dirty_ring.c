@@ -21,8 +21,8 @@ static int enable(struct vm *vm, uint64_t bytes)
 
 static struct kvm_dirty_gfn *map_ring(struct vcpu *vcpu)
 {
-	struct kvm_dirty_gfn *ring = mmap(NULL, BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu->fd,
-					  KVM_DIRTY_LOG_PAGE_OFFSET * PAGE);
+	struct kvm_dirty_gfn *ring = kvm_map(BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu->fd,
+					     KVM_DIRTY_LOG_PAGE_OFFSET * PAGE);
 
 	expect(ring != MAP_FAILED);
 	return ring;

@@ -1,0 +1,184 @@
+#include "soft/access.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <ucontext.h>
+
+/*
+ * The only instructions that touch the VMM's memory. All functions here are leaves that keep
+ * nothing on the stack, so that a fault anywhere between the two labels can go on at
+ * soft_access_fault, which returns -EFAULT to the caller. CMPXCHG16B needs RBX, which is kept in
+ * R8; soft_access_fault16 brings it back.
+ */
+__asm__(".pushsection .text\n"
+	".globl soft_access_begin, soft_access_begin16, soft_access_end, soft_access_fault\n"
+	".globl soft_access_fault16\n"
+	"soft_access_begin:\n"
+	"soft_copy_bytes:\n" /* (to, from, bytes) */
+	"	mov %rdx, %rcx\n"
+	"	rep movsb\n"
+	"	xor %eax, %eax\n"
+	"	ret\n"
+	"soft_move1: movzbl (%rsi), %ecx\n	mov %cl, (%rdi)\n	xor %eax, %eax\n	"
+	"ret\n"
+	"soft_move2: movzwl (%rsi), %ecx\n	mov %cx, (%rdi)\n	xor %eax, %eax\n	"
+	"ret\n"
+	"soft_move4: mov (%rsi), %ecx\n	mov %ecx, (%rdi)\n	xor %eax, %eax\n	ret\n"
+	"soft_move8: mov (%rsi), %rcx\n	mov %rcx, (%rdi)\n	xor %eax, %eax\n	ret\n"
+	/* (at, old, new): what differs is told by ZF */
+	"soft_cas1: mov (%rsi), %al\n	mov (%rdx), %cl\n"
+	"	lock cmpxchg %cl, (%rdi)\n	jmp 1f\n"
+	"soft_cas2: mov (%rsi), %ax\n	mov (%rdx), %cx\n"
+	"	lock cmpxchg %cx, (%rdi)\n	jmp 1f\n"
+	"soft_cas4: mov (%rsi), %eax\n	mov (%rdx), %ecx\n"
+	"	lock cmpxchg %ecx, (%rdi)\n	jmp 1f\n"
+	"soft_cas8: mov (%rsi), %rax\n	mov (%rdx), %rcx\n"
+	"	lock cmpxchg %rcx, (%rdi)\n"
+	"1:	mov $0, %eax\n"
+	"	je 2f\n"
+	"	mov $-11, %eax\n" /* -EAGAIN */
+	"2:	ret\n"
+	"soft_access_begin16:\n"
+	"soft_cas16:\n"
+	"	mov %rbx, %r8\n"
+	"	mov %rdx, %r9\n"
+	"	mov (%rsi), %rax\n"
+	"	mov 8(%rsi), %rdx\n"
+	"	mov (%r9), %rbx\n"
+	"	mov 8(%r9), %rcx\n"
+	"	lock cmpxchg16b (%rdi)\n"
+	"	mov %r8, %rbx\n"
+	"	jmp 1b\n"
+	"soft_access_end:\n"
+	"soft_access_fault16:\n"
+	"	mov %r8, %rbx\n"
+	"soft_access_fault:\n"
+	"	mov $-14, %eax\n" /* -EFAULT */
+	"	ret\n"
+	".popsection\n");
+
+_Static_assert(EAGAIN == 11 && EFAULT == 14, "the numbers above");
+
+extern const char soft_access_begin[], soft_access_begin16[], soft_access_end[];
+extern const char soft_access_fault[], soft_access_fault16[];
+
+int soft_copy_bytes(void *to, const void *from, size_t bytes);
+int soft_move1(void *to, const void *from);
+int soft_move2(void *to, const void *from);
+int soft_move4(void *to, const void *from);
+int soft_move8(void *to, const void *from);
+int soft_cas1(void *at, const void *old, const void *new);
+int soft_cas2(void *at, const void *old, const void *new);
+int soft_cas4(void *at, const void *old, const void *new);
+int soft_cas8(void *at, const void *old, const void *new);
+int soft_cas16(void *at, const void *old, const void *new);
+
+static struct sigaction before[2]; /* of SIGSEGV, SIGBUS */
+
+/* A fault of somebody else's: as if this handler did not exist. */
+static void pass_on(int number, siginfo_t *info, void *context)
+{
+	struct sigaction *old = &before[number == SIGBUS];
+
+	if ((old->sa_flags & SA_SIGINFO) != 0) {
+		old->sa_sigaction(number, info, context);
+	} else if (old->sa_handler != SIG_DFL && old->sa_handler != SIG_IGN) {
+		old->sa_handler(number);
+	} else {
+		/* The instruction faults again, or the signal is sent anew, and ends the process.
+		 */
+		sigaction(number, old, NULL);
+		if (info->si_code <= 0) {
+			raise(number);
+		}
+	}
+}
+
+static void on_fault(int number, siginfo_t *info, void *context)
+{
+	greg_t *rip = &((ucontext_t *)context)->uc_mcontext.gregs[REG_RIP];
+	const char *at = (const char *)(uintptr_t)*rip;
+
+	if (info->si_code > 0 && at >= soft_access_begin && at < soft_access_end) {
+		*rip = (greg_t)(uintptr_t)(at >= soft_access_begin16 ? soft_access_fault16
+								     : soft_access_fault);
+		return;
+	}
+	pass_on(number, info, context);
+}
+
+static int installed;
+
+static void install(void)
+{
+	struct sigaction action = {
+		.sa_sigaction = on_fault,
+		.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER,
+	};
+
+	sigemptyset(&action.sa_mask);
+	if (sigaction(SIGSEGV, &action, &before[0]) != 0 ||
+	    sigaction(SIGBUS, &action, &before[1]) != 0) {
+		installed = -errno;
+	}
+}
+
+int soft_access_init(void)
+{
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+	pthread_once(&once, install);
+	return installed;
+}
+
+int soft_access_copy(void *to, const void *from, size_t bytes)
+{
+	return soft_copy_bytes(to, from, bytes);
+}
+
+static int move(void *to, const void *from, size_t bytes)
+{
+	switch (bytes) {
+	case 1:
+		return soft_move1(to, from);
+	case 2:
+		return soft_move2(to, from);
+	case 4:
+		return soft_move4(to, from);
+	case 8:
+		return soft_move8(to, from);
+	default:
+		return soft_copy_bytes(to, from, bytes);
+	}
+}
+
+int soft_access_load(void *to, const void *from, size_t bytes)
+{
+	return move(to, from, bytes);
+}
+
+int soft_access_store(void *to, const void *from, size_t bytes)
+{
+	return move(to, from, bytes);
+}
+
+int soft_access_cmpxchg(void *at, const void *old, const void *new, unsigned bytes)
+{
+	switch (bytes) {
+	case 1:
+		return soft_cas1(at, old, new);
+	case 2:
+		return soft_cas2(at, old, new);
+	case 4:
+		return soft_cas4(at, old, new);
+	case 8:
+		return soft_cas8(at, old, new);
+	case 16:
+		return (uintptr_t)at % 16 != 0 ? -EINVAL : soft_cas16(at, old, new);
+	default:
+		return -EINVAL;
+	}
+}

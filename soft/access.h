@@ -1,0 +1,23 @@
+/*
+ * Memory that may not be there: the VMM's, whatever it has made of it since. A fault in one of
+ * these functions ends it with -EFAULT.
+ */
+#pragma once
+
+#include "lib/base/types.h"
+
+/** soft_access_init() - installs the handlers of SIGSEGV and SIGBUS, once. Return: 0 or -errno. */
+must_use int soft_access_init(void);
+
+/** soft_access_copy() - one of the sides is the VMM's, or both. Return: 0 or -EFAULT. */
+must_use int soft_access_copy(void *to, const void *from, size_t bytes);
+
+/** soft_access_load() / _store() - as a copy, in one access if @bytes is 1, 2, 4 or 8. */
+must_use int soft_access_load(void *to, const void *from, size_t bytes);
+must_use int soft_access_store(void *to, const void *from, size_t bytes);
+
+/**
+ * soft_access_cmpxchg() - LOCK CMPXCHG of 1, 2, 4, 8 or 16 bytes; only 16 have to be aligned.
+ * Return: 0; -EAGAIN if there was not @old; -EFAULT; -EINVAL for another length.
+ */
+must_use int soft_access_cmpxchg(void *at, const void *old, const void *new, unsigned bytes);

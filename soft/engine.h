@@ -1,0 +1,30 @@
+/*
+ * Who executes guest code for a vCPU. The reference is the interpreter (interp.c); all engines end
+ * in equal states.
+ */
+#pragma once
+
+#include "lib/kvm/backend.h"
+
+struct soft_vcpu;
+
+/** How a run of guest code ended. */
+enum soft_end {
+	SOFT_END_AGAIN, /* at a boundary between instructions: look at requests and windows */
+	SOFT_END_STOP,	/* *stop says why the guest cannot go on */
+};
+
+struct soft_engine {
+	const char *name;
+	/**
+	 * Runs instructions from RIP on, until something is to be decided, or a request is there
+	 * (kvm_vcpu_must_not_enter()), or interrupts or NMIs that are waited for could be taken.
+	 * Faults of the guest's own it has delivered by soft_deliver().
+	 * Context: the vCPU's thread, soft_vcpu_inside().
+	 */
+	enum soft_end (*run)(struct soft_vcpu *vcpu, struct kvm_stop *stop);
+	/** Forgets what it made of guest code. Context: the vCPU's thread. */
+	void (*forget)(struct soft_vcpu *vcpu);
+};
+
+extern const struct soft_engine soft_interp;

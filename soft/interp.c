@@ -1,0 +1,262 @@
+/*
+ * The reference engine: one instruction after the other, by lib/insn. What the backend's contract
+ * calls a stop is told here by the mnemonic, before the instruction changes anything.
+ */
+#include <string.h>
+
+#include "lib/kvm/registers.h"
+#include "lib/x86/regs.h"
+#include "soft/deliver.h"
+#include "soft/ops.h"
+#include "soft/vcpu.h"
+
+#define EXC_BP	    3
+#define FLAG_ZF	    BIT(6)
+#define DR7_ENABLED UINT64_C(0xff)
+
+/* After so many instructions lib/kvm looks whether a signal is pending. */
+#define SLICE 2000
+
+/* ---- fetching ---- */
+
+static struct soft_decoded *slot_of(struct soft_vcpu *vcpu, uint64_t linear)
+{
+	return &vcpu->decoded[(linear ^ linear >> 10) % SOFT_DECODED];
+}
+
+/* The instruction at RIP. Return: INSN_DONE, INSN_FAULT or INSN_EXIT. */
+static enum insn_outcome fetch(struct soft_vcpu *vcpu, const struct insn **insn)
+{
+	const struct insn_cpu *cpu = &vcpu->kvm->cpu;
+	unsigned mode = insn_mode(cpu) | (vcpu->kvm->features.amd ? INSN_AMD : 0);
+	uint64_t linear = cpu->rip;
+	struct soft_decoded *known;
+	uint8_t bytes[INSN_MAX];
+	enum insn_outcome outcome;
+	enum insn_result result;
+	unsigned len;
+
+	if (insn_mode(cpu) != INSN_64) {
+		if (cpu->rip > cpu->seg[INSN_CS].limit) {
+			return insn_raise(&vcpu->env, INSN_EXC_GP, 0);
+		}
+		linear = (uint32_t)(linear + cpu->seg[INSN_CS].base);
+	}
+	outcome = soft_mmu_fetch(vcpu, linear, bytes, &len, false);
+	if (outcome != INSN_DONE) {
+		return outcome;
+	}
+	known = slot_of(vcpu, linear);
+	if (known->rip == linear && known->mode == (uint8_t)insn_mode(cpu) &&
+	    known->insn.len <= len && memcmp(known->bytes, bytes, known->insn.len) == 0) {
+		*insn = &known->insn;
+		return INSN_DONE;
+	}
+	known->rip = UINT64_MAX;
+	result = insn_decode(&known->insn, mode, bytes, len);
+	if (result == INSN_MORE) {
+		outcome = soft_mmu_fetch(vcpu, linear, bytes, &len, true);
+		if (outcome != INSN_DONE) {
+			return outcome;
+		}
+		result = insn_decode(&known->insn, mode, bytes, len);
+	}
+	if (result != INSN_OK) {
+		return insn_raise(&vcpu->env, result == INSN_UNDEFINED ? INSN_EXC_UD : INSN_EXC_GP,
+				  0);
+	}
+	/* Bytes of two pages are not compared as one. */
+	if (known->insn.len <= 4096 - linear % 4096) {
+		known->rip = linear;
+		known->mode = (uint8_t)insn_mode(cpu);
+		memcpy(known->bytes, bytes, known->insn.len);
+	}
+	*insn = &known->insn;
+	return INSN_DONE;
+}
+
+/* ---- instructions that are not the emulator's ---- */
+
+static enum insn_outcome general_protection(struct soft_vcpu *vcpu)
+{
+	return insn_raise(&vcpu->env, INSN_EXC_GP, 0);
+}
+
+/* Stops at an instruction that only CPL 0 may execute. */
+static enum insn_outcome stop_privileged(struct soft_vcpu *vcpu, enum kvm_stop_reason reason)
+{
+	return vcpu->kvm->cpu.cpl != 0 ? general_protection(vcpu) : soft_stop(vcpu, reason);
+}
+
+/* Return: what the instruction came to; *@mine false: it is the emulator's. */
+static enum insn_outcome intercepted(struct soft_vcpu *vcpu, const struct insn *insn, bool *mine)
+{
+	const struct insn_cpu *cpu = &vcpu->kvm->cpu;
+
+	*mine = true;
+	switch (insn->mnemonic) {
+	case INSN_HLT:
+		return stop_privileged(vcpu, KVM_STOP_HLT);
+	case INSN_CPUID:
+		return soft_stop(vcpu, KVM_STOP_CPUID);
+	case INSN_RDMSR:
+		return stop_privileged(vcpu, KVM_STOP_MSR_READ);
+	case INSN_WRMSR:
+		return stop_privileged(vcpu, KVM_STOP_MSR_WRITE);
+	case INSN_XSETBV:
+		if ((cpu->cr4 & CR4_OSXSAVE) == 0) {
+			return insn_raise(&vcpu->env, INSN_EXC_UD, 0);
+		}
+		return stop_privileged(vcpu, KVM_STOP_XSETBV);
+	case INSN_RDPMC:
+		return cpu->cpl != 0 && (cpu->cr4 & CR4_PCE) == 0 ? general_protection(vcpu)
+								  : soft_stop(vcpu, KVM_STOP_RDPMC);
+	case INSN_VMCALL:
+	case INSN_VMMCALL:
+		return soft_stop(vcpu, KVM_STOP_HYPERCALL);
+	case INSN_MONITOR:
+		return stop_privileged(vcpu, KVM_STOP_MONITOR);
+	case INSN_MWAIT:
+		return stop_privileged(vcpu, KVM_STOP_MWAIT);
+	case INSN_INS:
+	case INSN_OUTS:
+		return soft_stop(vcpu, KVM_STOP_EMULATE);
+	case INSN_INT3:
+		if (vcpu->kvm->intercept_bp) {
+			vcpu->stop->exception.vector = EXC_BP;
+			return soft_stop(vcpu, KVM_STOP_EXCEPTION);
+		}
+		break;
+	default:
+		break;
+	}
+	*mine = false;
+	return INSN_DONE;
+}
+
+/* ---- one instruction ---- */
+
+static bool repeats(const struct insn *insn)
+{
+	return insn->klass == INSN_CLASS_STRING &&
+	       (insn->prefixes & (INSN_PREFIX_REP | INSN_PREFIX_REPNE)) != 0;
+}
+
+/* One iteration of a string instruction, so that a trap or another step can follow. */
+static enum insn_outcome iterate(struct soft_vcpu *vcpu, const struct insn *insn)
+{
+	struct insn_cpu *cpu = &vcpu->kvm->cpu;
+	uint64_t mask = insn->adr_bytes == 8 ? UINT64_MAX : BIT(8 * insn->adr_bytes) - 1;
+	uint64_t rip = cpu->rip, count = cpu->gpr[1] & mask;
+	struct insn once = *insn;
+	enum insn_outcome outcome;
+	bool compares = insn->mnemonic == INSN_CMPS || insn->mnemonic == INSN_SCAS;
+
+	if (count == 0) {
+		return insn_emulate(&vcpu->env, insn);
+	}
+	once.prefixes &= (uint8_t) ~(INSN_PREFIX_REP | INSN_PREFIX_REPNE);
+	outcome = insn_emulate(&vcpu->env, &once);
+	if (outcome != INSN_DONE) {
+		return outcome;
+	}
+	count--;
+	cpu->gpr[1] = insn->adr_bytes == 2 ? (cpu->gpr[1] & ~mask) | count : count;
+	if (count != 0 && (!compares || ((cpu->rflags & FLAG_ZF) != 0) ==
+						((insn->prefixes & INSN_PREFIX_REP) != 0))) {
+		cpu->rip = rip;
+		return INSN_AGAIN;
+	}
+	return INSN_DONE;
+}
+
+static enum insn_outcome execute(struct soft_vcpu *vcpu, const struct insn **insn)
+{
+	enum insn_outcome outcome = fetch(vcpu, insn);
+	bool mine;
+
+	if (outcome != INSN_DONE) {
+		return outcome;
+	}
+	vcpu->insn_len = (*insn)->len;
+	outcome = intercepted(vcpu, *insn, &mine);
+	if (mine) {
+		return outcome;
+	}
+	return (vcpu->kvm->cpu.rflags & RFLAGS_TF) != 0 && repeats(*insn)
+		       ? iterate(vcpu, *insn)
+		       : insn_emulate(&vcpu->env, *insn);
+}
+
+/* Return: false: there is a stop. */
+static bool step(struct soft_vcpu *vcpu)
+{
+	struct kvm_vcpu *kvm = vcpu->kvm;
+	uint64_t flags = kvm->cpu.rflags;
+	const struct insn *insn = NULL;
+	enum insn_outcome outcome;
+
+	vcpu->dr6_hits = 0;
+	vcpu->insn_len = 0;
+	if ((kvm->hw_dr7 & DR7_ENABLED) != 0 && (flags & RFLAGS_RF) == 0) {
+		uint64_t found = soft_breakpoints(kvm, kvm_reg_linear_rip(kvm));
+
+		if (found != 0) {
+			return soft_deliver_db(vcpu, found) == INSN_DONE;
+		}
+	}
+	outcome = execute(vcpu, &insn);
+	switch (outcome) {
+	case INSN_DONE:
+		if (insn->mnemonic == INSN_IRET) {
+			kvm->events.nmi.masked = false;
+		}
+		break;
+	case INSN_AGAIN:
+		if (!repeats(insn)) {
+			return true;
+		}
+		break;
+	case INSN_FAULT:
+		return soft_deliver_fault(vcpu) == INSN_DONE;
+	case INSN_EXIT:
+		return false;
+	default:
+		(void)soft_stop(vcpu, KVM_STOP_EMULATE);
+		return false;
+	}
+	if ((flags & RFLAGS_TF) != 0) {
+		vcpu->dr6_hits |= DR6_BS;
+	}
+	if (kvm->cpu.trap_shadow) {
+		return true; /* MOV SS: a data breakpoint of its own is forgotten, too */
+	}
+	return vcpu->dr6_hits == 0 || soft_deliver_db(vcpu, vcpu->dr6_hits) == INSN_DONE;
+}
+
+static enum soft_end interp_run(struct soft_vcpu *vcpu, struct kvm_stop *stop)
+{
+	(void)stop;
+	for (unsigned i = 0; i < SLICE; i++) {
+		if (!step(vcpu)) {
+			return SOFT_END_STOP;
+		}
+		if (soft_vcpu_must_stop(vcpu)) {
+			break;
+		}
+	}
+	return SOFT_END_AGAIN;
+}
+
+static void interp_forget(struct soft_vcpu *vcpu)
+{
+	for (unsigned i = 0; i < SOFT_DECODED; i++) {
+		vcpu->decoded[i].rip = UINT64_MAX;
+	}
+}
+
+const struct soft_engine soft_interp = {
+	.name = "interpret",
+	.run = interp_run,
+	.forget = interp_forget,
+};

@@ -1,0 +1,194 @@
+/*
+ * The software CPU as lib/kvm sees it.
+ */
+#include <cpuid.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "soft/access.h"
+#include "soft/kvm/surroundings.h"
+#include "soft/ops.h"
+
+/* The area of x87 and SSE, and its header. */
+#define XSAVE_BYTES 576
+#define XCR0_KNOWN  3 /* x87, SSE */
+
+#define LEAF_FEATURES	  1
+#define LEAF_FEATURES7	  7
+#define LEAF_EXT_FEATURES 0x80000001
+
+/* What the interpreter executes; of other features a guest is not told. */
+#define ECX1_KNOWN                                                                                \
+	((1u << 0) | (1u << 9) | (1u << 13) | (1u << 19) | (1u << 20) | (1u << 21) | (1u << 22) | \
+	 (1u << 23) | (1u << 24) | (1u << 31))
+#define EBX7_KNOWN                                                                            \
+	((1u << 0) | (1u << 1) | (1u << 3) | (1u << 7) | (1u << 8) | (1u << 9) | (1u << 19) | \
+	 (1u << 20) | (1u << 23) | (1u << 24))
+#define ECX7_KNOWN ((1u << 2) | (1u << 22))
+/* LAHF, CMP_LEGACY, CR8 in 32-bit code, ABM, misaligned SSE, prefetches */
+#define ECX81_KNOWN ((1u << 0) | (1u << 1) | (1u << 4) | (1u << 5) | (1u << 8))
+
+static void host_cpuid(uint32_t leaf, uint32_t subleaf, uint32_t regs[4])
+{
+	__cpuid_count(leaf, subleaf, regs[0], regs[1], regs[2], regs[3]);
+	switch (leaf) {
+	case LEAF_FEATURES:
+		regs[2] &= ECX1_KNOWN;
+		break;
+	case LEAF_FEATURES7:
+		regs[0] = 0;
+		regs[1] &= subleaf == 0 ? EBX7_KNOWN : 0;
+		regs[2] &= subleaf == 0 ? ECX7_KNOWN : 0;
+		regs[3] = 0;
+		break;
+	case LEAF_EXT_FEATURES:
+		regs[2] &= ECX81_KNOWN;
+		break;
+	default:
+		break;
+	}
+}
+
+/* ---- life ---- */
+
+static int vm_init(struct kvm_vm *vm)
+{
+	vm->backend_data = calloc(1, sizeof(struct soft_vm));
+	return vm->backend_data == NULL ? -ENOMEM : 0;
+}
+
+static void vm_fini(struct kvm_vm *vm)
+{
+	struct soft_vm *soft = vm->backend_data;
+
+	if (soft != NULL) {
+		soft_map_fini(&soft->map);
+		free(soft);
+		vm->backend_data = NULL;
+	}
+}
+
+static int vcpu_init(struct kvm_vcpu *kvm)
+{
+	struct soft_vcpu *vcpu = aligned_alloc(64, sizeof(*vcpu));
+	int r;
+
+	if (vcpu == NULL) {
+		return -ENOMEM;
+	}
+	memset(vcpu, 0, sizeof(*vcpu));
+	r = soft_thread_init(kvm);
+	if (r != 0) {
+		free(vcpu);
+		return r;
+	}
+	vcpu->kvm = kvm;
+	vcpu->vm = kvm->vm->backend_data;
+	vcpu->engine = &soft_interp;
+	soft_ops_init(vcpu);
+	soft_mmu_flush(&vcpu->mmu);
+	vcpu->engine->forget(vcpu);
+	kvm->backend_data = vcpu;
+	kvm->loaded = KVM_REGS_ALL;
+	return 0;
+}
+
+static void vcpu_fini(struct kvm_vcpu *kvm)
+{
+	soft_thread_fini(kvm);
+	free(kvm->backend_data);
+	kvm->backend_data = NULL;
+}
+
+/* ---- registers: those in struct kvm_vcpu are the CPU's ---- */
+
+static void load(struct kvm_vcpu *kvm, uint32_t groups)
+{
+	kvm->loaded |= groups;
+}
+
+static void features_changed(struct kvm_vcpu *kvm)
+{
+	soft_vcpu_of(kvm)->engine->forget(soft_vcpu_of(kvm));
+}
+
+static void flush_guest_tlb(struct kvm_vcpu *kvm)
+{
+	if (soft_vcpu_of(kvm) != NULL) {
+		soft_mmu_flush(&soft_vcpu_of(kvm)->mmu);
+	}
+}
+
+static void invlpg(struct kvm_vcpu *kvm, uint64_t linear)
+{
+	soft_mmu_flush_page(&soft_vcpu_of(kvm)->mmu, linear);
+}
+
+/* ---- memory ---- */
+
+static struct soft_map *map_of(struct kvm_vm *vm)
+{
+	return &((struct soft_vm *)vm->backend_data)->map;
+}
+
+static int map(struct kvm_vcpu *kvm, const struct kvm_fault *fault)
+{
+	uint64_t entry = fault->user | SOFT_MAP_PRESENT;
+	void *page = (void *)(uintptr_t)fault->user;
+	uint64_t probe;
+	int r = soft_access_load(&probe, page, sizeof(probe));
+
+	/* A write of what is there shows whether it may be written to, and lets the host copy. */
+	if (r == 0 && (fault->write || fault->may_write)) {
+		r = soft_access_cmpxchg(page, &probe, &probe, sizeof(probe));
+		if (r == -EFAULT && !fault->write) {
+			r = 0;
+		} else if (r != -EFAULT) {
+			entry |= SOFT_MAP_WRITE;
+			r = 0;
+		}
+	}
+	if (r != 0) {
+		return r;
+	}
+	return soft_map_set(map_of(kvm->vm), fault->gfn, entry);
+}
+
+static void unmap(struct kvm_vm *vm, uint64_t gfn, uint64_t pages)
+{
+	soft_map_clear(map_of(vm), gfn, pages);
+	soft_vcpu_shoot(vm);
+}
+
+static void write_protect(struct kvm_vm *vm, uint64_t gfn, uint64_t mask)
+{
+	while (mask != 0) {
+		unsigned bit = (unsigned)__builtin_ctzll(mask);
+
+		soft_map_protect(map_of(vm), gfn + bit, 1);
+		mask &= mask - 1;
+	}
+}
+
+const struct kvm_backend soft_backend = {
+	.name = "soft",
+	.amd = true,
+	.phys_bits = SOFT_PHYS_BITS,
+	.xcr0 = XCR0_KNOWN,
+	.xsave_bytes = XSAVE_BYTES,
+	.host_cpuid = host_cpuid,
+	.vm_init = vm_init,
+	.vm_fini = vm_fini,
+	.vcpu_init = vcpu_init,
+	.vcpu_fini = vcpu_fini,
+	.load = load,
+	.features_changed = features_changed,
+	.enter = soft_vcpu_enter,
+	.flush_guest_tlb = flush_guest_tlb,
+	.invlpg = invlpg,
+	.map = map,
+	.unmap = unmap,
+	.write_protect = write_protect,
+	.flush = soft_vcpu_shoot,
+};

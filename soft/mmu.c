@@ -1,0 +1,371 @@
+#include "soft/mmu.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "lib/kvm/irq.h"
+#include "lib/x86/regs.h"
+#include "lib/x86/walk.h"
+#include "soft/access.h"
+#include "soft/vcpu.h"
+
+#define PAGE	  UINT64_C(4096)
+#define PAGE_MASK (PAGE - 1)
+
+#define EXC_GP 13
+
+void soft_mmu_flush(struct soft_mmu *mmu)
+{
+	/* All bits set: SOFT_NO_PAGE. */
+	memset(mmu->tlb, 0xff, sizeof(mmu->tlb));
+	mmu->large = false;
+}
+
+void soft_mmu_flush_page(struct soft_mmu *mmu, uint64_t linear)
+{
+	uint64_t page = linear >> 12;
+
+	if (mmu->large) {
+		soft_mmu_flush(mmu);
+		return;
+	}
+	for (unsigned view = 0; view < 2; view++) {
+		struct soft_tlb_entry *e = &mmu->tlb[view][page % SOFT_TLB];
+
+		/* Another page's entry may go along. */
+		e->read = e->write = e->fetch = SOFT_NO_PAGE;
+	}
+}
+
+/* ---- the walk ---- */
+
+/* A physical address that is not mapped: lib/kvm is to look at it. */
+static enum insn_outcome nowhere(struct soft_vcpu *vcpu, uint64_t gpa, uint64_t linear,
+				 enum soft_access access, bool walk)
+{
+	vcpu->stop->reason = KVM_STOP_MEMORY;
+	vcpu->stop->memory.gpa = gpa;
+	vcpu->stop->memory.write = access == SOFT_WRITE;
+	vcpu->stop->memory.fetch = access == SOFT_FETCH;
+	vcpu->stop->memory.walk = walk;
+	vcpu->stop->memory.linear_known = true;
+	vcpu->stop->memory.linear = linear;
+	return INSN_EXIT;
+}
+
+static uint8_t *host_of(uint64_t entry, uint64_t gpa)
+{
+	return (uint8_t *)(uintptr_t)((entry & ~PAGE_MASK) | (gpa & PAGE_MASK));
+}
+
+struct walk_context {
+	struct soft_vcpu *vcpu;
+	uint64_t gpa; /* where it ended, if it did */
+	bool write;
+};
+
+/* The VMM took the memory away without a word: forget it, lib/kvm finds out what it is now. */
+static void forget_page(struct soft_vcpu *vcpu, uint64_t gpa)
+{
+	soft_map_clear(&vcpu->vm->map, gpa >> 12, 1);
+	soft_mmu_flush(&vcpu->mmu);
+}
+
+static int walk_read(void *ctx, uint64_t gpa, void *entry, unsigned bytes)
+{
+	struct walk_context *w = ctx;
+	uint64_t page = soft_map_get(&w->vcpu->vm->map, gpa >> 12);
+
+	if (page == 0 || soft_access_load(entry, host_of(page, gpa), bytes) != 0) {
+		forget_page(w->vcpu, gpa);
+		w->gpa = gpa;
+		w->write = false;
+		return -ENOENT;
+	}
+	return 0;
+}
+
+static int walk_cmpxchg(void *ctx, uint64_t gpa, const void *old, const void *new, unsigned bytes)
+{
+	struct walk_context *w = ctx;
+	uint64_t page = soft_map_get(&w->vcpu->vm->map, gpa >> 12);
+	int r = -EFAULT;
+
+	if ((page & SOFT_MAP_WRITE) != 0) {
+		r = soft_access_cmpxchg(host_of(page, gpa), old, new, bytes);
+	}
+	if (r == -EFAULT) {
+		w->gpa = gpa;
+		w->write = true;
+		return -ENOENT;
+	}
+	return r;
+}
+
+static const struct walk_ops walk_ops = {walk_read, walk_cmpxchg};
+
+static enum walk_outcome translate(struct soft_vcpu *vcpu, uint64_t linear, enum soft_access access,
+				   bool system, struct walk_context *w, struct walk_result *result)
+{
+	const struct kvm_vcpu *kvm = vcpu->kvm;
+	const struct walk_mode mode = {
+		.cr0 = kvm->cpu.cr0,
+		.cr3 = kvm->cr3,
+		.cr4 = kvm->cpu.cr4,
+		.efer = kvm->cpu.efer,
+		.pdptr = kvm->pdptr,
+		.phys_bits = kvm->features.phys_bits,
+		.pages_1g = kvm->features.pages_1g,
+		.ac = (kvm->cpu.rflags & RFLAGS_AC) != 0,
+	};
+	unsigned bits = WALK_SET_AD;
+
+	bits |= access == SOFT_WRITE ? WALK_WRITE : 0;
+	bits |= access == SOFT_FETCH ? WALK_FETCH : 0;
+	if (system) {
+		bits |= WALK_IMPLICIT;
+	} else if (kvm->cpu.cpl == 3) {
+		bits |= WALK_USER;
+	}
+	return walk(&mode, &walk_ops, w, linear, bits, result);
+}
+
+/* ---- the TLB ---- */
+
+static struct soft_tlb_entry *entry_of(struct soft_vcpu *vcpu, uint64_t linear, bool system)
+{
+	unsigned view = vcpu->kvm->cpu.cpl == 3 && !system;
+
+	return &vcpu->mmu.tlb[view][(linear >> 12) % SOFT_TLB];
+}
+
+static void fill(struct soft_vcpu *vcpu, uint64_t linear, enum soft_access access, bool system,
+		 const struct walk_result *result, uint64_t page)
+{
+	struct soft_tlb_entry *e = entry_of(vcpu, linear, system);
+	const struct insn_cpu *cpu = &vcpu->kvm->cpu;
+	uint64_t tag = linear >> 12;
+	uint8_t *host = host_of(page, 0);
+	bool user_view = cpu->cpl == 3 && !system;
+
+	/* What SMAP and RFLAGS.AC have a say in is asked each time. */
+	if (!user_view && result->user && (cpu->cr4 & CR4_SMAP) != 0 && access != SOFT_FETCH) {
+		return;
+	}
+	if (e->host != host || (e->read != tag && e->write != tag && e->fetch != tag)) {
+		e->read = e->write = e->fetch = SOFT_NO_PAGE;
+		e->host = host;
+	}
+	if (access == SOFT_FETCH) {
+		e->fetch = tag;
+	} else {
+		e->read = tag;
+	}
+	/* The dirty bit is set by the first write. */
+	if (access == SOFT_WRITE && (page & SOFT_MAP_WRITE) != 0) {
+		e->write = tag;
+	}
+	vcpu->mmu.large |= result->page_shift > 12;
+}
+
+static bool canonical(const struct insn_cpu *cpu, uint64_t linear)
+{
+	unsigned shift = (cpu->cr4 & CR4_LA57) != 0 ? 7 : 16;
+
+	return (cpu->efer & EFER_LMA) == 0 ||
+	       (uint64_t)((int64_t)(linear << shift) >> shift) == linear;
+}
+
+static enum insn_outcome miss(struct soft_vcpu *vcpu, uint64_t linear, enum soft_access access,
+			      bool system, uint8_t **host)
+{
+	struct walk_context w = {.vcpu = vcpu};
+	struct walk_result result;
+	uint32_t offset;
+	uint64_t page;
+
+	if (!canonical(&vcpu->kvm->cpu, linear)) {
+		return insn_raise(&vcpu->env, EXC_GP, 0);
+	}
+	switch (translate(vcpu, linear, access, system, &w, &result)) {
+	case WALK_OK:
+		break;
+	case WALK_FAULT:
+		return insn_raise_page_fault(&vcpu->env, linear, result.error);
+	default:
+		return nowhere(vcpu, w.gpa, linear, w.write ? SOFT_WRITE : SOFT_READ, true);
+	}
+	page = soft_map_get(&vcpu->vm->map, result.gpa >> 12);
+	if (page == 0 || (access == SOFT_WRITE && (page & SOFT_MAP_WRITE) == 0) ||
+	    (vcpu->kvm->apic != NULL && kvm_irq_apic_page(vcpu->kvm, result.gpa, &offset))) {
+		return nowhere(vcpu, result.gpa, linear, access, false);
+	}
+	fill(vcpu, linear, access, system, &result, page);
+	*host = host_of(page, linear);
+	return INSN_DONE;
+}
+
+enum insn_outcome soft_mmu_host(struct soft_vcpu *vcpu, uint64_t linear, enum soft_access access,
+				bool system, uint8_t **host)
+{
+	const struct soft_tlb_entry *e = entry_of(vcpu, linear, system);
+	uint64_t tag = linear >> 12;
+
+	if ((access == SOFT_READ && e->read == tag) || (access == SOFT_WRITE && e->write == tag) ||
+	    (access == SOFT_FETCH && e->fetch == tag)) {
+		*host = e->host + (linear & PAGE_MASK);
+		return INSN_DONE;
+	}
+	return miss(vcpu, linear, access, system, host);
+}
+
+/* ---- accesses of any length ---- */
+
+/* The one or two pages of an access, translated before any is touched. */
+struct parts {
+	uint8_t *host[2];
+	unsigned bytes[2];
+};
+
+static enum insn_outcome split(struct soft_vcpu *vcpu, uint64_t linear, unsigned len,
+			       enum soft_access access, bool system, struct parts *parts)
+{
+	unsigned room = (unsigned)(PAGE - (linear & PAGE_MASK));
+	enum insn_outcome outcome;
+
+	parts->bytes[0] = MIN(len, room);
+	parts->bytes[1] = len - parts->bytes[0];
+	outcome = soft_mmu_host(vcpu, linear, access, system, &parts->host[0]);
+	if (outcome == INSN_DONE && parts->bytes[1] != 0) {
+		uint64_t next = linear + room;
+
+		if ((vcpu->kvm->cpu.efer & EFER_LMA) == 0) {
+			next &= UINT32_MAX;
+		}
+		outcome = soft_mmu_host(vcpu, next, access, system, &parts->host[1]);
+	}
+	return outcome;
+}
+
+/* The memory behind a mapping is gone: the instruction begins anew, and finds no mapping. */
+static enum insn_outcome vanished(struct soft_vcpu *vcpu, uint64_t linear, enum soft_access access,
+				  bool system)
+{
+	struct walk_context w = {.vcpu = vcpu};
+	struct walk_result result;
+
+	if (translate(vcpu, linear, access, system, &w, &result) != WALK_OK) {
+		soft_mmu_flush(&vcpu->mmu);
+		vcpu->stop->reason = KVM_STOP_NONE;
+		return INSN_EXIT;
+	}
+	forget_page(vcpu, result.gpa);
+	return nowhere(vcpu, result.gpa, linear, access, false);
+}
+
+enum insn_outcome soft_mmu_read(struct soft_vcpu *vcpu, uint64_t linear, void *data, unsigned len,
+				bool system)
+{
+	struct parts parts;
+	enum insn_outcome outcome = split(vcpu, linear, len, SOFT_READ, system, &parts);
+	uint8_t *to = data;
+
+	if (outcome != INSN_DONE) {
+		return outcome;
+	}
+	if (soft_access_load(to, parts.host[0], parts.bytes[0]) != 0) {
+		return vanished(vcpu, linear, SOFT_READ, system);
+	}
+	if (parts.bytes[1] != 0 &&
+	    soft_access_load(to + parts.bytes[0], parts.host[1], parts.bytes[1]) != 0) {
+		return vanished(vcpu, linear + parts.bytes[0], SOFT_READ, system);
+	}
+	return INSN_DONE;
+}
+
+enum insn_outcome soft_mmu_write(struct soft_vcpu *vcpu, uint64_t linear, const void *data,
+				 unsigned len, bool system)
+{
+	struct parts parts;
+	enum insn_outcome outcome = split(vcpu, linear, len, SOFT_WRITE, system, &parts);
+	const uint8_t *from = data;
+
+	if (outcome != INSN_DONE) {
+		return outcome;
+	}
+	if (soft_access_store(parts.host[0], from, parts.bytes[0]) != 0) {
+		return vanished(vcpu, linear, SOFT_WRITE, system);
+	}
+	if (parts.bytes[1] != 0 &&
+	    soft_access_store(parts.host[1], from + parts.bytes[0], parts.bytes[1]) != 0) {
+		return vanished(vcpu, linear + parts.bytes[0], SOFT_WRITE, system);
+	}
+	return INSN_DONE;
+}
+
+enum insn_outcome soft_mmu_probe(struct soft_vcpu *vcpu, uint64_t linear, unsigned len)
+{
+	struct parts parts;
+
+	return split(vcpu, linear, len, SOFT_WRITE, false, &parts);
+}
+
+enum insn_outcome soft_mmu_cmpxchg(struct soft_vcpu *vcpu, uint64_t linear, const void *old,
+				   const void *new, unsigned len)
+{
+	struct parts parts;
+	enum insn_outcome outcome = split(vcpu, linear, len, SOFT_WRITE, false, &parts);
+	uint8_t now[16];
+
+	if (outcome != INSN_DONE) {
+		return outcome;
+	}
+	if (parts.bytes[1] == 0) {
+		switch (soft_access_cmpxchg(parts.host[0], old, new, len)) {
+		case 0:
+			return INSN_DONE;
+		case -EAGAIN:
+			return INSN_AGAIN;
+		case -EINVAL:
+			return INSN_UNSUPPORTED;
+		default:
+			return vanished(vcpu, linear, SOFT_WRITE, false);
+		}
+	}
+	outcome = soft_mmu_read(vcpu, linear, now, len, false);
+	if (outcome != INSN_DONE) {
+		return outcome;
+	}
+	return memcmp(now, old, len) != 0 ? INSN_AGAIN
+					  : soft_mmu_write(vcpu, linear, new, len, false);
+}
+
+enum insn_outcome soft_mmu_fetch(struct soft_vcpu *vcpu, uint64_t linear, uint8_t *bytes,
+				 unsigned *len, bool more)
+{
+	unsigned room = (unsigned)(PAGE - (linear & PAGE_MASK));
+	unsigned first = MIN((unsigned)INSN_MAX, room);
+	enum insn_outcome outcome;
+	uint8_t *host;
+
+	outcome = soft_mmu_host(vcpu, linear, SOFT_FETCH, false, &host);
+	if (outcome != INSN_DONE) {
+		return outcome;
+	}
+	if (soft_access_copy(bytes, host, first) != 0) {
+		return vanished(vcpu, linear, SOFT_FETCH, false);
+	}
+	*len = first;
+	if (!more || first == INSN_MAX) {
+		return INSN_DONE;
+	}
+	outcome = soft_mmu_host(vcpu, linear + first, SOFT_FETCH, false, &host);
+	if (outcome != INSN_DONE) {
+		return outcome;
+	}
+	if (soft_access_copy(bytes + first, host, INSN_MAX - first) != 0) {
+		return vanished(vcpu, linear + first, SOFT_FETCH, false);
+	}
+	*len = INSN_MAX;
+	return INSN_DONE;
+}

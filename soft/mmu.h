@@ -1,0 +1,67 @@
+/*
+ * The guest's memory as its instructions see it: linear addresses, by a TLB in front of the guest's
+ * page tables and of the VM's map of physical pages.
+ */
+#pragma once
+
+#include "lib/insn/emulate.h"
+#include "lib/kvm/backend.h"
+
+struct soft_vcpu;
+
+#define SOFT_TLB 512 /* entries of each view */
+
+/** No linear page has this tag. */
+#define SOFT_NO_PAGE UINT64_MAX
+
+struct soft_tlb_entry {
+	uint64_t read, write, fetch; /* tags: the linear page, if it may be accessed so */
+	uint8_t *host;
+};
+
+struct soft_mmu {
+	/* What CPL 3 may do, and what the others may. */
+	struct soft_tlb_entry tlb[2][SOFT_TLB];
+	bool large; /* a part of a large page is in it: INVLPG flushes all */
+};
+
+enum soft_access {
+	SOFT_READ,
+	SOFT_WRITE,
+	SOFT_FETCH,
+};
+
+/**
+ * soft_mmu_host() - the host's address of @linear, for an access within its page.
+ * @system: by the CPU itself, whatever the CPL is.
+ * Return: INSN_DONE; INSN_FAULT with vcpu->env.fault; INSN_EXIT: nothing is mapped there, which
+ * vcpu->stop tells.
+ * Context: vCPU thread, inside.
+ */
+must_use enum insn_outcome soft_mmu_host(struct soft_vcpu *vcpu, uint64_t linear,
+					 enum soft_access access, bool system, uint8_t **host);
+
+/** soft_mmu_read() / soft_mmu_write() - any length up to a page; as a whole or not at all. */
+must_use enum insn_outcome soft_mmu_read(struct soft_vcpu *vcpu, uint64_t linear, void *data,
+					 unsigned len, bool system);
+must_use enum insn_outcome soft_mmu_write(struct soft_vcpu *vcpu, uint64_t linear, const void *data,
+					  unsigned len, bool system);
+
+/** soft_mmu_probe() - could all of it be written to? */
+must_use enum insn_outcome soft_mmu_probe(struct soft_vcpu *vcpu, uint64_t linear, unsigned len);
+
+/** soft_mmu_cmpxchg() - INSN_AGAIN if there was something else. Across pages it is not atomic. */
+must_use enum insn_outcome soft_mmu_cmpxchg(struct soft_vcpu *vcpu, uint64_t linear,
+					    const void *old, const void *new, unsigned len);
+
+/**
+ * soft_mmu_fetch() - bytes of code at @linear, up to INSN_MAX; as many as are in this page, and
+ * with @more those of the next one.
+ * @len: set to how many there are.
+ */
+must_use enum insn_outcome soft_mmu_fetch(struct soft_vcpu *vcpu, uint64_t linear, uint8_t *bytes,
+					  unsigned *len, bool more);
+
+/** soft_mmu_flush() - forgets all. soft_mmu_flush_page() - as INVLPG. */
+void soft_mmu_flush(struct soft_mmu *mmu);
+void soft_mmu_flush_page(struct soft_mmu *mmu, uint64_t linear);

@@ -1,0 +1,94 @@
+#include "soft/vcpu.h"
+
+#include <sched.h>
+
+#include "soft/deliver.h"
+
+#define EXC_BP 3
+#define EXC_OF 4
+
+static bool enter_guest(struct soft_vcpu *vcpu)
+{
+	atomic_store(&vcpu->inside, true);
+	if (kvm_vcpu_must_not_enter(vcpu->kvm)) {
+		atomic_store(&vcpu->inside, false);
+		return false;
+	}
+	if (atomic_load(&vcpu->stale)) {
+		/* Before the flush: what is taken away meanwhile makes it stale again. */
+		atomic_store(&vcpu->stale, false);
+		soft_mmu_flush(&vcpu->mmu);
+	}
+	return true;
+}
+
+/* Where the guest goes on after an event that lib/kvm has queued. */
+static uint64_t return_of(const struct kvm_vcpu *kvm)
+{
+	const struct kvm_event *event = &kvm->inject;
+
+	if (event->kind == KVM_EVENT_SOFT_INTERRUPT) {
+		return kvm->cpu.rip + 2; /* INT n */
+	}
+	if (event->kind == KVM_EVENT_EXCEPTION &&
+	    (event->vector == EXC_BP || event->vector == EXC_OF)) {
+		return kvm->cpu.rip + 1; /* INT3, INTO */
+	}
+	return kvm->cpu.rip;
+}
+
+static void run(struct soft_vcpu *vcpu, struct kvm_stop *stop)
+{
+	struct kvm_vcpu *kvm = vcpu->kvm;
+
+	if (kvm->inject.kind != KVM_EVENT_NONE &&
+	    soft_deliver(vcpu, &kvm->inject, return_of(kvm)) != INSN_DONE) {
+		return;
+	}
+	if (vcpu->engine->run(vcpu, stop) == SOFT_END_STOP || kvm_vcpu_must_not_enter(kvm) ||
+	    kvm->cpu.interrupt_shadow) {
+		return;
+	}
+	if (kvm->want_nmi_window && !kvm->events.nmi.masked) {
+		stop->reason = KVM_STOP_NMI_WINDOW;
+	} else if (kvm->want_irq_window && (kvm->cpu.rflags & BIT(9)) != 0) {
+		stop->reason = KVM_STOP_IRQ_WINDOW;
+	}
+}
+
+void soft_vcpu_enter(struct kvm_vcpu *kvm, struct kvm_stop *stop)
+{
+	struct soft_vcpu *vcpu = soft_vcpu_of(kvm);
+
+	*stop = (struct kvm_stop){.reason = KVM_STOP_NONE};
+	vcpu->stop = stop;
+	kvm->changed = 0;
+	if (!enter_guest(vcpu)) {
+		stop->undelivered = kvm->inject;
+		return;
+	}
+	run(vcpu, stop);
+	atomic_store(&vcpu->inside, false);
+}
+
+void soft_vcpu_shoot(struct kvm_vm *vm)
+{
+	uint32_t count = kvm_vm_count(vm);
+
+	for (uint32_t i = 0; i < count; i++) {
+		atomic_store(&soft_vcpu_of(kvm_vm_vcpu(vm, i))->stale, true);
+	}
+	for (uint32_t i = 0; i < count; i++) {
+		struct kvm_vcpu *kvm = kvm_vm_vcpu(vm, i);
+		struct soft_vcpu *vcpu = soft_vcpu_of(kvm);
+
+		if (!atomic_load(&vcpu->inside)) {
+			continue;
+		}
+		kvm_vcpu_note(kvm, KVM_REQ_KICK);
+		/* It left, or it came back and has flushed. */
+		while (atomic_load(&vcpu->inside) && atomic_load(&vcpu->stale)) {
+			sched_yield();
+		}
+	}
+}

@@ -1,0 +1,83 @@
+/*
+ * One virtual CPU in software: what is kept beside struct kvm_vcpu, whose registers it works on
+ * directly (all groups are always loaded).
+ */
+#pragma once
+
+#include <stdatomic.h>
+
+#include "lib/insn/decode.h"
+#include "lib/insn/emulate.h"
+#include "lib/kvm/vcpu.h"
+#include "soft/engine.h"
+#include "soft/map.h"
+#include "soft/mmu.h"
+
+#define SOFT_DECODED 1024
+#define SOFT_BUFFER  4096 /* the longest memory operand of x87 and vector instructions */
+
+/** An instruction that was decoded before: valid as long as there are the same bytes. */
+struct soft_decoded {
+	uint64_t rip; /* linear */
+	uint8_t mode;
+	uint8_t bytes[INSN_MAX];
+	struct insn insn;
+};
+
+struct soft_vm {
+	struct soft_map map;
+};
+
+struct soft_vcpu {
+	/* constant after creation */
+	struct kvm_vcpu *kvm;
+	struct soft_vm *vm;
+	const struct soft_engine *engine;
+
+	/*
+	 * Atomic. inside: uses mappings right now. stale: mappings were taken away, the TLB is to
+	 * be flushed before they are used again. Both are sequentially consistent: either who
+	 * takes mappings away sees `inside`, or we see `stale`.
+	 */
+	_Atomic bool inside;
+	_Atomic bool stale;
+
+	/* the vCPU's thread only */
+	struct soft_mmu mmu;
+	struct insn_env env;
+	struct kvm_stop *stop;
+	uint8_t insn_len;
+	uint64_t dr6_hits; /* data breakpoints that the instruction met */
+	_Alignas(64) uint8_t buffer[SOFT_BUFFER];
+	struct soft_decoded decoded[SOFT_DECODED];
+};
+
+static inline struct soft_vcpu *soft_vcpu_of(const struct kvm_vcpu *vcpu)
+{
+	return vcpu->backend_data;
+}
+
+/** soft_vcpu_enter() - enter() of struct kvm_backend: delivers, runs, says why it stopped. */
+void soft_vcpu_enter(struct kvm_vcpu *kvm, struct kvm_stop *stop);
+
+/**
+ * soft_vcpu_shoot() - mappings were taken away: when it returns, no vCPU of the VM uses them.
+ * Context: any thread but one that is inside; may wait for the end of one instruction.
+ */
+void soft_vcpu_shoot(struct kvm_vm *vm);
+
+/** soft_vcpu_must_stop() - is there a request, or a window that is waited for? Also: for engines.
+ */
+static inline bool soft_vcpu_must_stop(const struct soft_vcpu *vcpu)
+{
+	const struct kvm_vcpu *kvm = vcpu->kvm;
+
+	if (__atomic_load_n((const uint32_t *)&kvm->requests, __ATOMIC_ACQUIRE) != 0) {
+		return true;
+	}
+	if (kvm->cpu.interrupt_shadow) {
+		return false;
+	}
+	return (kvm->want_irq_window && (kvm->cpu.rflags & BIT(9)) != 0) ||
+	       (kvm->want_nmi_window && !kvm->events.nmi.masked);
+}
