@@ -243,14 +243,13 @@ int object_page(struct object *o, uint64_t offset, bool may_be_huge, hpa_t *page
 			return -EFBIG;
 		}
 		if (may_be_huge && has_room_for_huge(o, offset)) {
-			r = make_page(o, offset, 1);
-			may_be_huge =
-				false; /* small pages in its place, or no memory of that size */
-		} else {
-			r = make_page(o, offset, 0);
-			if (r != 0 && r != -EEXIST) {
-				return r;
-			}
+			/* If not: there are small pages in its place, or no memory of that size. */
+			may_be_huge = make_page(o, offset, 1) == 0;
+			continue;
+		}
+		r = make_page(o, offset, 0);
+		if (r != 0 && r != -EEXIST) {
+			return r;
 		}
 	}
 }
