@@ -162,6 +162,21 @@ int64_t pipe_read(struct pipe *p, struct uio *u, bool nonblocking, struct pipe_p
 	return done;
 }
 
+int64_t pipe_peek(struct pipe *p, struct uio *u)
+{
+	int64_t done = -EAGAIN;
+	uint32_t start;
+
+	mutex_take(&p->lock);
+	if (is_readable(p)) {
+		start = p->start;
+		done = move(p, u, true);
+		p->start = start;
+	}
+	mutex_give(&p->lock);
+	return done;
+}
+
 int64_t pipe_write(struct pipe *p, struct uio *u, bool nonblocking, struct pipe_passenger **who)
 {
 	int64_t total = 0, done = 0;

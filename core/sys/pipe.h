@@ -41,6 +41,9 @@ void pipe_close(struct pipe *p, bool writer);
  * Return: bytes; 0: all writers have gone; -EAGAIN, -ERESTARTSYS, -EFAULT. */
 int64_t pipe_read(struct pipe *p, struct uio *u, bool nonblocking, struct pipe_passenger **who);
 
+/** pipe_peek() - as pipe_read(), but all stays; does not wait and takes nobody off. */
+int64_t pipe_peek(struct pipe *p, struct uio *u);
+
 /** pipe_write() - @who: NULL, or a passenger; set to NULL once it is on its way.
  * Return: bytes; -EPIPE: all readers have gone; -EAGAIN, -ERESTARTSYS, -EFAULT. */
 int64_t pipe_write(struct pipe *p, struct uio *u, bool nonblocking, struct pipe_passenger **who);

@@ -18,6 +18,7 @@
 #define SOCKET_TYPE	  0xf
 #define TYPE_STREAM	  1
 #define OPEN_CLOSE_EXEC	  02000000
+#define MESSAGE_PEEK	  0x2
 #define MESSAGE_CTRUNC	  0x8
 #define MESSAGE_DONTWAIT  0x40
 #define MESSAGE_NOSIGNAL  0x4000
@@ -363,11 +364,14 @@ static int64_t receive(struct file *f, struct uio *u, uint64_t flags, struct pip
 	struct socket *s = f->data;
 	bool nonblocking = file_is_nonblocking(f) || (flags & MESSAGE_DONTWAIT) != 0;
 
-	if ((flags & ~(uint64_t)MESSAGE_KNOWN) != 0) {
+	if ((flags & ~(uint64_t)(MESSAGE_KNOWN | MESSAGE_PEEK)) != 0) {
 		return -EOPNOTSUPP;
 	}
 	if (s->state != SOCKET_CONNECTED) {
 		return -ENOTCONN;
+	}
+	if ((flags & MESSAGE_PEEK) != 0) {
+		return s->rx_shut ? 0 : pipe_peek(s->rx, u);
 	}
 	return s->rx_shut ? 0 : pipe_read(s->rx, u, nonblocking, who);
 }

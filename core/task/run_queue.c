@@ -59,17 +59,21 @@ int run_entity_set(struct run_entity *e, int policy, int priority, int nice)
 	return 0;
 }
 
-void run_queue_enter(struct run_queue *q, struct run_entity *e)
+void run_queue_enter(struct run_queue *q, struct run_entity *e, uint64_t now_ns)
 {
 	int64_t lag = (int64_t)e->virtual_ns;
 
+	if (e->left_ns != 0) {
+		lag -= (int64_t)MIN(now_ns - e->left_ns, RUN_SLICE_FAIR_NS);
+	}
 	lag = MAX(lag, -(int64_t)RUN_SLICE_FAIR_NS);
 	lag = MIN(lag, (int64_t)LAG_MAX_NS);
 	e->virtual_ns = q->virtual_ns + (uint64_t)lag;
 }
 
-void run_queue_leave(struct run_queue *q, struct run_entity *e)
+void run_queue_leave(struct run_queue *q, struct run_entity *e, uint64_t now_ns)
 {
+	e->left_ns = now_ns;
 	e->virtual_ns -= q->virtual_ns;
 }
 

@@ -34,6 +34,7 @@ struct run_entity {
 	uint32_t weight;
 	uint64_t virtual_ns; /* in a queue: absolute; outside: as int64_t, from the queue's */
 	uint64_t slice_ns;   /* what is left of its turn */
+	uint64_t left_ns;    /* when it left its queue; 0: it was in none yet */
 	bool queued;
 };
 
@@ -53,11 +54,12 @@ void run_entity_init(struct run_entity *e);
  * entity is not queued. */
 must_use int run_entity_set(struct run_entity *e, int policy, int priority, int nice);
 
-/** run_queue_enter() - a thread comes from elsewhere, or from sleep. Then run_queue_put(). */
-void run_queue_enter(struct run_queue *q, struct run_entity *e);
+/** run_queue_enter() - a thread comes from elsewhere, or from sleep: who slept is owed the time, up
+ * to a slice. @now_ns: the same clock for all queues. Then run_queue_put(). */
+void run_queue_enter(struct run_queue *q, struct run_entity *e, uint64_t now_ns);
 
 /** run_queue_leave() - it goes to sleep or elsewhere; it is not queued. */
-void run_queue_leave(struct run_queue *q, struct run_entity *e);
+void run_queue_leave(struct run_queue *q, struct run_entity *e, uint64_t now_ns);
 
 /** run_queue_put() - waits for its turn: at its level's end, or with what is left of its turn at
  * its level's head; fair threads by their virtual time. */

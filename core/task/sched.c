@@ -98,7 +98,7 @@ static void put_locked(struct cpu_queue *s, struct thread *t)
 {
 	struct thread *current = s->current;
 
-	run_queue_enter(&s->queue, &t->entity);
+	run_queue_enter(&s->queue, &t->entity, clock_now_ns());
 	run_queue_put(&s->queue, &t->entity);
 	if (is_idle(s, current) || run_entity_beats(&t->entity, &current->entity) ||
 	    (!s->slice_runs && current->entity.policy != RUN_FIFO &&
@@ -221,13 +221,13 @@ static void pull(struct cpu_queue *s)
 		}
 		if (found != NULL) {
 			run_queue_remove(&other->queue, &found->entity);
-			run_queue_leave(&other->queue, &found->entity);
+			run_queue_leave(&other->queue, &found->entity, clock_now_ns());
 			__atomic_store_n(&found->cpu, self, __ATOMIC_RELAXED);
 		}
 		spin_give_irq(&other->lock, flags);
 		if (found != NULL) {
 			flags = spin_take_irq(&s->lock);
-			run_queue_enter(&s->queue, &found->entity);
+			run_queue_enter(&s->queue, &found->entity, clock_now_ns());
 			run_queue_put(&s->queue, &found->entity);
 			spin_give_irq(&s->lock, flags);
 			return;
@@ -274,7 +274,7 @@ static void reschedule(void)
 		    (prev->affinity & BIT(prev->cpu)) != 0) {
 			run_queue_put(&s->queue, &prev->entity);
 		} else {
-			run_queue_leave(&s->queue, &prev->entity);
+			run_queue_leave(&s->queue, &prev->entity, now);
 		}
 	}
 	first = run_queue_first(&s->queue);
@@ -348,7 +348,7 @@ bool sched_sleep(uint64_t deadline_ns)
 	return clock_now_ns() < deadline_ns;
 }
 
-void sched_yield(void)
+void sched_pass(void)
 {
 	struct thread *t = thread_current();
 	uint64_t flags = irq_save();
@@ -435,7 +435,7 @@ int sched_set_affinity(struct thread *t, uint64_t cpus)
 	t->affinity = cpus;
 	if ((cpus & BIT(t->cpu)) == 0 && t->entity.queued) {
 		run_queue_remove(&s->queue, &t->entity);
-		run_queue_leave(&s->queue, &t->entity);
+		run_queue_leave(&s->queue, &t->entity, clock_now_ns());
 		place(t, s, flags);
 	} else {
 		if (s->current == t) {

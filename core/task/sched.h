@@ -43,8 +43,8 @@ void sched_wake(struct thread *t);
 /** sched_start() - a new thread may run from now on. */
 void sched_start(struct thread *t);
 
-/** sched_yield() - others of the same priority first. Context: thread, no spinlock held. */
-void sched_yield(void);
+/** sched_pass() - others of the same priority first. Context: thread, no spinlock held. */
+void sched_pass(void);
 
 /**
  * sched_relax() - if this CPU has work, does what is due: for loops in the kernel that take long,
