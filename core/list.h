@@ -52,6 +52,6 @@ static inline void list_remove(struct list *l)
 #define list_each(head, l) for (struct list *l = (head)->next; l != (head); l = l->next)
 
 /** list_each_safe() - as list_each(); the member itself may be removed. */
-#define list_each_safe(head, l)                                                         \
-	for (struct list *l = (head)->next, *l##_next = l->next; l != (head);           \
+#define list_each_safe(head, l)                                               \
+	for (struct list *l = (head)->next, *l##_next = l->next; l != (head); \
 	     l = l##_next, l##_next = l->next)

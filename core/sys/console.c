@@ -1,9 +1,9 @@
 #include "core/sys/console.h"
 
-#include <asm/signal.h>
-#include <asm/siginfo.h>
-#include <asm/termbits.h>
 #include <asm/ioctls.h>
+#include <asm/siginfo.h>
+#include <asm/signal.h>
+#include <asm/termbits.h>
 #include <asm/termios.h>
 #include <errno.h>
 #include <string.h>
@@ -172,9 +172,9 @@ static void on_work(struct work *w)
 			group = tty.foreground;
 			spin_give(&tty.lock);
 			if (signo != 0) {
-				process_signal_group(group, &(struct signal_info){
-								    .signo = signo,
-								    .code = SI_KERNEL});
+				process_signal_group(
+					group,
+					&(struct signal_info){.signo = signo, .code = SI_KERNEL});
 			}
 		}
 	}

@@ -110,8 +110,8 @@ int dev_init(void)
 		unsigned minor;
 		const struct node_ops *ops;
 	} device[] = {
-		{"/dev/null", 3, &null_node},	  {"/dev/zero", 5, &zero_node},
-		{"/dev/full", 7, &full_node},	  {"/dev/random", 8, &random_node},
+		{"/dev/null", 3, &null_node},	   {"/dev/zero", 5, &zero_node},
+		{"/dev/full", 7, &full_node},	   {"/dev/random", 8, &random_node},
 		{"/dev/urandom", 9, &random_node},
 	};
 	int error = tree_make_dir("/dev", false);

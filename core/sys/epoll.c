@@ -141,7 +141,8 @@ static void epoll_release(struct file *f)
 
 	mutex_take(&files_lock);
 	mutex_take(&ep->lock);
-	list_each_safe(&ep->items, node) {
+	list_each_safe(&ep->items, node)
+	{
 		remove_item(container_of(node, struct item, node));
 	}
 	mutex_give(&ep->lock);
@@ -190,7 +191,8 @@ SYSCALL(epoll_create)
 
 static struct item *find_item(struct epoll *ep, const struct file *f, int fd)
 {
-	list_each(&ep->items, node) {
+	list_each(&ep->items, node)
+	{
 		struct item *item = container_of(node, struct item, node);
 
 		if (item->file == f && item->fd == fd) {

@@ -11,7 +11,7 @@
 #define EFD_SEMAPHORE 1
 #define EFD_CLOEXEC   O_CLOEXEC
 #define EFD_NONBLOCK  O_NONBLOCK
-#define COUNT_MAX (UINT64_MAX - 1)
+#define COUNT_MAX     (UINT64_MAX - 1)
 
 struct eventfd {
 	struct spinlock lock;

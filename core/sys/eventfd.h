@@ -15,8 +15,8 @@ bool eventfd_is(const struct file *f);
  * Context: any. */
 void eventfd_signal(struct file *f, uint64_t count);
 
-/** eventfd_watch() - @fn is called with READY_IN each time it is signalled, until wait_remove(). The
- * caller holds the file. */
+/** eventfd_watch() - @fn is called with READY_IN each time it is signalled, until wait_remove().
+ * The caller holds the file. */
 void eventfd_watch(struct file *f, struct waiter *w, waiter_fn *fn);
 
 /** eventfd_take() - empties it without waiting. Return: was anything there? Context: any without

@@ -1,10 +1,10 @@
 /*
  * System calls about descriptors themselves.
  */
+#include <asm/ioctls.h>
 #include <errno.h>
 #include <linux/close_range.h>
 #include <linux/fcntl.h>
-#include <asm/ioctls.h>
 
 #include "core/hw/user.h"
 #include "core/mem/object.h"
@@ -141,9 +141,9 @@ static int64_t control(struct file *f, const uint64_t *a)
 		return f->flags | 0100000; /* O_LARGEFILE */
 	case F_SETFL:
 		before = atomic_load(&f->flags);
-		while (!atomic_compare_exchange_weak(
-			&f->flags, &before,
-			(before & ~(uint32_t)MAY_CHANGE) | ((uint32_t)a[2] & MAY_CHANGE))) {
+		while (!atomic_compare_exchange_weak(&f->flags, &before,
+						     (before & ~(uint32_t)MAY_CHANGE) |
+							     ((uint32_t)a[2] & MAY_CHANGE))) {
 			continue;
 		}
 		return 0;

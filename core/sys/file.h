@@ -27,7 +27,7 @@ struct object;
 #define FILE_PATH      0x200000
 
 /* As EPOLL*. */
-#define READY_IN	   0x1
+#define READY_IN    0x1
 #define READY_PRI   0x2
 #define READY_OUT   0x4
 #define READY_ERR   0x8

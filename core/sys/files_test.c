@@ -248,7 +248,8 @@ static void test_descriptors_travel_with_their_bytes(void **state)
 	m.control_len = sizeof(r);
 	assert_int_equal(CALL(sendmsg, fds[0], PTR(&m), 0), 2);
 	CALL(close, r.fd[0]);
-	n = (struct msg){.iov = PTR(iov_in), .iov_count = 1, .control = PTR(&got), .control_len = 24};
+	n = (struct msg){
+		.iov = PTR(iov_in), .iov_count = 1, .control = PTR(&got), .control_len = 24};
 	assert_int_equal(CALL(recvmsg, fds[1], PTR(&n), 0), 2); /* not over the passenger */
 	assert_int_equal(n.control_len, 0);
 	n.control_len = 24;

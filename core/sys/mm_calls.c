@@ -168,11 +168,11 @@ SYSCALL(madvise)
 }
 
 /* Nothing is ever swapped out. */
-#define LOCKED(name)          \
-	SYSCALL(name)         \
-	{                     \
-		(void)a;      \
-		return 0;     \
+#define LOCKED(name)      \
+	SYSCALL(name)     \
+	{                 \
+		(void)a;  \
+		return 0; \
 	}
 LOCKED(mlock)
 LOCKED(munlock)

@@ -54,7 +54,8 @@ void pipe_put(struct pipe *p)
 	if (atomic_fetch_sub(&p->refs, 1) != 1) {
 		return;
 	}
-	list_each_safe(&p->passengers, node) {
+	list_each_safe(&p->passengers, node)
+	{
 		struct pipe_passenger *who = container_of(node, struct pipe_passenger, node);
 
 		who->drop(who);

@@ -99,10 +99,12 @@ static int64_t status_text(struct node *n, char *buf, size_t size)
 		return -ESRCH;
 	}
 	spin_take(&task_lock);
-	len = (int64_t)format(buf, size, "State:\t%s\nTgid:\t%d\nPid:\t%d\nPPid:\t%d\nThreads:\t%u\n",
-			      p->is_zombie ? "Z (zombie)" : p->stopped ? "T (stopped)" : "S (sleeping)",
-			      p->pid, p->pid, p->parent != NULL ? p->parent->pid : 0,
-			      p->thread_count);
+	len = (int64_t)format(
+		buf, size, "State:\t%s\nTgid:\t%d\nPid:\t%d\nPPid:\t%d\nThreads:\t%u\n",
+		p->is_zombie ? "Z (zombie)"
+		: p->stopped ? "T (stopped)"
+			     : "S (sleeping)",
+		p->pid, p->pid, p->parent != NULL ? p->parent->pid : 0, p->thread_count);
 	spin_give(&task_lock);
 	process_put(p);
 	return len;
@@ -131,12 +133,11 @@ static void add_map(void *ctx, uint64_t va, uint64_t len, unsigned prot, unsigne
 	struct maps *m = ctx;
 
 	if (m->len + 80 < m->size) {
-		m->len += format(m->buf + m->len, m->size - m->len,
-				 "%lx-%lx %c%c%c%c %08lx 00:00 0\n", va, va + len,
-				 (prot & SPACE_READ) != 0 ? 'r' : '-',
-				 (prot & SPACE_WRITE) != 0 ? 'w' : '-',
-				 (prot & SPACE_EXEC) != 0 ? 'x' : '-',
-				 (flags & SPACE_SHARED) != 0 ? 's' : 'p', offset);
+		m->len += format(
+			m->buf + m->len, m->size - m->len, "%lx-%lx %c%c%c%c %08lx 00:00 0\n", va,
+			va + len, (prot & SPACE_READ) != 0 ? 'r' : '-',
+			(prot & SPACE_WRITE) != 0 ? 'w' : '-', (prot & SPACE_EXEC) != 0 ? 'x' : '-',
+			(flags & SPACE_SHARED) != 0 ? 's' : 'p', offset);
 	}
 }
 
@@ -240,8 +241,7 @@ static int fds_lookup(struct node *dir, const char *name, size_t len, struct nod
 	return *out != NULL ? 0 : -ENOMEM;
 }
 
-static int fds_list(struct node *dir, uint64_t *index, char name[NODE_NAME_MAX + 1],
-		    uint32_t *mode)
+static int fds_list(struct node *dir, uint64_t *index, char name[NODE_NAME_MAX + 1], uint32_t *mode)
 {
 	int fd = (int)dir->argument == process_current()->pid && *index < FD_MAX
 			 ? fd_next(process_current()->files, (int)*index)
@@ -350,15 +350,13 @@ static int entry_list(uint64_t *index, char name[NODE_NAME_MAX + 1], uint32_t *m
 	return 0;
 }
 
-static int pid_list(struct node *dir, uint64_t *index, char name[NODE_NAME_MAX + 1],
-		    uint32_t *mode)
+static int pid_list(struct node *dir, uint64_t *index, char name[NODE_NAME_MAX + 1], uint32_t *mode)
 {
 	(void)dir;
 	return entry_list(index, name, mode, ARRAY_SIZE(of_process));
 }
 
-static int tid_list(struct node *dir, uint64_t *index, char name[NODE_NAME_MAX + 1],
-		    uint32_t *mode)
+static int tid_list(struct node *dir, uint64_t *index, char name[NODE_NAME_MAX + 1], uint32_t *mode)
 {
 	(void)dir;
 	return entry_list(index, name, mode, OF_THREAD);

@@ -4,17 +4,17 @@
 #include <errno.h>
 #include <linux/fs.h>
 
+#include "core/hw/user.h"
+#include "core/mem/heap.h"
 #include "core/sys/fd.h"
 #include "core/sys/node.h"
 #include "core/sys/syscall.h"
-#include "core/hw/user.h"
-#include "core/mem/heap.h"
 
 /* One transfer. @offset: NULL: at the file's own position. */
 static int64_t transfer(struct file *f, struct uio *u, uint64_t *offset, bool write)
 {
-	int64_t (*fn)(struct file *, struct uio *, uint64_t *) = write ? f->ops->write
-								       : f->ops->read;
+	int64_t (*fn)(struct file *, struct uio *, uint64_t *) =
+		write ? f->ops->write : f->ops->read;
 	uint64_t position;
 	int64_t done;
 
@@ -310,8 +310,8 @@ SYSCALL(sendfile)
 	if (out != NULL && in != NULL) {
 		result = a[2] != 0 ? user_get64(a[2], &offset) : 0;
 		if (result == 0) {
-			result = copy(out, in, a[2] != 0 ? &offset : NULL,
-				      MIN(a[3], UIO_BYTES_MAX));
+			result =
+				copy(out, in, a[2] != 0 ? &offset : NULL, MIN(a[3], UIO_BYTES_MAX));
 		}
 		if (result >= 0 && a[2] != 0 && user_put64(a[2], offset) != 0) {
 			result = -EFAULT;

@@ -54,8 +54,8 @@ static int64_t signalfd_read(struct file *f, struct uio *u, uint64_t *offset)
 			if (file_is_nonblocking(f)) {
 				return -EAGAIN;
 			}
-			wait_until(&process_current()->signals.arrived,
-				   signal_waiting(s->set) != 0, CLOCK_NEVER, true, error);
+			wait_until(&process_current()->signals.arrived, signal_waiting(s->set) != 0,
+				   CLOCK_NEVER, true, error);
 			if (error != 0) {
 				return -ERESTARTSYS;
 			}

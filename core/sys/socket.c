@@ -169,8 +169,7 @@ static void socket_release(struct file *f)
 	mutex_give(&lock);
 	/* Nobody finds it any more: those who wait see the end. */
 	while (!list_is_empty(&s->pending)) {
-		struct socket *waiting =
-			container_of(s->pending.next, struct socket, in_pending);
+		struct socket *waiting = container_of(s->pending.next, struct socket, in_pending);
 
 		list_remove(&waiting->in_pending);
 		destroy(waiting);
@@ -289,8 +288,7 @@ int socket_listen(struct socket *s, int backlog)
 		error = -EINVAL;
 	} else {
 		s->state = SOCKET_LISTENING;
-		s->backlog = backlog < 0 ? SOCKET_BACKLOG
-					 : (unsigned)MIN(backlog, SOCKET_BACKLOG);
+		s->backlog = backlog < 0 ? SOCKET_BACKLOG : (unsigned)MIN(backlog, SOCKET_BACKLOG);
 	}
 	mutex_give(&lock);
 	return error;

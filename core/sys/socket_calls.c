@@ -15,19 +15,19 @@
 #include "core/sys/syscall.h"
 #include "core/task/process.h"
 
-#define SOCKET_TYPE	  0xf
-#define TYPE_STREAM	  1
-#define OPEN_CLOSE_EXEC	  02000000
-#define MESSAGE_PEEK	  0x2
-#define MESSAGE_CTRUNC	  0x8
-#define MESSAGE_DONTWAIT  0x40
-#define MESSAGE_NOSIGNAL  0x4000
-#define MESSAGE_CLOEXEC	  0x40000000
-#define MESSAGE_KNOWN	  (MESSAGE_DONTWAIT | MESSAGE_NOSIGNAL | MESSAGE_CLOEXEC)
-#define RIGHTS		  1
-#define PASSED_MAX	  253
-#define CONTROL_MAX	  4096
-#define FAMILY_LOCAL	  1
+#define SOCKET_TYPE	 0xf
+#define TYPE_STREAM	 1
+#define OPEN_CLOSE_EXEC	 02000000
+#define MESSAGE_PEEK	 0x2
+#define MESSAGE_CTRUNC	 0x8
+#define MESSAGE_DONTWAIT 0x40
+#define MESSAGE_NOSIGNAL 0x4000
+#define MESSAGE_CLOEXEC	 0x40000000
+#define MESSAGE_KNOWN	 (MESSAGE_DONTWAIT | MESSAGE_NOSIGNAL | MESSAGE_CLOEXEC)
+#define RIGHTS		 1
+#define PASSED_MAX	 253
+#define CONTROL_MAX	 4096
+#define FAMILY_LOCAL	 1
 
 /* As struct msghdr and struct cmsghdr. */
 struct message {
@@ -90,15 +90,17 @@ static int check_kind(const uint64_t *a)
 	if ((type & SOCKET_TYPE) != TYPE_STREAM || a[2] != 0) {
 		return -EPROTONOSUPPORT;
 	}
-	return (type & ~(uint32_t)(SOCKET_TYPE | FILE_NONBLOCK | OPEN_CLOSE_EXEC)) != 0 ? -EINVAL : 0;
+	return (type & ~(uint32_t)(SOCKET_TYPE | FILE_NONBLOCK | OPEN_CLOSE_EXEC)) != 0 ? -EINVAL
+											: 0;
 }
 
 SYSCALL(socket)
 {
 	int error = check_kind(a);
 
-	return error != 0 ? error
-			  : socket_open((uint32_t)a[1] & FILE_NONBLOCK, (a[1] & OPEN_CLOSE_EXEC) != 0);
+	return error != 0
+		       ? error
+		       : socket_open((uint32_t)a[1] & FILE_NONBLOCK, (a[1] & OPEN_CLOSE_EXEC) != 0);
 }
 
 SYSCALL(socketpair)
@@ -526,7 +528,8 @@ SYSCALL(sendmsg)
 
 /* Gives the files numbers. Return: bytes of control data written, or -errno; what does not fit is
  * closed, and @flags says so. */
-static int64_t deliver(struct passed *p, const struct message *m, bool close_on_exec, int32_t *flags)
+static int64_t deliver(struct passed *p, const struct message *m, bool close_on_exec,
+		       int32_t *flags)
 {
 	struct fd_table *table = process_current()->files;
 	size_t room = m->control_len < sizeof(struct control)

@@ -187,8 +187,16 @@ SYSCALL(faccessat2)
 /* struct statfs: a file system in memory. */
 static int64_t write_statfs(uint64_t va)
 {
-	const uint64_t out[15] = {0x01021994, PAGE_SIZE, page_total(), page_used(PAGE_USE_FREE),
-				  page_used(PAGE_USE_FREE), 0, 0, 0, NODE_NAME_MAX, PAGE_SIZE};
+	const uint64_t out[15] = {0x01021994,
+				  PAGE_SIZE,
+				  page_total(),
+				  page_used(PAGE_USE_FREE),
+				  page_used(PAGE_USE_FREE),
+				  0,
+				  0,
+				  0,
+				  NODE_NAME_MAX,
+				  PAGE_SIZE};
 
 	return user_write(va, out, sizeof(out));
 }

@@ -41,7 +41,8 @@ void syscall_enter(struct user_frame *frame)
 		frame->rax = (uint64_t)-ENOSYS;
 		return;
 	}
-	const uint64_t a[6] = {frame->rdi, frame->rsi, frame->rdx, frame->r10, frame->r8, frame->r9};
+	const uint64_t a[6] = {frame->rdi, frame->rsi, frame->rdx,
+			       frame->r10, frame->r8,  frame->r9};
 
 	result = table[number](a);
 	if (frame->orig_rax == ENTRY_NO_SYSCALL) {

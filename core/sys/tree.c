@@ -23,7 +23,8 @@ struct node *tree_root(void)
 
 static struct node *child_named(struct node *dir, const char *name, size_t len)
 {
-	list_each(&dir->children, l) {
+	list_each(&dir->children, l)
+	{
 		struct node *n = container_of(l, struct node, in_parent);
 
 		if (strlen(n->name) == len && memcmp(n->name, name, len) == 0) {
@@ -149,8 +150,7 @@ static int go(struct walk *w, unsigned flags, char *last, bool *must_be_dir)
 			return error;
 		}
 		w->rest = name + len;
-		if (next->mode == NODE_LINK &&
-		    (name[len] == '/' || (flags & TREE_NOFOLLOW) == 0)) {
+		if (next->mode == NODE_LINK && (name[len] == '/' || (flags & TREE_NOFOLLOW) == 0)) {
 			error = follow(w, next);
 			node_put(next);
 			if (error != 0) {
@@ -429,7 +429,8 @@ static int child_entry(struct node *dir, uint64_t *index, char name[NODE_NAME_MA
 {
 	uint64_t i = 2;
 
-	list_each(&dir->children, l) {
+	list_each(&dir->children, l)
+	{
 		struct node *n = container_of(l, struct node, in_parent);
 
 		if (i++ == *index) {

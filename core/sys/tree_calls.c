@@ -309,8 +309,9 @@ SYSCALL(rmdir)
 
 SYSCALL(unlinkat)
 {
-	return (a[2] & ~(uint64_t)AT_REMOVEDIR) != 0 ? -EINVAL
-						     : remove(a[0], a[1], (a[2] & AT_REMOVEDIR) != 0);
+	return (a[2] & ~(uint64_t)AT_REMOVEDIR) != 0
+		       ? -EINVAL
+		       : remove(a[0], a[1], (a[2] & AT_REMOVEDIR) != 0);
 }
 
 static int64_t rename(uint64_t from_fd, uint64_t from, uint64_t to_fd, uint64_t to)

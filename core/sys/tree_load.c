@@ -9,7 +9,7 @@
 #include "core/mem/heap.h"
 #include "core/sys/tree.h"
 
-#define LINKED_MAX 64 /* files with several names whose bytes come with the last of them */
+#define LINKED_MAX    64   /* files with several names whose bytes come with the last of them */
 #define LOAD_PATH_MAX 1024 /* longer ones are passed over */
 
 /* Names of one file: only the last of them carries the bytes. */

@@ -106,7 +106,8 @@ static int64_t transfer(struct uio *u, void *buf, size_t len, bool put)
 	while (total < len) {
 		const struct uio_piece *p = &u->piece[u->at];
 		size_t part = MIN(len - total, p->len - u->done_in_piece);
-		size_t done = copy(u, p->base + u->done_in_piece, (uint8_t *)buf + total, part, put);
+		size_t done =
+			copy(u, p->base + u->done_in_piece, (uint8_t *)buf + total, part, put);
 
 		total += done;
 		u->done_in_piece += done;

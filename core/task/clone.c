@@ -15,8 +15,8 @@
 
 /* What a thread of glibc or musl asks for, and what a child does. The others are refused. */
 #define THREAD_FLAGS (CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD)
-#define OPTIONAL                                                                                  \
-	(CLONE_SYSVSEM | CLONE_SETTLS | CLONE_PARENT_SETTID | CLONE_CHILD_CLEARTID |              \
+#define OPTIONAL                                                                     \
+	(CLONE_SYSVSEM | CLONE_SETTLS | CLONE_PARENT_SETTID | CLONE_CHILD_CLEARTID | \
 	 CLONE_CHILD_SETTID | CLONE_DETACHED | CLONE_UNTRACED)
 
 struct clone {
@@ -145,8 +145,8 @@ static int64_t start_process(const struct clone *c)
 		undo(child);
 		return -ENOMEM;
 	}
-	t->alt_stack = (c->flags & CLONE_VFORK) != 0 ? thread_current()->alt_stack
-						     : (struct alt_stack){0};
+	t->alt_stack =
+		(c->flags & CLONE_VFORK) != 0 ? thread_current()->alt_stack : (struct alt_stack){0};
 	process_get(child);
 	pid = start_thread(child, t, c);
 	if (pid < 0) {

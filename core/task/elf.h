@@ -12,9 +12,9 @@
 #define ELF_HEADER_BYTES 4096 /* header and program headers have to be in them */
 
 struct elf_segment {
-	uint64_t address; /* page-aligned; of a position-independent program: from its base on */
-	uint64_t map_len; /* bytes of whole pages from the file, 0: none */
-	uint64_t offset;  /* page-aligned, in the file */
+	uint64_t address;    /* page-aligned; of a position-independent program: from its base on */
+	uint64_t map_len;    /* bytes of whole pages from the file, 0: none */
+	uint64_t offset;     /* page-aligned, in the file */
 	uint64_t data_end;   /* first address behind the file's bytes */
 	uint64_t memory_end; /* first address behind the segment, zeros until there */
 	unsigned prot;	     /* SPACE_* */

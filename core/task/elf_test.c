@@ -67,12 +67,12 @@ static void test_segments_are_laid_out(void **state)
 	assert_false(e.is_relative);
 }
 
-#define REFUSES(change)                                 \
-	do {                                            \
-		struct image i = good();                \
-		struct elf e;                           \
-                                                        \
-		change;                                 \
+#define REFUSES(change)                                      \
+	do {                                                 \
+		struct image i = good();                     \
+		struct elf e;                                \
+                                                             \
+		change;                                      \
 		assert_int_equal(checked(&i, &e), -ENOEXEC); \
 	} while (0)
 

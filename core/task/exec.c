@@ -19,12 +19,12 @@
 #include "core/task/elf.h"
 #include "core/task/process.h"
 
-#define STACK_BYTES    (8 * MIB)
-#define PIE_BASE       UINT64_C(0x555555554000)
-#define RANDOM_PAGES   UINT64_C(0xfffff) /* how far bases are moved */
-#define RANDOM_BYTES   16
-#define AUX_WORDS      48
-#define AT_MINSIGSTK   51
+#define STACK_BYTES	(8 * MIB)
+#define PIE_BASE	UINT64_C(0x555555554000)
+#define RANDOM_PAGES	UINT64_C(0xfffff) /* how far bases are moved */
+#define RANDOM_BYTES	16
+#define AUX_WORDS	48
+#define AT_MINSIGSTK	51
 #define HWCAP2_FSGSBASE BIT(1)
 
 static const char platform[] = "x86_64";

@@ -13,7 +13,8 @@ void fake_task_start(void);
 /** fake_task_stop() - closes all its files. Objects that are left are a leak: the test fails. */
 void fake_task_stop(void);
 
-/** fake_thread_run() - fn(arg) as another thread of the process. fake_thread_join() waits for it. */
+/** fake_thread_run() - fn(arg) as another thread of the process. fake_thread_join() waits for it.
+ */
 void fake_thread_run(void (*fn)(void *arg), void *arg);
 void fake_thread_join(void);
 
@@ -27,6 +28,6 @@ void fake_clock_advance(uint64_t ns);
 void fake_signal_set(bool pending);
 
 extern struct fake_effects {
-	int signal;  /* the last one sent or forced */
+	int signal;	 /* the last one sent or forced */
 	int exit_status; /* of process_exit() */
 } fake_effects;

@@ -14,9 +14,9 @@
 #define BUCKETS 256
 
 struct key {
-	uint64_t where;	    /* private: the space; shared: PAGE_NONE */
-	uint64_t address;   /* virtual or physical */
-	bool holds_page;    /* shared */
+	uint64_t where;	  /* private: the space; shared: PAGE_NONE */
+	uint64_t address; /* virtual or physical */
+	bool holds_page;  /* shared */
 };
 
 struct bucket {
@@ -203,7 +203,8 @@ int futex_wake(uint64_t va, bool shared, unsigned count, uint32_t bits)
 	}
 	b = bucket_of(&key);
 	flags = spin_take_irq(&b->lock);
-	list_each_safe(&b->waiters, node) {
+	list_each_safe(&b->waiters, node)
+	{
 		struct sleeper *s = container_of(node, struct sleeper, node);
 
 		if (woken >= count) {
@@ -225,7 +226,8 @@ static void move_all(struct list *moving, const struct key *to)
 	struct bucket *b = bucket_of(to);
 	uint64_t flags = spin_take_irq(&b->lock);
 
-	list_each_safe(moving, node) {
+	list_each_safe(moving, node)
+	{
 		struct sleeper *s = container_of(node, struct sleeper, node);
 
 		list_remove(&s->node);
@@ -244,7 +246,8 @@ static unsigned take_matching(struct bucket *b, const struct key *key, unsigned 
 {
 	unsigned woken = 0;
 
-	list_each_safe(&b->waiters, node) {
+	list_each_safe(&b->waiters, node)
+	{
 		struct sleeper *s = container_of(node, struct sleeper, node);
 
 		if (!same(&s->key, key)) {

@@ -185,7 +185,8 @@ void process_remove_thread(struct process *p, struct thread *t)
 /* All threads look at how things are. Caller holds the task lock. */
 static void notify_threads(struct process *p)
 {
-	list_each(&p->threads, node) {
+	list_each(&p->threads, node)
+	{
 		struct thread *t = container_of(node, struct thread, in_process);
 		uint64_t flags = spin_take_irq(&p->signals.lock);
 
@@ -255,10 +256,9 @@ static void tell_parent(struct process *p, int code, int status)
 		return;
 	}
 	wait_wake(&parent->child_wait, 0);
-	signal_send(parent, &(struct signal_info){.signo = SIGCHLD,
-						  .code = code,
-						  .pid = p->pid,
-						  .status = status});
+	signal_send(parent,
+		    &(struct signal_info){
+			    .signo = SIGCHLD, .code = code, .pid = p->pid, .status = status});
 	process_put(parent);
 }
 
@@ -372,8 +372,8 @@ static void leave_children(struct process *p)
 		process_get(child);
 		spin_give(&task_lock);
 		if (child->parent_death_signal != 0) {
-			signal_send(child, &(struct signal_info){
-						   .signo = child->parent_death_signal});
+			signal_send(child,
+				    &(struct signal_info){.signo = child->parent_death_signal});
 		}
 		if (zombie) {
 			wait_wake(&init->child_wait, 0);
@@ -500,7 +500,8 @@ static int look(int which, unsigned flags, struct process_news *news)
 	int result = -ECHILD;
 
 	spin_take(&task_lock);
-	list_each(&self->children, node) {
+	list_each(&self->children, node)
+	{
 		struct process *child = container_of(node, struct process, in_parent);
 
 		if (!is_wanted(child, self, which)) {
@@ -529,8 +530,7 @@ int process_wait(int which, unsigned flags, struct process_news *news)
 	int result, error;
 
 	wait_until(&process_current()->child_wait,
-		   (result = look(which, flags, news)) != 0 ||
-			   (flags & PROCESS_WAIT_NOHANG) != 0,
+		   (result = look(which, flags, news)) != 0 || (flags & PROCESS_WAIT_NOHANG) != 0,
 		   CLOCK_NEVER, true, error);
 	return error != 0 ? -ERESTARTSYS : result;
 }

@@ -70,10 +70,10 @@ struct process {
 	struct process_limits limits;
 
 	/* Set once. */
-	_Atomic bool vfork_done; /* does not use its parent's memory any longer */
+	_Atomic bool vfork_done;	  /* does not use its parent's memory any longer */
 	_Atomic uint64_t told_unknown[8]; /* bits: system calls that were logged as not offered */
 
-	struct wait_queue child_wait; /* a child has ended, stopped, gone on */
+	struct wait_queue child_wait;  /* a child has ended, stopped, gone on */
 	struct wait_queue thread_wait; /* a thread has ended; vfork_done; not stopped any more */
 	struct timer alarm;
 	struct work alarm_work;

@@ -210,7 +210,8 @@ static void pull(struct cpu_queue *s)
 		}
 		flags = spin_take_irq(&other->lock);
 		for (unsigned level = RUN_PRIORITIES; level-- > 0 && found == NULL;) {
-			list_each(&other->queue.level[level], node) {
+			list_each(&other->queue.level[level], node)
+			{
 				struct thread *t = container_of(node, struct thread, entity.node);
 
 				if ((t->affinity & BIT(self)) != 0) {

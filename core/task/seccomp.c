@@ -13,8 +13,8 @@
 #include "core/mem/heap.h"
 #include "core/task/process.h"
 
-#define ARCH_X86_64    0xc000003e
-#define ERRNO_MAX      4095
+#define ARCH_X86_64 0xc000003e
+#define ERRNO_MAX   4095
 
 /* Filters of several processes may share a tail. */
 struct seccomp_filter {

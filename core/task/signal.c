@@ -1,7 +1,7 @@
 #include "core/task/signal.h"
 
-#include <asm/signal.h>
 #include <asm/siginfo.h>
+#include <asm/signal.h>
 #include <errno.h>
 #include <string.h>
 
@@ -15,8 +15,10 @@
 #define SYSCALL_BYTES	   2 /* of the SYSCALL instruction */
 
 #define UNBLOCKABLE (SIGNAL_BIT(SIGKILL) | SIGNAL_BIT(SIGSTOP))
-#define STOPPING    (SIGNAL_BIT(SIGSTOP) | SIGNAL_BIT(SIGTSTP) | SIGNAL_BIT(SIGTTIN) | SIGNAL_BIT(SIGTTOU))
-#define IGNORED     (SIGNAL_BIT(SIGCHLD) | SIGNAL_BIT(SIGURG) | SIGNAL_BIT(SIGWINCH) | SIGNAL_BIT(SIGCONT))
+#define STOPPING \
+	(SIGNAL_BIT(SIGSTOP) | SIGNAL_BIT(SIGTSTP) | SIGNAL_BIT(SIGTTIN) | SIGNAL_BIT(SIGTTOU))
+#define IGNORED \
+	(SIGNAL_BIT(SIGCHLD) | SIGNAL_BIT(SIGURG) | SIGNAL_BIT(SIGWINCH) | SIGNAL_BIT(SIGCONT))
 
 #define ACTION_DEFAULT 0
 #define ACTION_IGNORE  1
@@ -81,7 +83,8 @@ static bool blocked_somewhere(struct process *p, struct thread *only, uint64_t b
 	if (only != NULL) {
 		return (only->blocked & bit) != 0;
 	}
-	list_each(&p->threads, node) {
+	list_each(&p->threads, node)
+	{
 		if ((container_of(node, struct thread, in_process)->blocked & bit) != 0) {
 			return true;
 		}
@@ -127,7 +130,8 @@ static int send(struct process *p, struct thread *t, const struct signal_info *i
 		return 0;
 	}
 	error = signal_queue_put(t != NULL ? &t->pending : &p->signals.pending, info);
-	list_each(&p->threads, node) {
+	list_each(&p->threads, node)
+	{
 		struct thread *each = container_of(node, struct thread, in_process);
 
 		if (t != NULL && each != t) {
@@ -300,7 +304,8 @@ static void end_call(struct user_frame *frame, const struct signal_action *handl
 		return;
 	}
 	if (again) {
-		frame->rax = result == -ERESTART_RESTARTBLOCK ? NR_RESTART_SYSCALL : frame->orig_rax;
+		frame->rax =
+			result == -ERESTART_RESTARTBLOCK ? NR_RESTART_SYSCALL : frame->orig_rax;
 		frame->rip -= SYSCALL_BYTES;
 	} else {
 		frame->rax = (uint64_t)-EINTR;

@@ -30,8 +30,7 @@ SYSCALL(rt_sigaction)
 	struct signal_action action = {0}, before;
 	uint64_t flags;
 
-	if (!is_signal(n) || a[3] != SET_BYTES ||
-	    (a[1] != 0 && (n == SIGKILL || n == SIGSTOP))) {
+	if (!is_signal(n) || a[3] != SET_BYTES || (a[1] != 0 && (n == SIGKILL || n == SIGSTOP))) {
 		return -EINVAL;
 	}
 	if (a[1] != 0 && user_read(&action, a[1], sizeof(action)) != 0) {
@@ -45,7 +44,8 @@ SYSCALL(rt_sigaction)
 		s->action[n - 1] = action;
 		if (action.handler == (uint64_t)SIG_IGN) {
 			signal_queue_flush(&s->pending, SIGNAL_BIT(n));
-			list_each(&process_current()->threads, node) {
+			list_each(&process_current()->threads, node)
+			{
 				struct thread *t = container_of(node, struct thread, in_process);
 
 				signal_queue_flush(&t->pending, SIGNAL_BIT(n));
@@ -206,8 +206,8 @@ SYSCALL(sigaltstack)
 		} else if (!user_range_ok(in.sp, in.size)) {
 			return -EINVAL;
 		} else {
-			t->alt_stack = (struct alt_stack){in.sp, in.size,
-							  in.flags & (int)AUTODISARM};
+			t->alt_stack =
+				(struct alt_stack){in.sp, in.size, in.flags & (int)AUTODISARM};
 		}
 	}
 	return a[1] != 0 ? user_write(a[1], &out, sizeof(out)) : 0;

@@ -17,7 +17,7 @@
 #include "core/task/process.h"
 #include "core/task/signal.h"
 
-#define RED_ZONE 128
+#define RED_ZONE     128
 #define FXSAVE_BYTES 512
 
 #define FP_MAGIC1	 0x46505853

@@ -15,9 +15,9 @@ struct entry {
 static struct heap heap;
 
 /* What the thread itself brought about comes before what others sent. */
-#define FAULTS                                                                      \
-	(SIGNAL_BIT(SIGSEGV) | SIGNAL_BIT(SIGBUS) | SIGNAL_BIT(SIGILL) |            \
-	 SIGNAL_BIT(SIGTRAP) | SIGNAL_BIT(SIGFPE) | SIGNAL_BIT(SIGSYS))
+#define FAULTS                                                                                 \
+	(SIGNAL_BIT(SIGSEGV) | SIGNAL_BIT(SIGBUS) | SIGNAL_BIT(SIGILL) | SIGNAL_BIT(SIGTRAP) | \
+	 SIGNAL_BIT(SIGFPE) | SIGNAL_BIT(SIGSYS))
 
 void signal_queue_init_heap(void)
 {
@@ -40,7 +40,8 @@ static void drop(struct signal_queue *q, struct entry *e)
 
 void signal_queue_flush(struct signal_queue *q, uint64_t set)
 {
-	list_each_safe(&q->entries, node) {
+	list_each_safe(&q->entries, node)
+	{
 		struct entry *e = container_of(node, struct entry, node);
 
 		if ((set & SIGNAL_BIT(e->info.signo)) != 0) {
@@ -83,7 +84,8 @@ int signal_queue_take(struct signal_queue *q, uint64_t set, struct signal_info *
 	ready = (ready & FAULTS) != 0 ? ready & FAULTS : ready;
 	signo = __builtin_ctzll(ready) + 1;
 	*info = (struct signal_info){.signo = signo};
-	list_each_safe(&q->entries, node) {
+	list_each_safe(&q->entries, node)
+	{
 		struct entry *e = container_of(node, struct entry, node);
 
 		if (e->info.signo != signo) {

@@ -139,7 +139,8 @@ static void init_thread(void *arg)
 static void start_init(const char *path)
 {
 	struct process *p = process_create(NULL);
-	struct thread *t = p != NULL ? thread_create(p, init_thread, (void *)(uintptr_t)path) : NULL;
+	struct thread *t =
+		p != NULL ? thread_create(p, init_thread, (void *)(uintptr_t)path) : NULL;
 
 	if (t == NULL || process_add_thread(p, t) != 0) {
 		refuse("there is no memory for the first program.");

@@ -53,20 +53,20 @@ SYSCALL(getppid)
 }
 
 /* Everybody is root. */
-#define ROOT(name)            \
-	SYSCALL(name)         \
-	{                     \
-		(void)a;      \
-		return 0;     \
+#define ROOT(name)        \
+	SYSCALL(name)     \
+	{                 \
+		(void)a;  \
+		return 0; \
 	}
 ROOT(getuid)
 ROOT(geteuid)
 ROOT(getgid)
 ROOT(getegid)
 
-#define STAYS_ROOT(name)                            \
-	SYSCALL(name)                               \
-	{                                           \
+#define STAYS_ROOT(name)                                 \
+	SYSCALL(name)                                    \
+	{                                                \
 		return (uint32_t)a[0] == 0 ? 0 : -EPERM; \
 	}
 STAYS_ROOT(setuid)
@@ -287,7 +287,7 @@ SYSCALL(seccomp)
 			return -EFAULT;
 		}
 		return action == SECCOMP_RET_TRACE || action == SECCOMP_RET_USER_NOTIF ? -EOPNOTSUPP
-										      : 0;
+										       : 0;
 	default:
 		return -EINVAL;
 	}
@@ -387,8 +387,8 @@ SYSCALL(getrusage)
 
 SYSCALL(uname)
 {
-	static const char fields[][65] = {"Linux", "core", "6.1.0-core", "#1 Yado core " YADO_VERSION,
-					  "x86_64", "(none)"};
+	static const char fields[][65] = {
+		"Linux", "core", "6.1.0-core", "#1 Yado core " YADO_VERSION, "x86_64", "(none)"};
 
 	return user_write(a[0], fields, sizeof(fields));
 }

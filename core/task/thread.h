@@ -57,7 +57,7 @@ struct thread {
 	uint64_t robust_list;
 	struct alt_stack alt_stack;
 	uint64_t fault_vector, fault_error; /* of the last exception, for signal frames */
-	uint64_t saved_blocked; /* what sigsuspend(), ppoll() and so on have replaced */
+	uint64_t saved_blocked;		    /* what sigsuspend(), ppoll() and so on have replaced */
 	bool has_saved_blocked;
 	int64_t (*restart)(struct thread *t); /* what restart_syscall() does */
 	uint64_t restart_argument[4];
@@ -111,7 +111,8 @@ void thread_put(struct thread *t);
 /** thread_set_name() - cut to fit. */
 void thread_set_name(struct thread *t, const char *name);
 
-/** thread_dead() - the scheduler: @t has been switched away from for the last time. Context: any. */
+/** thread_dead() - the scheduler: @t has been switched away from for the last time. Context: any.
+ */
 void thread_dead(struct thread *t);
 
 /** thread_end() - ends the current thread of ring 3, and its process if it is the last.

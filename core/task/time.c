@@ -61,7 +61,8 @@ static uint64_t process_time(void)
 
 	spin_take(&task_lock);
 	ns = p->dead_ns;
-	list_each(&p->threads, node) {
+	list_each(&p->threads, node)
+	{
 		ns += sched_run_ns(container_of(node, struct thread, in_process));
 	}
 	spin_give(&task_lock);
@@ -149,8 +150,7 @@ static int64_t sleep_again(struct thread *t)
 		return 0;
 	}
 	now = clock_now_ns();
-	if (rest_va != 0 &&
-	    time_write(rest_va, deadline_ns > now ? deadline_ns - now : 0) != 0) {
+	if (rest_va != 0 && time_write(rest_va, deadline_ns > now ? deadline_ns - now : 0) != 0) {
 		return -EFAULT;
 	}
 	t->restart = sleep_again;

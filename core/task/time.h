@@ -20,7 +20,8 @@ must_use int time_read_timeout(uint64_t va, uint64_t *deadline_ns);
 /** time_of_clock() - what CLOCK_* @id says. Return: 0, -EINVAL. */
 must_use int time_of_clock(int id, uint64_t *ns);
 
-/** time_to_deadline() - a time of that clock as a deadline of clock_now_ns(). Return: 0, -EINVAL. */
+/** time_to_deadline() - a time of that clock as a deadline of clock_now_ns(). Return: 0, -EINVAL.
+ */
 must_use int time_to_deadline(int id, uint64_t ns, uint64_t *deadline_ns);
 
 /** time_after() - clock_now_ns() and @ns more, without overflow. */

@@ -38,7 +38,8 @@ void wait_wake(struct wait_queue *q, uint32_t events)
 {
 	uint64_t flags = spin_take_irq(&q->lock);
 
-	list_each_safe(&q->waiters, node) {
+	list_each_safe(&q->waiters, node)
+	{
 		struct waiter *w = container_of(node, struct waiter, node);
 
 		if (w->thread != NULL) {

@@ -4,9 +4,9 @@
  */
 #pragma once
 
+#include "core/hw/clock.h"
 #include "core/list.h"
 #include "core/lock.h"
-#include "core/hw/clock.h"
 #include "lib/base/types.h"
 
 struct thread;
@@ -46,25 +46,25 @@ void wait_wake(struct wait_queue *q, uint32_t events);
  * @result: int; 0, -ETIMEDOUT, or -EINTR if a signal came and @interruptible.
  * A macro, for the condition is looked at again and again. Context: thread, no spinlock held.
  */
-#define wait_until(q, condition, deadline_ns, interruptible, result)          \
-	do {                                                                  \
-		struct waiter w_##result;                                     \
-                                                                              \
-		wait_add(q, &w_##result, NULL);                               \
-		for ((result) = 0;;) {                                        \
-			sched_prepare();                                      \
-			if (condition) {                                      \
-				break;                                        \
-			}                                                     \
-			if ((interruptible) && signal_is_pending()) {         \
-				(result) = -EINTR;                            \
-				break;                                        \
-			}                                                     \
-			if (!sched_sleep(deadline_ns) && !(condition)) {      \
-				(result) = -ETIMEDOUT;                        \
-				break;                                        \
-			}                                                     \
-		}                                                             \
-		sched_unprepare();                                            \
-		wait_remove(&w_##result);                                     \
+#define wait_until(q, condition, deadline_ns, interruptible, result)     \
+	do {                                                             \
+		struct waiter w_##result;                                \
+                                                                         \
+		wait_add(q, &w_##result, NULL);                          \
+		for ((result) = 0;;) {                                   \
+			sched_prepare();                                 \
+			if (condition) {                                 \
+				break;                                   \
+			}                                                \
+			if ((interruptible) && signal_is_pending()) {    \
+				(result) = -EINTR;                       \
+				break;                                   \
+			}                                                \
+			if (!sched_sleep(deadline_ns) && !(condition)) { \
+				(result) = -ETIMEDOUT;                   \
+				break;                                   \
+			}                                                \
+		}                                                        \
+		sched_unprepare();                                       \
+		wait_remove(&w_##result);                                \
 	} while (0)
