@@ -18,7 +18,7 @@ const char *symbol_at(uint64_t address, uint64_t *offset)
 	uint64_t at = address - (uint64_t)kernel_start;
 
 	*offset = 0;
-	if (at >= (uint64_t)(kernel_text_end - kernel_start) || symbol_count == 0) {
+	if (at >= (uint64_t)kernel_text_end - (uint64_t)kernel_start || symbol_count == 0) {
 		return "?";
 	}
 	while (high - low > 1) {

@@ -156,7 +156,7 @@ static hpa_t take_page(void *ctx)
 static void plan_memory(void)
 {
 	uint64_t image = (uint64_t)kernel_start - IMAGE_BASE;
-	uint64_t image_len = (uint64_t)(kernel_end - kernel_start);
+	uint64_t image_len = (uint64_t)kernel_end - (uint64_t)kernel_start;
 	const struct boot_info *info = &boot.info;
 	uint64_t module = ALIGN_DOWN(info->module, PAGE_SIZE);
 	uint64_t module_end;

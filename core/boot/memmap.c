@@ -53,6 +53,9 @@ void memmap_remove(struct memmap *m, uint64_t base, uint64_t len)
 {
 	uint64_t end = base + cut_len(base, len);
 
+	if (end == base) {
+		return;
+	}
 	for (size_t i = 0; i < m->n;) {
 		struct page_range r = m->range[i];
 		if (end_of(&r) <= base || r.base >= end) {

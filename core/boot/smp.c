@@ -117,9 +117,9 @@ void smp_start(const struct acpi_info *acpi, hpa_t page, unsigned most, void (*m
 	uint32_t at = (uint32_t)page.v;
 	uint32_t self = local_apic_id();
 
-	memcpy(p, trampoline, (size_t)(trampoline_end - trampoline));
-	uint8_t *base = p + (trampoline_gdt_base - trampoline);
-	uint8_t *jump = p + (trampoline_jump - trampoline);
+	memcpy(p, trampoline, (uint64_t)trampoline_end - (uint64_t)trampoline);
+	uint8_t *base = p + ((uint64_t)trampoline_gdt_base - (uint64_t)trampoline);
+	uint8_t *jump = p + ((uint64_t)trampoline_jump - (uint64_t)trampoline);
 	store_le32(base, load_le32(base) + at);
 	store_le32(jump, load_le32(jump) + at);
 	for (size_t i = 0; i < acpi->n_cpus && cpu_count() < MIN(most, CPU_MAX); i++) {

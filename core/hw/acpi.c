@@ -334,12 +334,9 @@ int64_t acpi_find_rsdp(const void *area, size_t len)
 {
 	const uint8_t *p = area;
 
-	for (size_t at = 0; len - at >= RSDP_V1; at += 16) {
+	for (size_t at = 0; at <= len && len - at >= RSDP_V1; at += 16) {
 		if (is_rsdp(p + at, len - at)) {
 			return (int64_t)at;
-		}
-		if (len - at < 16) {
-			break;
 		}
 	}
 	return -ENOENT;

@@ -163,15 +163,15 @@ static bool measure(const struct reference *r)
 	uint64_t tsc = asm_rdtsc();
 	uint32_t lapic = local_apic_timer_count();
 	uint64_t passed = 0;
-	for (unsigned i = 0; passed < ticks; i++) {
-		if (i == READS_MAX) {
-			return false;
-		}
+	for (unsigned i = 0; passed < ticks && i < READS_MAX; i++) {
 		passed = elapsed(r, begin, r->read());
 	}
 	tsc = asm_rdtsc() - tsc;
 	lapic -= local_apic_timer_count();
 	local_apic_timer_mask();
+	if (passed < MAX(ticks, 1)) {
+		return false;
+	}
 	clk.khz = tsc * r->hz / 1000 / passed;
 	clk.lapic_khz = (uint64_t)lapic * r->hz / 1000 / passed;
 	clk.source = r->name;

@@ -101,7 +101,9 @@ void entry_load_idt(void)
 
 static const struct fixup *find_fixup(uint64_t rip)
 {
-	for (const struct fixup *f = kernel_fixups; f < kernel_fixups_end; f++) {
+	const struct fixup *f = kernel_fixups;
+
+	for (; (uint64_t)f < (uint64_t)kernel_fixups_end; f++) {
 		if (f->rip == rip) {
 			return f;
 		}
