@@ -388,7 +388,7 @@ SYSCALL(getrusage)
 SYSCALL(uname)
 {
 	static const char fields[][65] = {
-		"Linux", "core", "6.1.0-core", "#1 Yado core " YADO_VERSION, "x86_64", "(none)"};
+		"Linux", "core", "6.1.0-core", ("#1 Yado core " YADO_VERSION), "x86_64", "(none)"};
 
 	return user_write(a[0], fields, sizeof(fields));
 }

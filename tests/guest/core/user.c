@@ -101,14 +101,14 @@ static bool signals(void)
 	       before == 3.75;
 }
 
-static uint8_t *page;
+static volatile uint8_t *page;
 
 static void mend(int number, siginfo_t *info, void *context)
 {
 	(void)context;
 	last_signal = number;
 	last_address = info->si_addr;
-	mprotect(page, 4096, PROT_READ | PROT_WRITE);
+	mprotect((void *)page, 4096, PROT_READ | PROT_WRITE);
 }
 
 static bool faults(void)
