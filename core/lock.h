@@ -18,16 +18,18 @@
 
 /* Outermost first. LOCK_TASK to LOCK_KVM are for core/task, core/sys and core/kvm. */
 enum lock_rank {
-	LOCK_TASK,     /* a table of processes, a process */
-	LOCK_FILE,     /* an open file, a table of files */
-	LOCK_FS,       /* the file tree */
-	LOCK_KVM,      /* a VM, a vCPU */
-	LOCK_SPACE,    /* struct space */
-	LOCK_OBJECT,   /* struct object */
-	LOCK_KVM_MMU,  /* nested page tables; taken by notifiers under LOCK_SPACE, too */
-	LOCK_KVM_CHIP, /* interrupt chips of a VM */
-	LOCK_KMAP,     /* the kernel's own mappings */
-	LOCK_WAIT,     /* wait queues, futexes; from here on mostly taken with interrupts off */
+	LOCK_TASK,	 /* a table of processes, a process */
+	LOCK_FILE,	 /* an open file, a table of files */
+	LOCK_FS,	 /* the file tree */
+	LOCK_KVM,	 /* a VM, a vCPU */
+	LOCK_SPACE,	 /* struct space */
+	LOCK_OBJECT,	 /* struct object */
+	LOCK_KVM_MMU,	 /* nested page tables; taken by notifiers under LOCK_SPACE, too */
+	LOCK_KVM_CHIP,	 /* interrupt chips of a VM */
+	LOCK_KMAP,	 /* the kernel's own mappings */
+	LOCK_WAIT,	 /* wait queues, futexes; from here on mostly taken with interrupts off */
+	LOCK_EPOLL,	 /* what is ready, of an epoll: under the queue that woke it */
+	LOCK_EPOLL_WAIT, /* who waits for an epoll */
 	LOCK_SIGNAL,
 	LOCK_SCHED,   /* a run queue */
 	LOCK_TIMER,   /* a CPU's timers */

@@ -1,0 +1,278 @@
+/*
+ * /init on core: looks from ring 3 at what the kernel offers, and says `pass NAME` or `FAIL NAME`
+ * for each. A plain static program of libc, so it runs on Linux, too.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/timerfd.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define THREADS 4
+#define ROUNDS	200
+
+static void say(const char *name, bool ok)
+{
+	printf("%s %s\n", ok ? "pass" : "FAIL", name);
+	fflush(stdout);
+}
+
+/* Threads that pass a turn around: mutexes and conditions, that is, futexes. */
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t turned = PTHREAD_COND_INITIALIZER;
+static int turn;
+
+static void *take_turns(void *arg)
+{
+	for (int i = 0; i < ROUNDS; i++) {
+		pthread_mutex_lock(&lock);
+		while (turn % THREADS != (int)(intptr_t)arg) {
+			pthread_cond_wait(&turned, &lock);
+		}
+		turn++;
+		pthread_cond_broadcast(&turned);
+		pthread_mutex_unlock(&lock);
+	}
+	return arg;
+}
+
+static bool threads(void)
+{
+	pthread_t t[THREADS];
+	bool ok = true;
+
+	for (intptr_t i = 0; i < THREADS; i++) {
+		ok &= pthread_create(&t[i], NULL, take_turns, (void *)i) == 0;
+	}
+	for (intptr_t i = 0; i < THREADS; i++) {
+		void *result;
+
+		ok &= pthread_join(t[i], &result) == 0 && result == (void *)i;
+	}
+	return ok && turn == THREADS * ROUNDS;
+}
+
+/* Signals: in a handler, with extended state kept; a fault; an interrupted call. */
+
+static volatile sig_atomic_t last_signal;
+static void *volatile last_address;
+
+static void on_signal(int number, siginfo_t *info, void *context)
+{
+	volatile double spoil = number * 3.5;
+
+	(void)context;
+	(void)spoil;
+	last_signal = number;
+	last_address = info->si_addr;
+}
+
+static bool handle(int number, int flags)
+{
+	struct sigaction action = {.sa_sigaction = on_signal, .sa_flags = SA_SIGINFO | flags};
+
+	return sigaction(number, &action, NULL) == 0;
+}
+
+static bool signals(void)
+{
+	volatile double kept = 1.25;
+	double before = kept * 3;
+
+	return handle(SIGUSR1, 0) && raise(SIGUSR1) == 0 && last_signal == SIGUSR1 &&
+	       before == 3.75;
+}
+
+static volatile uint8_t *page;
+
+static void mend(int number, siginfo_t *info, void *context)
+{
+	(void)context;
+	last_signal = number;
+	last_address = info->si_addr;
+	mprotect((void *)page, 4096, PROT_READ | PROT_WRITE);
+}
+
+static bool faults(void)
+{
+	struct sigaction action = {.sa_sigaction = mend, .sa_flags = SA_SIGINFO};
+
+	page = mmap(NULL, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	sigaction(SIGSEGV, &action, NULL);
+	page[5] = 7;
+	return last_signal == SIGSEGV && last_address == page + 5 && page[5] == 7;
+}
+
+static void *kick(void *arg)
+{
+	const struct timespec ms = {.tv_nsec = 20000000};
+
+	nanosleep(&ms, NULL);
+	pthread_kill(*(pthread_t *)arg, SIGUSR1);
+	return NULL;
+}
+
+static bool interrupted(void)
+{
+	pthread_t self = pthread_self(), other;
+	char c;
+	int fds[2];
+	bool ok;
+
+	ok = pipe(fds) == 0 && handle(SIGUSR1, 0) && pthread_create(&other, NULL, kick, &self) == 0;
+	ok = ok && read(fds[0], &c, 1) < 0 && errno == EINTR;
+	pthread_join(other, NULL);
+	close(fds[0]);
+	close(fds[1]);
+	return ok;
+}
+
+static bool children(const char *self)
+{
+	char *const argv[] = {"child", NULL}, *const no_env[] = {NULL};
+	int status = 0;
+	pid_t pid;
+
+	return posix_spawn(&pid, self, NULL, NULL, argv, no_env) == 0 &&
+	       waitpid(pid, &status, 0) == pid && WIFEXITED(status) && WEXITSTATUS(status) == 42 &&
+	       waitpid(-1, &status, 0) < 0 && errno == ECHILD;
+}
+
+static bool waiting(void)
+{
+	struct itimerspec soon = {.it_value = {.tv_nsec = 10000000}};
+	struct epoll_event e = {.events = EPOLLIN}, got[2];
+	int ep = epoll_create1(0), ev = eventfd(0, 0), tf = timerfd_create(CLOCK_MONOTONIC, 0);
+	uint64_t one = 1;
+	bool ok;
+
+	e.data.fd = ev;
+	ok = epoll_ctl(ep, EPOLL_CTL_ADD, ev, &e) == 0;
+	e.data.fd = tf;
+	ok = ok && epoll_ctl(ep, EPOLL_CTL_ADD, tf, &e) == 0 && epoll_wait(ep, got, 2, 0) == 0;
+	ok = ok && timerfd_settime(tf, 0, &soon, NULL) == 0;
+	ok = ok && epoll_wait(ep, got, 2, 2000) == 1 && got[0].data.fd == tf;
+	ok = ok && write(ev, &one, sizeof(one)) == sizeof(one) && epoll_wait(ep, got, 2, 0) == 2;
+	close(ep);
+	close(ev);
+	close(tf);
+	return ok;
+}
+
+static bool memory(void)
+{
+	const size_t size = 8 << 20;
+	int fd = memfd_create("test", MFD_ALLOW_SEALING);
+	char *a, *b;
+	bool ok = fd >= 0 && ftruncate(fd, (off_t)size) == 0;
+
+	a = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	b = mmap(NULL, size, PROT_READ, MAP_SHARED, fd, 0);
+	ok = ok && a != MAP_FAILED && b != MAP_FAILED;
+	a[size - 1] = 'x';
+	ok = ok && b[size - 1] == 'x' && a[0] == 0;
+	ok = ok && fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, (off_t)size) == 0 &&
+	     b[size - 1] == 0;
+	ok = ok && fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK) == 0 && ftruncate(fd, 0) < 0 &&
+	     errno == EPERM;
+	munmap(a, size);
+	munmap(b, size);
+	close(fd);
+	return ok;
+}
+
+static bool sockets(void)
+{
+	struct sockaddr_un at = {.sun_family = AF_UNIX, .sun_path = "/tmp/socket"};
+	int l = socket(AF_UNIX, SOCK_STREAM, 0), c = socket(AF_UNIX, SOCK_STREAM, 0), s;
+	char byte = 0;
+	bool ok = bind(l, (struct sockaddr *)&at, sizeof(at)) == 0 && listen(l, 1) == 0 &&
+		  connect(c, (struct sockaddr *)&at, sizeof(at)) == 0;
+
+	s = accept(l, NULL, NULL);
+	ok = ok && send(s, "y", 1, 0) == 1 && recv(c, &byte, 1, 0) == 1 && byte == 'y';
+	ok = ok && close(s) == 0 && recv(c, &byte, 1, 0) == 0 && unlink(at.sun_path) == 0;
+	close(l);
+	close(c);
+	return ok;
+}
+
+static bool files(void)
+{
+	char buf[64] = {0};
+	struct stat st;
+	int fd = open("/tmp/file", O_RDWR | O_CREAT | O_EXCL, 0600);
+	bool ok = fd >= 0 && pwrite(fd, "abc", 3, 2) == 3 && fstat(fd, &st) == 0 && st.st_size == 5;
+
+	ok = ok && pread(fd, buf, sizeof(buf), 0) == 5 && memcmp(buf, "\0\0abc", 5) == 0;
+	close(fd);
+	ok = ok && unlink("/tmp/file") == 0 && stat("/tmp/file", &st) < 0 && errno == ENOENT;
+	ok = ok && open("/new", O_WRONLY | O_CREAT, 0600) < 0 && errno == EROFS;
+	return ok && readlink("/proc/self/exe", buf, sizeof(buf)) > 0;
+}
+
+static bool refusals(void)
+{
+	void *volatile nowhere = (void *)8;
+	bool ok = write(1, nowhere, 1) < 0 && errno == EFAULT;
+
+	ok = ok && write(1, (void *)0xffff800000000000, 1) < 0 && errno == EFAULT;
+	ok = ok && getrandom((void *)0x7ffffffff000, 8, 0) < 0 && errno == EFAULT;
+	ok = ok && mmap(NULL, 4096, PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) ==
+			   MAP_FAILED;
+	return ok && close(1000) < 0 && errno == EBADF;
+}
+
+static bool scheduling(void)
+{
+	struct sched_param p = {.sched_priority = 10};
+	cpu_set_t one;
+	bool ok;
+
+	CPU_ZERO(&one);
+	CPU_SET((size_t)sysconf(_SC_NPROCESSORS_ONLN) - 1, &one);
+	ok = sched_setaffinity(0, sizeof(one), &one) == 0 &&
+	     sched_getcpu() == sysconf(_SC_NPROCESSORS_ONLN) - 1;
+	ok = ok && sched_setscheduler(0, SCHED_FIFO, &p) == 0 &&
+	     sched_getscheduler(0) == SCHED_FIFO;
+	p.sched_priority = 0;
+	return ok && sched_setscheduler(0, SCHED_OTHER, &p) == 0;
+}
+
+int main(int argc, char **argv)
+{
+	(void)argc;
+	if (strcmp(argv[0], "child") == 0) {
+		return 42;
+	}
+	say("threads", threads());
+	say("signals", signals());
+	say("faults", faults());
+	say("interrupted", interrupted());
+	say("children", children(argv[0]));
+	say("waiting", waiting());
+	say("memory", memory());
+	say("sockets", sockets());
+	say("files", files());
+	say("refusals", refusals());
+	say("scheduling", scheduling());
+	return 7;
+}
