@@ -78,6 +78,8 @@ must_use bool kvm_irq_extint_free(const struct kvm_vcpu *vcpu);
  * from a PIC or KVM_INTERRUPT included; -1: none. It does not look at RFLAGS.IF.
  */
 must_use int kvm_irq_pending(struct kvm_vcpu *vcpu);
+/** kvm_irq_held_back() - does an interrupt wait for the guest's task priority to fall? */
+must_use bool kvm_irq_held_back(struct kvm_vcpu *vcpu);
 /** kvm_irq_accept() - takes it: from IRR to ISR, the PIC's acknowledge. Return: vector or -1. */
 must_use int kvm_irq_accept(struct kvm_vcpu *vcpu);
 /** kvm_irq_sync() - KVM_REQ_EVENT was there: timer expirations and posted messages come in. */

@@ -202,6 +202,13 @@ int kvm_irq_pending(struct kvm_vcpu *vcpu)
 	return lapic_pending(&apic->lapic);
 }
 
+bool kvm_irq_held_back(struct kvm_vcpu *vcpu)
+{
+	int vector = vcpu->apic == NULL ? -1 : lapic_waiting(&vcpu->apic->lapic);
+
+	return vector >= 0 && vector >> 4 <= lapic_tpr(&vcpu->apic->lapic);
+}
+
 int kvm_irq_accept(struct kvm_vcpu *vcpu)
 {
 	struct kvm_apic *apic = vcpu->apic;

@@ -780,7 +780,9 @@ static void lapic_state_round_trip(void **state)
 	assert_int_equal(kvm_irq_set_lapic(&f->vcpu[0], &lapic), 0);
 	assert_int_equal(kvm_irq_cr8(&f->vcpu[0]), 5);
 	assert_int_equal(kvm_irq_pending(&f->vcpu[0]), -1);
+	assert_true(kvm_irq_held_back(&f->vcpu[0]));
 	kvm_irq_set_cr8(&f->vcpu[0], 4);
+	assert_false(kvm_irq_held_back(&f->vcpu[0]));
 	assert_int_equal(kvm_irq_pending(&f->vcpu[0]), 0x52);
 	finish(f);
 }
