@@ -31,9 +31,11 @@ enum lock_rank {
 	LOCK_SIGNAL,
 	LOCK_SCHED,   /* a run queue */
 	LOCK_TIMER,   /* a CPU's timers */
-	LOCK_IRQ,     /* vectors, IOAPICs */
+	LOCK_IRQ,     /* vectors */
+	LOCK_IOAPIC,  /* IOAPICs */
 	LOCK_HEAP,    /* struct heap */
 	LOCK_PAGE,    /* free pages */
+	LOCK_LOG,     /* kept messages */
 	LOCK_CONSOLE, /* the UART and its buffers */
 	LOCK_LEAF,    /* nothing is taken under it */
 };
@@ -73,3 +75,7 @@ void spin_give_irq(struct spinlock *l, uint64_t flags);
 
 /** spin_held() - does this CPU hold it? Always true where locks are not checked. For check(). */
 bool spin_held(const struct spinlock *l);
+
+/** spin_enter_irq() / spin_leave_irq() - around an interrupt's handler, for the check of ranks. */
+must_use unsigned spin_enter_irq(void);
+void spin_leave_irq(unsigned base);

@@ -24,3 +24,6 @@ struct user_frame;
 
 /** panic_frame() - as panic(), about an exception in ring 0, with its registers. */
 _Noreturn void panic_frame(const struct user_frame *frame, const char *fmt, ...) printf_like(2, 3);
+
+/** panic_is_on() - has some CPU panicked? */
+bool panic_is_on(void);

@@ -23,7 +23,7 @@ const struct boot_options *boot_options(void);
 
 /**
  * boot_initramfs() - the module's archive, unpacked if it was compressed; an intact cpio archive as
- * far as cpio_next() goes. It stays where it is for ever, and counts as PAGE_USE_FILE.
+ * far as cpio_next() goes. It stays where it is for ever, and counts as PAGE_USE_BOOT.
  * @len: its bytes; 0 without a module.
  */
 const void *boot_initramfs(size_t *len);

@@ -293,6 +293,11 @@ static inline void asm_lidt(const struct asm_table *t)
 	__asm__ volatile("lidt %0" ::"m"(*t) : "memory");
 }
 
+static inline void asm_int3(void)
+{
+	__asm__ volatile("int3" ::: "memory");
+}
+
 static inline void asm_ltr(uint16_t selector)
 {
 	__asm__ volatile("ltr %0" ::"r"(selector) : "memory");

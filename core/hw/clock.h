@@ -23,3 +23,17 @@ uint64_t clock_ns_to_tsc(uint64_t ns);
 
 /** clock_spin_ns() - waits, busily: for hardware during start-up. */
 void clock_spin_ns(uint64_t ns);
+
+/* Start-up. */
+
+struct acpi_info;
+
+/** clock_init() - finds out how fast the TSC is, by HPET, PM timer or PIT, unless the CPU tells.
+ * @acpi: where those timers are. Context: interrupts off. */
+void clock_init(const struct acpi_info *acpi);
+
+/** clock_lapic_khz() - how fast the local APIC's timer counts; 0 where TSC deadlines are used. */
+uint64_t clock_lapic_khz(void);
+
+/** clock_source() - what it was measured by, for the log. */
+const char *clock_source(void);

@@ -32,3 +32,15 @@ void console_set_events(void (*fn)(void *ctx), void *ctx);
 
 /** console_drain() - waits until all that is buffered is out. Context: any. */
 void console_drain(void);
+
+/* Start-up, and the end. */
+
+/** console_init() - from now on console_write() goes there; without interrupts. @port: 0: nowhere.
+ * @baud: 0: as the firmware has left it. */
+void console_init(uint16_t port, unsigned baud);
+
+/** console_connect() - interrupts from now on. Return: is there a UART that can? */
+bool console_connect(void);
+
+/** console_break() - for panic(): whoever holds the console's lock has been stopped. */
+void console_break(void);

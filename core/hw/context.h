@@ -28,11 +28,13 @@ void context_init(struct context *c, uint64_t stack_top, void (*fn)(void *arg), 
  */
 void context_switch(struct context *from, struct context *to);
 
-/* Of one thread of ring 3. */
+/* Of one thread of ring 3. CR4.FSGSBASE is off: only arch_prctl() changes the bases, here, and then
+ * user_state_load(). */
 struct user_state {
 	uint64_t fs_base;
 	uint64_t gs_base;
-	void *xsave; /* fpu_area_bytes() long, 64-aligned, in XSAVE's standard form */
+	void *xsave;  /* fpu_area_bytes() long, 64-aligned, in XSAVE's standard form */
+	void *memory; /* what it lies in */
 };
 
 /**
@@ -81,3 +83,15 @@ void fpu_load(const void *area, uint64_t mask);
  * guest's VMM wrote: reserved bits of MXCSR, XSTATE_BV and the header.
  */
 bool fpu_area_is_valid(const void *area, uint64_t mask);
+
+/** fpu_init() - start-up, once. */
+void fpu_init(void);
+/** fpu_start_cpu() - on each CPU: brings its extended state into a known form. */
+void fpu_start_cpu(void);
+
+/**
+ * context_call_foreign() - fn(arg) for code that was compiled for programs: the stack is aligned to
+ * 16, and FS leads to memory with a stack canary. It may use extended state and the red zone.
+ * Context: start-up, interrupts off.
+ */
+void context_call_foreign(void (*fn)(void *arg), void *arg);

@@ -96,3 +96,14 @@ void user_frame_init(struct user_frame *frame, uint64_t rip, uint64_t rsp);
  * Context: thread; no locks.
  */
 _Noreturn void entry_to_user(void);
+
+/* Start-up; entry.S. */
+
+void entry_syscall(void);
+void entry_syscall32(void);
+void entry_reload_segments(void);
+
+/** entry_init() - fills the IDT. Once. */
+void entry_init(void);
+/** entry_load_idt() - on each CPU. */
+void entry_load_idt(void);

@@ -20,5 +20,8 @@ void ipi_call(uint64_t cpus, ipi_fn *fn, void *arg);
  * Does not wait. Context: any. */
 void ipi_reschedule(unsigned cpu);
 
+/** ipi_init() - start-up. */
+void ipi_init(void);
+
 /** ipi_stop_others() - for panic(): the other CPUs halt for good. Context: any. */
 void ipi_stop_others(void);

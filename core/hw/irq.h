@@ -67,3 +67,11 @@ must_use int irq_connect_isa(unsigned irq, irq_handler *fn, void *ctx, const cha
 
 /** irq_count() - how often @vector came, on all CPUs. */
 uint64_t irq_count(int vector);
+
+/* Start-up, and for entry.c. */
+
+/** irq_dispatch() - the handler of @vector, with all around it. Context: interrupts off. */
+void irq_dispatch(unsigned vector);
+
+/** irq_set_handler() - of one of the fixed vectors. Start-up. */
+void irq_set_handler(unsigned vector, irq_handler *fn, const char *name);

@@ -14,3 +14,8 @@ _Noreturn void power_reset(void);
 
 /** power_halt() - this CPU stops for good. */
 _Noreturn void power_halt(void);
+
+struct acpi_info;
+
+/** power_init() - start-up: keeps what ACPI says. */
+void power_init(const struct acpi_info *acpi);

@@ -42,3 +42,10 @@ bool timer_stop(struct timer *t);
 /** timer_stop_wait() - as timer_stop(), and its function does not run any more either. Context:
  * interrupts on, not within the function. */
 bool timer_stop_wait(struct timer *t);
+
+/** timer_init_cpu() - on each CPU, before its first timer. */
+void timer_init_cpu(void);
+
+/** timer_run() - calls what is due and sets the device for the rest. Context: the device's
+ * interrupt. */
+void timer_run(void);

@@ -56,3 +56,6 @@ must_use int user_get32_nofault(uint64_t va, uint32_t *value);
  * Return: 0 (whether or not it matched) or -EFAULT, as user_get32_nofault(). @va is 4-aligned.
  */
 must_use int user_cmpxchg32_nofault(uint64_t va, uint32_t expected, uint32_t value, uint32_t *old);
+
+/** user_init() - start-up, after cpu_read_features(). */
+void user_init(void);

@@ -26,6 +26,9 @@ struct heap {
  * 512. The largest: */
 #define HEAP_OBJECT_MAX 2016
 
+/** heap_start() - once, after page_init(). */
+void heap_start(void);
+
 /** heap_init() - for objects of @bytes (1 to HEAP_OBJECT_MAX). @name: for statistics; not copied.
  * A heap lives as long as the kernel. Context: start-up, or no lock of LOCK_HEAP. */
 void heap_init(struct heap *h, const char *name, size_t bytes);

@@ -7,7 +7,13 @@
 #include "core/mem/phys.h"
 #include "lib/base/types.h"
 
+#define KMAP_STACKS_BASE  UINT64_C(0xffffc00000000000)
+#define KMAP_DEVICES_BASE UINT64_C(0xffffd00000000000)
+
 #define KMAP_STACK_BYTES (16 * KIB)
+
+/** kmap_is_guard() - is it an address below a kernel stack? For panics about overflows. */
+bool kmap_is_guard(uint64_t va);
 
 /**
  * kmap_stack_create() - a kernel stack with an unmapped page below it. Contents are zero the first

@@ -90,15 +90,20 @@ struct page_range {
 	uint64_t len;
 };
 
+/** page_area_bytes() - how much room page_init() wants for its records, at most. */
+must_use uint64_t page_area_bytes(const struct page_range *ram, size_t n_ram, size_t n_used);
+
 /**
  * page_init() - takes over RAM.
- * @ram: ranges of usable RAM, sorted, apart from each other, page-aligned.
- * @used: ranges in them that are in use already, sorted; they count as PAGE_USE_BOOT until
- * page_release().
- * Return: 0 or -ENOMEM, when there is no room for the records.
+ * @ram: ranges of usable RAM, sorted, apart from each other, page-aligned, below PAGE_RAM_END.
+ * @used: ranges in use already, sorted, apart, page-aligned; what lies in @ram counts as
+ * PAGE_USE_BOOT until page_release().
+ * @area: room for the records, page_area_bytes() long; within @used.
  */
-must_use int page_init(const struct page_range *ram, size_t n_ram, const struct page_range *used,
-		       size_t n_used);
+void page_init(const struct page_range *ram, size_t n_ram, const struct page_range *used,
+	       size_t n_used, void *area);
+
+#define PAGE_RAM_END (UINT64_C(1) << 44) /* page numbers have 32 bits */
 
 /** page_release() - frees whole pages in [@base, @base + @len) that were in @used. */
 void page_release(uint64_t base, uint64_t len);

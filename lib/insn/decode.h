@@ -18,8 +18,8 @@
 /** No instruction is longer. Spec: Intel SDM vol. 2, 2.3.11 */
 #define INSN_MAX 15
 
-/** Or'ed to the mode: near branches in 64-bit code obey the operand-size prefix, as AMD's do, and
- * LOCK MOV CR0 is MOV CR8. */
+/** Or'ed to the mode, for CPUs of AMD: near branches in 64-bit code obey the operand-size prefix,
+ * LOCK MOV CR0 is MOV CR8, MOVSXD reads 32 bits always, and 0F 0D needs memory. */
 #define INSN_AMD 0x100
 
 enum insn_mode {

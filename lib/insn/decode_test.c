@@ -356,6 +356,8 @@ static void test_refused(void **state)
 	assert_int_equal(decode(INSN_32, "f0 0f 20 c0"), INSN_UNDEFINED); /* the same on AMD */
 	assert_int_equal(decode(INSN_32 | INSN_AMD, "f0 0f 20 c0"), INSN_OK);
 	assert_int_equal(insn.operand[1].reg, 8);
+	assert_int_equal(decode(INSN_64, "0f 0d c2"), INSN_OK);
+	assert_int_equal(decode(INSN_64 | INSN_AMD, "0f 0d c2"), INSN_UNDEFINED);
 	assert_int_equal(decode(INSN_64, "66 c5 f8 58 c0"), INSN_UNDEFINED); /* 66 before VEX */
 	assert_int_equal(decode(INSN_64, "0f 0b"), INSN_OK);
 	assert_int_equal(insn.klass, INSN_CLASS_UD);

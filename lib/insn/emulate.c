@@ -273,6 +273,7 @@ enum insn_outcome insn_emulate(struct insn_env *env, const struct insn *insn)
 	}
 	if (r == INSN_DONE || r == INSN_HALT) {
 		env->cpu->rip = x.next_rip;
+		env->cpu->rflags &= ~FLAG_RF; /* it was for this instruction only */
 		env->cpu->interrupt_shadow = x.shadow;
 	}
 	return r;

@@ -108,7 +108,8 @@ struct insn_ops {
 				   unsigned len, unsigned access);
 	/** Could it be written to? INS asks before it reads the port. */
 	enum insn_outcome (*probe)(struct insn_env *env, uint64_t linear, unsigned len);
-	/** Atomic, 1 to 16 bytes: INSN_AGAIN if there is not @old any more. */
+	/** Atomic, 1 to 16 bytes: INSN_AGAIN if there is not @old any more. For device memory a
+	 * plain write of @new is what hardware comes to. */
 	enum insn_outcome (*cmpxchg)(struct insn_env *env, uint64_t linear, const void *old,
 				     const void *new, unsigned len);
 	/** @count elements of @bytes: 1 but for INS and OUTS. It may do fewer, but one. */

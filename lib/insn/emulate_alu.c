@@ -177,7 +177,7 @@ enum insn_outcome insn_do_cmpxchg_wide(struct insn_exec *x)
 	unsigned half = m->bytes / 2;
 	uint8_t old[16], want[16], new[16];
 	bool same;
-	uint64_t linear;
+	uint64_t linear = 0;
 	enum insn_outcome r = insn_translate(x, m->seg, insn_offset(x, m), m->bytes, true, &linear);
 
 	if (r != INSN_DONE) {

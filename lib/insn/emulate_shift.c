@@ -222,7 +222,7 @@ enum insn_outcome insn_do_bit(struct insn_exec *x)
 enum insn_outcome insn_do_scan(struct insn_exec *x)
 {
 	unsigned bytes = x->insn->operand[0].bytes, width = 8 * bytes;
-	uint64_t a = 0, result = width, flags = 0, which = FLAG_ZF | FLAG_CF;
+	uint64_t a = 0, result, flags = 0;
 	enum insn_outcome r = insn_read(x, 1, &a);
 
 	if (r != INSN_DONE) {
@@ -254,6 +254,6 @@ enum insn_outcome insn_do_scan(struct insn_exec *x)
 	}
 	flags |= a == 0 ? FLAG_CF : 0;
 	flags |= result == 0 ? FLAG_ZF : 0;
-	insn_set_flags(x, which, flags);
+	insn_set_flags(x, FLAG_ZF | FLAG_CF, flags);
 	return insn_write(x, 0, result);
 }

@@ -176,7 +176,7 @@ static enum insn_outcome ins_some(struct insn_exec *x, uint16_t number)
 {
 	unsigned bytes = x->insn->mem[0].bytes, count;
 	uint8_t data[BATCH_BYTES];
-	uint64_t linear;
+	uint64_t linear = 0;
 	enum insn_outcome r = batch(x, true, &count, &linear);
 
 	/* What was read from a port cannot be put back. */
@@ -200,7 +200,7 @@ static enum insn_outcome outs_some(struct insn_exec *x, uint16_t number)
 {
 	unsigned bytes = x->insn->mem[0].bytes, count;
 	uint8_t data[BATCH_BYTES];
-	uint64_t linear;
+	uint64_t linear = 0;
 	enum insn_outcome r = batch(x, false, &count, &linear);
 
 	if (r == INSN_DONE) {

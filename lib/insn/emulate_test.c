@@ -632,6 +632,7 @@ static void test_flags_register(void **state)
 	assert_int_equal(g.cpu.rflags, 0x244dd7);
 	g.cpu.rflags |= BIT(16) | BIT(9);
 	assert_int_equal(emulate("9c"), INSN_DONE);
+	assert_int_equal(g.cpu.rflags & BIT(16), 0); /* RF is over */
 	assert_int_equal(g.cpu.gpr[4], 0x8000);
 	assert_memory_equal(g.memory + 0x8000, "\xd7\x4f\x24\x00\x00\x00\x00\x00", 8);
 }

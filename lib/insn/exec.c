@@ -168,7 +168,7 @@ static enum insn_outcome load(struct insn_exec *x, unsigned seg, uint64_t offset
 enum insn_outcome insn_load(struct insn_exec *x, unsigned seg, uint64_t offset, void *data,
 			    unsigned len)
 {
-	uint64_t linear;
+	uint64_t linear = 0;
 
 	return load(x, seg, offset, data, len, false, &linear);
 }
@@ -176,7 +176,7 @@ enum insn_outcome insn_load(struct insn_exec *x, unsigned seg, uint64_t offset, 
 enum insn_outcome insn_store(struct insn_exec *x, unsigned seg, uint64_t offset, const void *data,
 			     unsigned len)
 {
-	uint64_t linear;
+	uint64_t linear = 0;
 	enum insn_outcome r = insn_translate(x, seg, offset, len, true, &linear);
 
 	return r == INSN_DONE ? x->ops->write(x->env, linear, data, len, INSN_ACCESS_WRITE) : r;

@@ -545,7 +545,8 @@ static bool allowed(const struct insn_decoder *d)
 		}
 	}
 	if (insn->encoding == INSN_LEGACY) {
-		return true;
+		/* Prefetches of a register are NOPs to Intel. */
+		return !(d->amd && insn->map == 1 && insn->opcode == 0x0d && !d->is_mem);
 	}
 	if (!uses_vvvv(d->row) && (has_vsib(d->row) ? d->vvvv_raw & 15 : d->vvvv_raw) != 0) {
 		return false;

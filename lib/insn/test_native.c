@@ -10,7 +10,17 @@
 struct native_page {
 	struct native_registers in, out;
 	uint64_t host_rsp, recover, taken;
+	struct {
+		uint32_t offset;
+		uint16_t selector;
+	} __attribute__((packed)) to_32;
+	uint64_t stack_32[8]; /* to load the flags with */
 };
+
+/* Selectors of Linux, the same in every process. */
+#define CODE_32 0x23
+#define CODE_64 0x33
+#define DATA	0x2b
 
 /* NATIVE_BASE. These are volatile because gcc believes that nothing can be at a constant. */
 static uint8_t *volatile base;
@@ -62,6 +72,23 @@ static void emit_stack(bool push, uint32_t address)
 	emit_address(address);
 }
 
+/* 32-bit code: mov reg, [address] or mov [address], reg */
+static void emit_gpr_32(unsigned reg, uint32_t address, bool load)
+{
+	const uint8_t code[] = {load ? 0x8b : 0x89, (uint8_t)(reg << 3 | 5)};
+
+	emit(code, 2);
+	emit_address(address);
+}
+
+/* mov ds, selector; mov es, selector: neither is loaded in a 64-bit process */
+static void emit_data_segments(uint8_t selector)
+{
+	const uint8_t code[] = {0xb8, selector, 0, 0, 0, 0x8e, 0xd8, 0x8e, 0xc0};
+
+	emit(code, sizeof(code));
+}
+
 static const unsigned saved[] = {3, 5, 12, 13, 14, 15}; /* what a C function preserves */
 
 static void emit_entry(void)
@@ -104,12 +131,68 @@ static void emit_jump(const uint8_t *there)
 	emit(&rel, 4);
 }
 
-static uint8_t *code_entry, *code_insn, *code_exit;
+/* Of 64- and of 32-bit code. */
+static uint8_t *code_entry[2], *code_insn[2], *code_exit[2];
+
+/* From 64-bit code to 32-bit code, and in front of the instruction. */
+static void emit_entry_32(void)
+{
+	for (unsigned i = 0; i < ARRAY_SIZE(saved); i++) {
+		const uint8_t push[] = {saved[i] >= 8 ? 0x41 : 0x40,
+					(uint8_t)(0x50 + (saved[i] & 7))};
+
+		emit(push, 2);
+	}
+	emit_gpr(4, AT(host_rsp), false);
+	for (unsigned i = 0; i < 8; i++) {
+		emit_xmm(i, AT(in.xmm) + 16 * i, true);
+	}
+	emit_data_segments(DATA);
+	emit("\xff\x2c\x25", 3); /* jmp far [address] */
+	emit_address(AT(to_32));
+	PAGE->to_32.offset = (uint32_t)(uint64_t)emit_at;
+	PAGE->to_32.selector = CODE_32;
+	emit("\xbc", 1); /* mov esp, ... */
+	emit_address(AT(stack_32[8]));
+	emit("\xff\x35", 2); /* push dword [address] */
+	emit_address(AT(in.rflags));
+	emit("\x9d", 1);
+	for (unsigned i = 0; i < 8; i++) {
+		emit_gpr_32(i, AT(in.gpr) + 8 * i, true);
+	}
+}
+
+/* Behind it, and back. */
+static void emit_exit_32(void)
+{
+	const uint8_t back[] = {0xea, 0, 0, 0, 0, CODE_64, 0};
+	uint8_t *jump;
+	uint32_t there;
+
+	for (unsigned i = 0; i < 8; i++) {
+		emit_gpr_32(i, AT(out.gpr) + 8 * i, false);
+	}
+	emit("\xbc", 1);
+	emit_address(AT(stack_32[8]));
+	emit("\x9c\x8f\x05", 3); /* pushfd; pop dword [address] */
+	emit_address(AT(out.rflags));
+	jump = emit_at;
+	emit(back, sizeof(back)); /* jmp far */
+	there = (uint32_t)(uint64_t)emit_at;
+	memcpy(jump + 1, &there, 4);
+	emit_gpr(4, AT(host_rsp), true);
+	for (unsigned i = 0; i < 8; i++) {
+		emit_xmm(i, AT(out.xmm) + 16 * i, false);
+	}
+	emit_data_segments(0);
+}
 
 static void emit_stubs(void)
 {
-	emit_at = base + (NATIVE_CODE - NATIVE_BASE) + 2048;
-	code_exit = emit_at;
+	uint8_t *code = base + (NATIVE_CODE - NATIVE_BASE);
+
+	emit_at = code + 3072;
+	code_exit[0] = emit_at;
 	for (unsigned i = 0; i < 16; i++) {
 		emit_gpr(i, AT(out.gpr) + 8 * i, false);
 	}
@@ -121,11 +204,19 @@ static void emit_stubs(void)
 	}
 	emit_return();
 	PAGE->recover = (uint64_t)emit_at;
+	emit_data_segments(0);
 	emit_return();
-	emit_at = base + (NATIVE_CODE - NATIVE_BASE);
-	code_entry = emit_at;
+	code_exit[1] = emit_at;
+	emit_exit_32();
+	emit_return();
+	emit_at = code;
+	code_entry[0] = emit_at;
 	emit_entry();
-	code_insn = emit_at;
+	code_insn[0] = emit_at;
+	emit_at = code + 1536;
+	code_entry[1] = emit_at;
+	emit_entry_32();
+	code_insn[1] = emit_at;
 }
 
 static void on_signal(int number, siginfo_t *info, void *context)
@@ -136,7 +227,7 @@ static void on_signal(int number, siginfo_t *info, void *context)
 					  REG_RSI, REG_RDI, REG_R8,  REG_R9,  REG_R10, REG_R11,
 					  REG_R12, REG_R13, REG_R14, REG_R15};
 
-	if (g[REG_RIP] != (greg_t)code_insn) {
+	if (g[REG_RIP] != (greg_t)code_insn[0] && g[REG_RIP] != (greg_t)code_insn[1]) {
 		abort(); /* not ours */
 	}
 	caught = number;
@@ -151,6 +242,24 @@ static void on_signal(int number, siginfo_t *info, void *context)
 	g[REG_RIP] = (greg_t)PAGE->recover;
 	g[REG_RSP] = (greg_t)PAGE->host_rsp;
 	g[REG_EFL] &= ~(greg_t)BIT(10);
+	g[REG_CSGSFS] = (g[REG_CSGSFS] & ~(greg_t)0xffff) | CODE_64;
+}
+
+static bool map_pages(void)
+{
+	void *pages =
+		mmap((void *)NATIVE_BASE, (size_t)6 * 4096, PROT_READ | PROT_WRITE | PROT_EXEC,
+		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+
+	if (pages != (void *)NATIVE_BASE ||
+	    mprotect((void *)(NATIVE_MEMORY - 4096), 4096, PROT_NONE) != 0 ||
+	    mprotect((void *)(NATIVE_MEMORY + NATIVE_MEMORY_BYTES), 4096, PROT_NONE) != 0 ||
+	    mprotect((void *)NATIVE_MEMORY, NATIVE_MEMORY_BYTES, PROT_READ | PROT_WRITE) != 0) {
+		return false;
+	}
+	base = pages;
+	emit_stubs();
+	return true;
 }
 
 bool native_init(void)
@@ -159,15 +268,11 @@ bool native_init(void)
 	static uint8_t stack[65536];
 	stack_t alternative = {.ss_sp = stack, .ss_size = sizeof(stack)};
 	struct sigaction action = {.sa_sigaction = on_signal, .sa_flags = SA_SIGINFO | SA_ONSTACK};
-	void *pages =
-		mmap((void *)NATIVE_BASE, (size_t)6 * 4096, PROT_READ | PROT_WRITE | PROT_EXEC,
-		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
 
-	base = pages;
-	if (pages != (void *)NATIVE_BASE || sigaltstack(&alternative, NULL) != 0 ||
-	    mprotect((void *)(NATIVE_MEMORY - 4096), 4096, PROT_NONE) != 0 ||
-	    mprotect((void *)(NATIVE_MEMORY + NATIVE_MEMORY_BYTES), 4096, PROT_NONE) != 0 ||
-	    mprotect((void *)NATIVE_MEMORY, NATIVE_MEMORY_BYTES, PROT_READ | PROT_WRITE) != 0) {
+	if (base == NULL && !map_pages()) {
+		return false;
+	}
+	if (sigaltstack(&alternative, NULL) != 0) {
 		return false;
 	}
 	for (unsigned i = 0; i < ARRAY_SIZE(signals); i++) {
@@ -175,7 +280,6 @@ bool native_init(void)
 			return false;
 		}
 	}
-	emit_stubs();
 	return true;
 }
 
@@ -184,28 +288,31 @@ uint8_t *native_memory(void)
 	return base + (NATIVE_MEMORY - NATIVE_BASE);
 }
 
-uint64_t native_code(void)
+uint64_t native_code(bool wide)
 {
-	return (uint64_t)code_insn;
+	return (uint64_t)code_insn[wide ? 0 : 1];
 }
 
-struct native_outcome native_run(const uint8_t *bytes, unsigned len, struct native_registers *regs)
+struct native_outcome native_run(bool wide, const uint8_t *bytes, unsigned len,
+				 struct native_registers *regs)
 {
-	void (*entry)(void) = (void (*)(void))code_entry;
+	unsigned which = wide ? 0 : 1;
+	void (*entry)(void) = (void (*)(void))code_entry[which];
 	struct native_outcome outcome = {0};
-	static const uint8_t set_taken[] = {0xc6, 0x04, 0x25}; /* mov byte [address], 1 */
+	static const uint8_t set_taken[2][3] = {{0xc6, 0x04, 0x25}, {0x90, 0xc6, 0x05}};
 
 	PAGE->in = *regs;
+	PAGE->out = *regs;
 	PAGE->taken = 0;
 	caught = 0;
-	emit_at = code_insn;
+	emit_at = code_insn[which];
 	emit(bytes, len);
-	emit_jump(code_exit);
-	emit_at = code_insn + len + NATIVE_BRANCH;
-	emit(set_taken, 3);
+	emit_jump(code_exit[which]);
+	emit_at = code_insn[which] + len + NATIVE_BRANCH;
+	emit(set_taken[which], 3); /* mov byte [address], 1 */
 	emit_address(AT(taken));
 	emit("\x01", 1);
-	emit_jump(code_exit);
+	emit_jump(code_exit[which]);
 	entry();
 	*regs = PAGE->out;
 	outcome.signal = caught;

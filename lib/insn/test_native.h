@@ -1,7 +1,7 @@
 /*
- * Runs one instruction of 64-bit code on the host CPU: all registers are loaded, the instruction is
- * executed, all registers are stored. Only instructions that touch nothing but registers and memory
- * may be given, and no branches other than short ones to NATIVE_BRANCH.
+ * Runs one instruction of 64- or 32-bit code on the host CPU: all registers are loaded, the
+ *instruction is executed, all registers are stored. Only instructions that touch nothing but
+ *registers and memory may be given, and no branches other than short ones to NATIVE_BRANCH.
  *
  * All lies below 2 GiB, so that the stubs reach it without a register:
  *
@@ -37,11 +37,14 @@ bool native_init(void);
 /** native_memory() - NATIVE_MEMORY, as a pointer. */
 uint8_t *native_memory(void);
 
-/** native_code() - where the instruction will lie. */
-uint64_t native_code(void);
+/** native_code() - where the instruction will lie. @wide: in 64-bit code. */
+uint64_t native_code(bool wide);
 
 /**
  * native_run() - executes one instruction.
+ * @wide: in 64-bit code; otherwise in 32-bit code with flat segments, where of @regs only the low
+ *        halves of the first eight are seen.
  * @regs: before, and after; at a fault those that the signal handler saw.
  */
-struct native_outcome native_run(const uint8_t *bytes, unsigned len, struct native_registers *regs);
+struct native_outcome native_run(bool wide, const uint8_t *bytes, unsigned len,
+				 struct native_registers *regs);

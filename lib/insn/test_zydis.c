@@ -1,35 +1,16 @@
 #include "lib/insn/test_zydis.h"
 
-#include <Zydis/Zydis.h>
 #include <ctype.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "lib/base/check.h"
-#include "lib/insn/decode.h"
+#include "lib/insn/test_zydis_both.h"
 
 const char *const zydis_aspect_names[ZYDIS_NASPECTS] = {
 	"validity",  "length",	"mnemonic", "immediates", "memory",
 	"registers", "general", "vectors",  "flags",	  "privilege",
-};
-
-/* Registers read and written, one bit each. */
-struct used {
-	uint32_t gpr[2], vec[2], mm[2], mask[2], seg[2], crdr[2];
-};
-
-enum {
-	READ,
-	WRITTEN
-};
-
-struct both {
-	unsigned mode;
-	struct insn insn;
-	ZydisDecodedInstruction z;
-	ZydisDecodedOperand op[ZYDIS_MAX_OPERAND_COUNT];
-	struct zydis_report *report;
 };
 
 static ZydisDecoder decoders[3][2];
@@ -103,7 +84,7 @@ static bool translate(ZydisRegister reg, struct insn_operand *o)
 	}
 }
 
-static uint32_t *bits_of(struct used *u, unsigned klass, unsigned way)
+static uint32_t *bits_of(struct zydis_used *u, unsigned klass, unsigned way)
 {
 	switch (klass) {
 	case INSN_GPR:
@@ -125,7 +106,7 @@ static uint32_t *bits_of(struct used *u, unsigned klass, unsigned way)
 	}
 }
 
-static void use(struct used *u, const struct insn_operand *o, bool read, bool write)
+static void use(struct zydis_used *u, const struct insn_operand *o, bool read, bool write)
 {
 	uint32_t bit = UINT32_C(1) << (o->reg & 31);
 
@@ -136,7 +117,7 @@ static void use(struct used *u, const struct insn_operand *o, bool read, bool wr
 	*bits_of(u, o->klass, WRITTEN) |= write ? bit : 0;
 }
 
-static void use_zydis_reg(struct used *u, ZydisRegister reg, unsigned actions)
+static void use_zydis_reg(struct zydis_used *u, ZydisRegister reg, unsigned actions)
 {
 	struct insn_operand o;
 	bool read = (actions & ZYDIS_OPERAND_ACTION_MASK_READ) != 0;
@@ -153,7 +134,7 @@ static void use_zydis_reg(struct used *u, ZydisRegister reg, unsigned actions)
 	use(u, &o, read, write);
 }
 
-static void zydis_used(const struct both *b, struct used *u)
+void zydis_used(const struct zydis_both *b, struct zydis_used *u)
 {
 	memset(u, 0, sizeof(*u));
 	for (unsigned i = 0; i < b->z.operand_count; i++) {
@@ -175,7 +156,7 @@ static void zydis_used(const struct both *b, struct used *u)
 	}
 }
 
-static void our_used(const struct both *b, struct used *u)
+void zydis_ours(const struct zydis_both *b, struct zydis_used *u)
 {
 	const struct insn *insn = &b->insn;
 
@@ -197,13 +178,11 @@ static void our_used(const struct both *b, struct used *u)
 	}
 }
 
-#include "lib/insn/test_zydis_reasons.h"
-
-static bool differs(struct both *b, unsigned aspect, const char *format, ...)
+static bool differs(struct zydis_both *b, unsigned aspect, const char *format, ...)
 {
 	va_list ap;
 
-	if (excused(b, aspect)) {
+	if (zydis_excused(b, aspect)) {
 		return false;
 	}
 	b->report->aspect = aspect;
@@ -213,18 +192,18 @@ static bool differs(struct both *b, unsigned aspect, const char *format, ...)
 	return true;
 }
 
-static bool same_registers(struct both *b)
+static bool same_registers(struct zydis_both *b)
 {
-	struct used z, o;
+	struct zydis_used z, o;
 
 	zydis_used(b, &z);
-	our_used(b, &o);
+	zydis_ours(b, &o);
 	if (memcmp(z.gpr, o.gpr, sizeof(z.gpr)) != 0 &&
 	    differs(b, ZYDIS_GPRS, "read %x not %x, written %x not %x", o.gpr[0], z.gpr[0],
 		    o.gpr[1], z.gpr[1])) {
 		return false;
 	}
-	for (unsigned i = offsetof(struct used, vec) / 4; i < sizeof(z) / 4; i++) {
+	for (unsigned i = offsetof(struct zydis_used, vec) / 4; i < sizeof(z) / 4; i++) {
 		const uint32_t *zu = (const uint32_t *)&z, *ou = (const uint32_t *)&o;
 
 		if (zu[i] != ou[i] &&
@@ -238,7 +217,7 @@ static bool same_registers(struct both *b)
 }
 
 /* Each register that Zydis shows is one of our operands. */
-static bool same_explicit(struct both *b)
+static bool same_explicit(struct zydis_both *b)
 {
 	for (unsigned i = 0; i < b->z.operand_count; i++) {
 		const ZydisDecodedOperand *op = &b->op[i];
@@ -307,14 +286,14 @@ static bool same_place(const struct insn_mem *m, const ZydisDecodedOperandMem *z
 		 (m->disp == (int64_t)(uint32_t)disp || m->disp == (int64_t)(uint16_t)disp)));
 }
 
-static bool stack_operand(const struct both *b, const ZydisDecodedOperand *op)
+static bool stack_operand(const struct zydis_both *b, const ZydisDecodedOperand *op)
 {
 	return op->visibility == ZYDIS_OPERAND_VISIBILITY_HIDDEN &&
 	       (address_reg(op->mem.base) == 4 || b->insn.mnemonic == INSN_LEAVE) &&
 	       (b->insn.attributes & (INSN_ATTR_PUSH | INSN_ATTR_POP)) != 0;
 }
 
-static bool same_memory(struct both *b)
+static bool same_memory(struct zydis_both *b)
 {
 	unsigned n = 0;
 
@@ -359,7 +338,7 @@ static bool same_memory(struct both *b)
 	       !differs(b, ZYDIS_MEMORY, "%u operands, not %u", b->insn.nmem, n);
 }
 
-static bool same_immediates(struct both *b)
+static bool same_immediates(struct zydis_both *b)
 {
 	unsigned n = 0;
 
@@ -388,7 +367,7 @@ static bool same_immediates(struct both *b)
 	return true;
 }
 
-static bool same_flags(struct both *b)
+static bool same_flags(struct zydis_both *b)
 {
 	const ZydisAccessedFlags *f = b->z.cpu_flags;
 	uint32_t read = 0, written = 0, undefined = 0;
@@ -425,7 +404,7 @@ static bool same_name(const char *ours, const char *z)
 	return strncmp(name, z, n) == 0 && strlen(z) == n + 1 && strchr("bwdq", z[n]) != NULL;
 }
 
-static bool compare_all(struct both *b)
+static bool compare_all(struct zydis_both *b)
 {
 	const char *ours = insn_mnemonic_name(b->insn.mnemonic);
 	const char *theirs = ZydisMnemonicGetString(b->z.mnemonic);
@@ -447,7 +426,7 @@ static bool compare_all(struct both *b)
 
 bool zydis_compare(unsigned mode, const uint8_t *bytes, unsigned len, struct zydis_report *report)
 {
-	static struct both b; /* large, and the tests have one thread */
+	static struct zydis_both b; /* large, and the tests have one thread */
 	enum insn_result ours = insn_decode(&b.insn, mode, bytes, len);
 	ZyanStatus theirs;
 

@@ -240,6 +240,7 @@ void kvm_cpuid_defaults(struct kvm_vcpu *vcpu)
 	f->dr6_fixed =
 		DR6_FIXED | (f->rtm ? 0 : DR6_RTM) |
 		(kvm_cpuid_has(vcpu, CPUID_FEATURES7, CPUID_ECX, BIT(24)) ? 0 : DR6_BUS_LOCK);
+	f->pages_1g = kvm_cpuid_has(vcpu, CPUID_EXT_FEATURES, CPUID_EDX, BIT(26));
 	f->monitor = kvm_cpuid_has(vcpu, CPUID_FEATURES, CPUID_ECX, (uint32_t)ECX1_MONITOR);
 }
 

@@ -24,6 +24,7 @@ enum kvm_request {
 	KVM_REQ_EOI_EXIT,     /* vcpu->eoi_vector goes to user space */
 	KVM_REQ_FLUSH,	      /* the backend's own: forget guest translations */
 	KVM_REQ_BACKEND,      /* the backend's own */
+	KVM_REQ_UNHALT,	      /* KVM_HC_KICK_CPU: ends a HLT */
 	KVM_REQ_DEAD,	      /* vm->dead */
 };
 
@@ -84,6 +85,7 @@ struct kvm_features {
 	uint64_t xcr0_allowed;
 	uint64_t dr6_fixed; /* bits that read as 1 */
 	bool rtm;
+	bool pages_1g;
 	bool monitor;
 };
 

@@ -1,11 +1,14 @@
 /*
- * Where we and Zydis 4.0 differ, and why. A part of test_zydis.c.
+ * Where we and Zydis 4.0 differ, and why.
  *
  * Each row excuses one aspect of some instructions; what is not here fails the tests.
  */
+#include <string.h>
+
+#include "lib/insn/test_zydis_both.h"
 
 /* Zydis's mnemonic is one of these. */
-static bool one_of(const struct both *b, const ZydisMnemonic *list, unsigned n)
+static bool one_of(const struct zydis_both *b, const ZydisMnemonic *list, unsigned n)
 {
 	for (unsigned i = 0; i < n; i++) {
 		if (list[i] == b->z.mnemonic) {
@@ -20,7 +23,7 @@ static bool one_of(const struct both *b, const ZydisMnemonic *list, unsigned n)
 	       sizeof((const ZydisMnemonic[]){__VA_ARGS__}) / sizeof(ZydisMnemonic))
 #define M(name) ZYDIS_MNEMONIC_##name
 
-static bool not_decoded(const struct both *b)
+static bool not_decoded(const struct zydis_both *b)
 {
 	static const ZydisISAExt exts[] = {
 		ZYDIS_ISA_EXT_AMD3DNOW,
@@ -58,7 +61,7 @@ static bool not_decoded(const struct both *b)
 	return false;
 }
 
-static bool avx512_not_decoded(const struct both *b)
+static bool avx512_not_decoded(const struct zydis_both *b)
 {
 	static const char *const sets[] = {"AVX512_FP16", "AVX512ER", "AVX512PF", "AVX512_4FMAPS",
 					   "AVX512_4VNNIW"};
@@ -72,18 +75,23 @@ static bool avx512_not_decoded(const struct both *b)
 	return false;
 }
 
-static bool lock_mov_cr(const struct both *b)
+static bool lock_mov_cr(const struct zydis_both *b)
 {
 	return b->insn.mnemonic == INSN_MOV && (b->insn.prefixes & INSN_PREFIX_LOCK) != 0;
 }
 
-static bool converts_w1(const struct both *b)
+static bool amd_prefetch(const struct zydis_both *b)
+{
+	return (b->mode & INSN_AMD) != 0 && IS(b, M(NOP)) && b->z.opcode == 0x0d;
+}
+
+static bool converts_w1(const struct zydis_both *b)
 {
 	return b->mode != INSN_64 && b->insn.evex_b &&
 	       (b->insn.mnemonic == INSN_VCVTSI2SD || b->insn.mnemonic == INSN_VCVTUSI2SD);
 }
 
-static bool other_name(const struct both *b)
+static bool other_name(const struct zydis_both *b)
 {
 	return IS(b, M(CALL), M(RET), M(JMP), M(JCXZ), M(JECXZ), M(JRCXZ), M(MOVQ), M(VMOVQ),
 		  M(PEXTRQ), M(VPEXTRQ), M(PINSRQ), M(VPINSRQ), M(FXSAVE64), M(FXRSTOR64),
@@ -92,103 +100,103 @@ static bool other_name(const struct both *b)
 		  M(FSTPNCE));
 }
 
-static bool cet_nop(const struct both *b)
+static bool cet_nop(const struct zydis_both *b)
 {
 	return IS(b, M(RDSSPD), M(RDSSPQ));
 }
 
-static bool pause_rexb(const struct both *b)
+static bool pause_rexb(const struct zydis_both *b)
 {
 	return IS(b, M(PAUSE)) && b->insn.mnemonic == INSN_XCHG;
 }
 
-static bool nop(const struct both *b)
+static bool nop(const struct zydis_both *b)
 {
 	return IS(b, M(NOP));
 }
 
-static bool strings(const struct both *b)
+static bool strings(const struct zydis_both *b)
 {
 	return (b->insn.attributes & INSN_ATTR_REP) != 0;
 }
 
-static bool interrupts(const struct both *b)
+static bool interrupts(const struct zydis_both *b)
 {
 	return IS(b, M(INT), M(INT1), M(INT3), M(INTO));
 }
 
-static bool transactions(const struct both *b)
+static bool transactions(const struct zydis_both *b)
 {
 	return IS(b, M(XABORT), M(XBEGIN));
 }
 
-static bool mwaitx(const struct both *b)
+static bool mwaitx(const struct zydis_both *b)
 {
 	return IS(b, M(MWAITX));
 }
 
-static bool legacy_syscall(const struct both *b)
+static bool legacy_syscall(const struct zydis_both *b)
 {
 	return b->insn.mode != INSN_64 && IS(b, M(SYSCALL), M(SYSRET));
 }
 
-static bool bit_scan(const struct both *b)
+static bool bit_scan(const struct zydis_both *b)
 {
 	return IS(b, M(BSF), M(BSR));
 }
 
-static bool shifts(const struct both *b)
+static bool shifts(const struct zydis_both *b)
 {
 	return (b->insn.attributes & INSN_ATTR_SHIFT) != 0 &&
 	       b->insn.operand[b->insn.noperands - 1].kind == INSN_OP_IMM;
 }
 
-static bool whole_flags(const struct both *b)
+static bool whole_flags(const struct zydis_both *b)
 {
 	return IS(b, M(PUSHF), M(PUSHFD), M(PUSHFQ), M(POPF), M(POPFD), M(POPFQ), M(IRET), M(IRETD),
 		  M(IRETQ), M(RSM)) ||
 	       b->insn.klass == INSN_CLASS_FAR;
 }
 
-static bool wbnoinvd(const struct both *b)
+static bool wbnoinvd(const struct zydis_both *b)
 {
 	return IS(b, M(WBINVD)) && b->insn.mnemonic == INSN_WBNOINVD;
 }
 
-static bool needs_iopl(const struct both *b)
+static bool needs_iopl(const struct zydis_both *b)
 {
 	return (b->insn.attributes & INSN_ATTR_IOPL) != 0;
 }
 
-static bool vmx(const struct both *b)
+static bool vmx(const struct zydis_both *b)
 {
 	return IS(b, M(VMCALL), M(VMLAUNCH), M(VMRESUME));
 }
 
-static bool mov_crdr(const struct both *b)
+static bool mov_crdr(const struct zydis_both *b)
 {
 	return IS(b, M(MOV)) && b->insn.map == 1;
 }
 
-static bool zydis_flags(const struct both *b)
+static bool zydis_flags(const struct zydis_both *b)
 {
 	return IS(b, M(SBB), M(BEXTR), M(VTESTPS), M(VTESTPD), M(VPTEST), M(RDPRU), M(RSTORSSP),
 		  M(CLRSSBSY));
 }
 
-static bool zydis_unprivileged(const struct both *b)
+static bool zydis_unprivileged(const struct zydis_both *b)
 {
 	return IS(b, M(LGDT), M(LIDT), M(VMRUN), M(VMLOAD), M(VMSAVE), M(STGI), M(CLGI), M(SKINIT),
 		  M(ENQCMDS)) &&
 	       (b->insn.attributes & INSN_ATTR_CPL0) != 0;
 }
 
-static bool monitor(const struct both *b)
+static bool monitor(const struct zydis_both *b)
 {
 	return IS(b, M(MONITOR), M(MWAIT));
 }
 
-static bool sib_r13(const struct both *b)
+static bool sib_r13(const struct zydis_both *b)
 {
 	for (unsigned i = 0; i < b->z.operand_count; i++) {
 		if (b->op[i].type == ZYDIS_OPERAND_TYPE_MEMORY &&
@@ -199,62 +207,63 @@ static bool sib_r13(const struct both *b)
 	return false;
 }
 
-static bool monitored(const struct both *b)
+static bool monitored(const struct zydis_both *b)
 {
 	return IS(b, M(CLZERO), M(MONITORX), M(MONITOR));
 }
 
-static bool direct_store(const struct both *b)
+static bool direct_store(const struct zydis_both *b)
 {
 	return IS(b, M(MOVDIR64B), M(ENQCMD), M(ENQCMDS));
 }
 
-static bool amd_indirect(const struct both *b)
+static bool amd_indirect(const struct zydis_both *b)
 {
 	return (b->mode & INSN_AMD) != 0 && b->insn.op_bytes == 2 && b->insn.mode == INSN_64 &&
 	       IS(b, M(CALL), M(JMP));
 }
 
-static bool movsxd16(const struct both *b)
+static bool movsxd16(const struct zydis_both *b)
 {
 	return IS(b, M(MOVSXD)) && b->insn.op_bytes == 2;
 }
 
-static bool merges(const struct both *b)
+static bool merges(const struct zydis_both *b)
 {
-	struct used z, o;
+	struct zydis_used z, o;
 
 	zydis_used(b, &z);
-	our_used(b, &o);
+	zydis_ours(b, &o);
 	/* We read the destination in addition. */
 	return b->insn.encoding == INSN_LEGACY && b->insn.operand[0].klass == INSN_VEC &&
 	       (o.vec[READ] & ~(1U << b->insn.operand[0].reg)) ==
 		       (z.vec[READ] & ~(1U << b->insn.operand[0].reg));
 }
 
-static bool fast_calls(const struct both *b)
+static bool fast_calls(const struct zydis_both *b)
 {
 	return b->insn.klass == INSN_CLASS_FAR;
 }
 
-static bool msw(const struct both *b)
+static bool msw(const struct zydis_both *b)
 {
 	return IS(b, M(SMSW), M(LMSW));
 }
 
-static bool lsl(const struct both *b)
+static bool lsl(const struct zydis_both *b)
 {
 	return IS(b, M(LSL), M(LAR));
 }
 
 static const struct {
 	unsigned aspect;
-	bool (*applies)(const struct both *b);
+	bool (*applies)(const struct zydis_both *b);
 	const char *why;
 } reasons[] = {
 	{ZYDIS_VALIDITY, not_decoded, "an extension that we do not decode: no CPU model has it"},
 	{ZYDIS_VALIDITY, avx512_not_decoded, "AVX-512 of Xeon Phi, FP16: not decoded"},
 	{ZYDIS_VALIDITY, lock_mov_cr, "AMD: LOCK MOV CR0 is MOV CR8; Zydis does not have it"},
+	{ZYDIS_VALIDITY, amd_prefetch, "AMD: there is no prefetch of a register"},
 	{ZYDIS_VALIDITY, converts_w1, "W is ignored outside of 64-bit mode, and so is rounding"},
 	{ZYDIS_MNEMONIC, other_name, "the same instruction under another name"},
 	{ZYDIS_MNEMONIC, wbnoinvd, "WBINVD with F3, where it is new"},
@@ -296,7 +305,7 @@ static const struct {
 
 _Static_assert(ARRAY_SIZE(reasons) <= ZYDIS_NREASONS_MAX, "struct zydis_report counts each");
 
-static bool excused(struct both *b, unsigned aspect)
+bool zydis_excused(struct zydis_both *b, unsigned aspect)
 {
 	for (unsigned i = 0; i < ARRAY_SIZE(reasons); i++) {
 		if (reasons[i].aspect == aspect && reasons[i].applies(b)) {

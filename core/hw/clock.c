@@ -1,0 +1,286 @@
+/*
+ * Spec: Intel SDM vol. 2A, "CPUID", leaf 15h; vol. 3B, "Time-Stamp Counter"; ACPI 6.4, 4.8.3.3
+ * "Power Management Timer"; IA-PC HPET Specification 1.0a, 2.3; Intel 8254 data sheet; Motorola
+ * MC146818A
+ */
+#include "core/hw/clock.h"
+
+#include "core/hw/acpi.h"
+#include "core/hw/asm.h"
+#include "core/hw/cpu.h"
+#include "core/hw/local_apic.h"
+#include "core/mem/kmap.h"
+
+#define PM_TIMER_HZ  UINT64_C(3579545)
+#define PIT_HZ	     UINT64_C(1193182)
+#define PIT_MODE     0x43
+#define PIT_CHANNEL2 0x42
+#define PORT_B	     0x61 /* gate and speaker of channel 2 */
+#define CMOS_INDEX   0x70
+#define CMOS_DATA    0x71
+#define HPET_CAPS    0x0
+#define HPET_CONFIG  0x10
+#define HPET_COUNTER 0xf0
+#define CPUID_TSC    0x15
+#define READS_MAX    100000000 /* of a timer that does not count */
+
+/* How long is measured: as short as each timer's steps allow for 50 ppm or better. */
+#define HPET_NS 2000000
+#define PM_NS	10000000
+#define PIT_NS	20000000
+
+static struct {
+	/* Constant after start-up. */
+	uint64_t base; /* TSC at zero */
+	uint64_t khz;
+	uint64_t mult;	   /* ns = ticks * mult >> 32 */
+	uint64_t mult_tsc; /* ticks = ns * mult_tsc >> 32 */
+	uint64_t lapic_khz;
+	uint64_t wall_ns; /* at zero */
+	const char *source;
+	uint8_t *hpet;
+} clk;
+
+static uint64_t scale(uint64_t value, uint64_t mult)
+{
+	return (uint64_t)((unsigned __int128)value * mult >> 32);
+}
+
+uint64_t clock_now_ns(void)
+{
+	return scale(asm_rdtsc() - clk.base, clk.mult);
+}
+
+uint64_t clock_wall_ns(void)
+{
+	return clk.wall_ns + clock_now_ns();
+}
+
+uint64_t clock_tsc_khz(void)
+{
+	return clk.khz;
+}
+
+uint64_t clock_tsc_to_ns(uint64_t tsc)
+{
+	return tsc > clk.base ? scale(tsc - clk.base, clk.mult) : 0;
+}
+
+uint64_t clock_ns_to_tsc(uint64_t ns)
+{
+	return clk.base + scale(ns, clk.mult_tsc);
+}
+
+uint64_t clock_lapic_khz(void)
+{
+	return clk.lapic_khz;
+}
+
+const char *clock_source(void)
+{
+	return clk.source;
+}
+
+void clock_spin_ns(uint64_t ns)
+{
+	uint64_t end = clock_now_ns() + ns;
+
+	while (clock_now_ns() < end) {
+		asm_pause();
+	}
+}
+
+/* Each of these counts up, at the rate it says, to `wraps` and from 0 again. */
+struct reference {
+	const char *name;
+	uint64_t hz;
+	uint64_t wraps;
+	uint64_t ns;
+	uint64_t (*read)(void);
+};
+
+static uint16_t pm_port;
+
+static uint64_t read_pm(void)
+{
+	return asm_in32(pm_port) & 0xffffff;
+}
+
+static uint64_t read_hpet(void)
+{
+	return asm_read32(clk.hpet + HPET_COUNTER);
+}
+
+/* Channel 2 counts down, in mode 0, and is read as one that counts up. */
+static uint64_t read_pit(void)
+{
+	asm_out8(PIT_MODE, 0x80); /* latch */
+	unsigned low = asm_in8(PIT_CHANNEL2);
+	return 0xffff - (low | (unsigned)asm_in8(PIT_CHANNEL2) << 8);
+}
+
+static void start_pit(void)
+{
+	asm_out8(PORT_B, (uint8_t)((asm_in8(PORT_B) & ~0x02) | 0x01));
+	asm_out8(PIT_MODE, 0xb0); /* channel 2, two bytes, mode 0, binary */
+	asm_out8(PIT_CHANNEL2, 0xff);
+	asm_out8(PIT_CHANNEL2, 0xff);
+}
+
+/* Is there an HPET that runs? Its period is in femtoseconds. */
+static bool use_hpet(const struct acpi_info *acpi, struct reference *r)
+{
+	if (acpi->hpet == 0) {
+		return false;
+	}
+	clk.hpet = kmap_device(hpa(acpi->hpet), PAGE_SIZE);
+	if (clk.hpet == NULL) {
+		return false;
+	}
+	uint32_t period = asm_read32(clk.hpet + HPET_CAPS + 4);
+	if (period == 0 || period > 100000000) {
+		return false;
+	}
+	asm_write32(clk.hpet + HPET_CONFIG, asm_read32(clk.hpet + HPET_CONFIG) | 1);
+	*r = (struct reference){"HPET", UINT64_C(1000000000000000) / period, BIT(32), HPET_NS,
+				read_hpet};
+	return true;
+}
+
+static uint64_t elapsed(const struct reference *r, uint64_t from, uint64_t to)
+{
+	return (to - from) & (r->wraps - 1);
+}
+
+/* Return: did the timer count at all? */
+static bool measure(const struct reference *r)
+{
+	uint64_t ticks = r->ns * r->hz / 1000000000;
+
+	local_apic_timer_mask();
+	local_apic_timer_set(0xff, UINT32_MAX); /* never gets there */
+	uint64_t begin = r->read();
+	uint64_t tsc = asm_rdtsc();
+	uint32_t lapic = local_apic_timer_count();
+	uint64_t passed = 0;
+	for (unsigned i = 0; passed < ticks; i++) {
+		if (i == READS_MAX) {
+			return false;
+		}
+		passed = elapsed(r, begin, r->read());
+	}
+	tsc = asm_rdtsc() - tsc;
+	lapic -= local_apic_timer_count();
+	local_apic_timer_mask();
+	clk.khz = tsc * r->hz / 1000 / passed;
+	clk.lapic_khz = (uint64_t)lapic * r->hz / 1000 / passed;
+	clk.source = r->name;
+	return clk.khz > 0;
+}
+
+/* The crystal's frequency, and the TSC's ratio to it. */
+static bool told_by_cpu(void)
+{
+	if (asm_cpuid(0, 0).eax < CPUID_TSC || !cpu_features()->tsc_deadline) {
+		return false; /* without deadlines the local APIC's timer is to be measured anyway
+			       */
+	}
+	struct asm_cpuid r = asm_cpuid(CPUID_TSC, 0);
+	if (r.eax == 0 || r.ebx == 0 || r.ecx == 0) {
+		return false;
+	}
+	clk.khz = (uint64_t)r.ecx * r.ebx / r.eax / 1000;
+	clk.source = "CPUID";
+	return clk.khz > 0;
+}
+
+static void find_rate(const struct acpi_info *acpi)
+{
+	struct reference r;
+
+	if (told_by_cpu()) {
+		return;
+	}
+	if (use_hpet(acpi, &r) && measure(&r)) {
+		return;
+	}
+	pm_port = acpi->pm_timer;
+	r = (struct reference){"PM timer", PM_TIMER_HZ, BIT(24), PM_NS, read_pm};
+	if (pm_port != 0 && measure(&r)) {
+		return;
+	}
+	start_pit();
+	r = (struct reference){"PIT", PIT_HZ, BIT(16), PIT_NS, read_pit};
+	if (!measure(&r)) {
+		clk.khz = 1000000; /* nothing to go by: time is wrong, but passes */
+		clk.source = "nothing";
+	}
+}
+
+static unsigned cmos(unsigned reg)
+{
+	asm_out8(CMOS_INDEX, (uint8_t)reg);
+	return asm_in8(CMOS_DATA);
+}
+
+static unsigned from_bcd(unsigned v)
+{
+	return (v >> 4) * 10 + (v & 15);
+}
+
+struct rtc_time {
+	unsigned second, minute, hour, day, month, year;
+};
+
+/* Seconds from 1970. Years begin in March here, so that the leap day is the last. */
+static uint64_t seconds_since_1970(const struct rtc_time *t)
+{
+	uint64_t year = 2000 + t->year - (t->month <= 2);
+	uint64_t month = (t->month + 9) % 12;
+	uint64_t days =
+		year * 365 + year / 4 - year / 100 + year / 400 + (month * 153 + 2) / 5 + t->day;
+
+	days -= 719469; /* 1970-01-01, counted like this */
+	return ((days * 24 + t->hour) * 60 + t->minute) * 60 + t->second;
+}
+
+static struct rtc_time read_rtc(void)
+{
+	unsigned b = cmos(0x0b);
+	struct rtc_time t = {cmos(0), cmos(2), cmos(4) & 0x7f, cmos(7), cmos(8), cmos(9)};
+	bool is_pm = (b & 2) == 0 && (cmos(4) & 0x80) != 0;
+
+	if ((b & 4) == 0) {
+		t = (struct rtc_time){from_bcd(t.second), from_bcd(t.minute), from_bcd(t.hour),
+				      from_bcd(t.day),	  from_bcd(t.month),  from_bcd(t.year)};
+	}
+	if ((b & 2) == 0) {
+		t.hour = t.hour % 12 + (is_pm ? 12 : 0);
+	}
+	return t;
+}
+
+/* The RTC may count on between two registers; then the next look differs. */
+static void read_wall_clock(void)
+{
+	struct rtc_time t = read_rtc();
+
+	for (unsigned i = 0; i < 100; i++) {
+		struct rtc_time again = read_rtc();
+		if ((cmos(0x0a) & 0x80) == 0 && again.second == t.second &&
+		    again.minute == t.minute && again.hour == t.hour && again.day == t.day) {
+			break;
+		}
+		t = again;
+	}
+	clk.wall_ns = seconds_since_1970(&t) * 1000000000 - clock_now_ns();
+}
+
+void clock_init(const struct acpi_info *acpi)
+{
+	clk.base = asm_rdtsc();
+	find_rate(acpi);
+	clk.mult = (UINT64_C(1000000) << 32) / clk.khz;
+	clk.mult_tsc = (clk.khz << 32) / 1000000;
+	read_wall_clock();
+}

@@ -1,0 +1,168 @@
+/*
+ * Instructions that touch ring 3's memory. Each has a row in .fixups: where it is, where to go on if
+ * the address is bad, and whether a fault there may be served first (0) or not (1). AC is set only
+ * between STAC and CLAC, and SMAP is on: anywhere else user addresses are out of reach. CPUs without
+ * SMAP have NOPs there, see user_init().
+ *
+ * user.c has seen to it that the addresses are ring 3's.
+ */
+
+	.macro	fixup at, go_on, no_fault
+	.pushsection .fixups, "a"
+	.quad	\at, \go_on, \no_fault
+	.popsection
+	.endm
+
+	.macro	open
+	testb	$1, user_has_smap
+	jz	9f
+	stac
+9:
+	.endm
+
+	.macro	close
+	testb	$1, user_has_smap
+	jz	9f
+	clac
+9:
+	.endm
+
+	.text
+
+	/* size_t user_copy(void *to, const void *from, size_t len): bytes that were not copied */
+	.globl	user_copy
+	.type	user_copy, @function
+user_copy:
+	open
+	movq	%rdx, %rcx
+	shrq	$3, %rcx
+	andl	$7, %edx
+1:	rep	movsq
+	movl	%edx, %ecx
+2:	rep	movsb
+	xorl	%eax, %eax
+	close
+	ret
+	/* Once more by bytes, from where it stopped: up to the first bad one. */
+3:	leaq	(%rdx,%rcx,8), %rcx
+4:	rep	movsb
+5:	movq	%rcx, %rax
+	close
+	ret
+	.size	user_copy, . - user_copy
+	fixup	1b, 3b, 0
+	fixup	2b, 5b, 0
+	fixup	4b, 5b, 0
+
+	/* size_t user_zero(void *to, size_t len): bytes that were not cleared */
+	.globl	user_zero
+	.type	user_zero, @function
+user_zero:
+	open
+	xorl	%eax, %eax
+	movq	%rsi, %rcx
+	shrq	$3, %rcx
+	andl	$7, %esi
+1:	rep	stosq
+	movl	%esi, %ecx
+2:	rep	stosb
+	xorl	%eax, %eax
+	close
+	ret
+3:	leaq	(%rsi,%rcx,8), %rcx
+4:	rep	stosb
+5:	movq	%rcx, %rax
+	close
+	ret
+	.size	user_zero, . - user_zero
+	fixup	1b, 3b, 0
+	fixup	2b, 5b, 0
+	fixup	4b, 5b, 0
+
+	/* int user_load32(const uint32_t *from, uint32_t *to), and with 64, and without faults:
+	 * 0 or -1 */
+	.macro	load name, no_fault, register, store
+	.globl	\name
+	.type	\name, @function
+\name:
+	open
+1:	mov	(%rdi), \register
+	close
+	mov	\register, (%rsi)
+	xorl	%eax, %eax
+	ret
+2:	close
+	movl	$-1, %eax
+	ret
+	.size	\name, . - \name
+	fixup	1b, 2b, \no_fault
+	.endm
+
+	load	user_load32, 0, %edx
+	load	user_load64, 0, %rdx
+	load	user_load32_nofault, 1, %edx
+
+	.macro	store name, register
+	.globl	\name
+	.type	\name, @function
+\name:
+	open
+1:	mov	\register, (%rdi)
+	close
+	xorl	%eax, %eax
+	ret
+2:	close
+	movl	$-1, %eax
+	ret
+	.size	\name, . - \name
+	fixup	1b, 2b, 0
+	.endm
+
+	store	user_store32, %esi
+	store	user_store64, %rsi
+
+	/* int user_cas32(uint32_t *at, uint32_t expected, uint32_t value, uint32_t *old) */
+	.globl	user_cas32
+	.type	user_cas32, @function
+user_cas32:
+	movq	%rcx, %r8
+	movl	%esi, %eax
+	open
+1:	lock cmpxchgl %edx, (%rdi)
+	close
+	movl	%eax, (%r8)
+	xorl	%eax, %eax
+	ret
+2:	close
+	movl	$-1, %eax
+	ret
+	.size	user_cas32, . - user_cas32
+	fixup	1b, 2b, 1
+
+	/* int64_t user_scan_copy(char *to, const char *from, size_t size): up to and with the zero;
+	 * bytes before it, -1 for a bad address, -2 without a zero in size bytes */
+	.globl	user_copy_string
+	.type	user_copy_string, @function
+user_copy_string:
+	xorl	%eax, %eax
+	open
+1:	cmpq	%rdx, %rax
+	je	4f
+2:	movb	(%rsi,%rax), %cl
+	movb	%cl, (%rdi,%rax)
+	testb	%cl, %cl
+	jz	3f
+	incq	%rax
+	jmp	1b
+3:	close
+	ret
+4:	close
+	movq	$-2, %rax
+	ret
+5:	close
+	movq	$-1, %rax
+	ret
+	.size	user_copy_string, . - user_copy_string
+	fixup	2b, 5b, 0
+
+	.section .note.GNU-stack, "", @progbits

@@ -1,0 +1,803 @@
+#include "lib/kvm/emul.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "lib/base/bytes.h"
+#include "lib/kvm/bus.h"
+#include "lib/kvm/clock.h"
+#include "lib/kvm/cpuid.h"
+#include "lib/kvm/debug.h"
+#include "lib/kvm/events.h"
+#include "lib/kvm/irq.h"
+#include "lib/kvm/memory.h"
+#include "lib/kvm/msr.h"
+#include "lib/kvm/registers.h"
+#include "lib/x86/regs.h"
+
+#define EXC_UD 6
+#define EXC_PF 14
+
+#define AT_XMM	     160 /* in the XSAVE area */
+#define AT_XSTATE_BV 512
+#define AT_YMM_HIGH  576
+#define XSTATE_SSE   BIT(1)
+#define XSTATE_AVX   BIT(2)
+
+#define NEEDED (KVM_REGS_CORE | KVM_REGS_CONTROL | KVM_REGS_SEGMENTS)
+
+static struct kvm_vcpu *vcpu_of(struct insn_env *env)
+{
+	return container_of(env, struct kvm_vcpu, emulator);
+}
+
+/* ---- from linear to guest-physical ---- */
+
+static int walk_read(void *ctx, uint64_t gpa, void *entry, unsigned bytes)
+{
+	return kvm_memory_read(ctx, gpa, entry, bytes);
+}
+
+static int walk_cmpxchg(void *ctx, uint64_t gpa, const void *old, const void *new, unsigned bytes)
+{
+	return kvm_memory_cmpxchg(ctx, gpa, old, new, bytes);
+}
+
+static const struct walk_ops walk_ops = {walk_read, walk_cmpxchg};
+
+enum walk_outcome kvm_emul_translate(struct kvm_vcpu *vcpu, uint64_t linear, unsigned access,
+				     struct walk_result *result)
+{
+	struct walk_mode mode;
+
+	kvm_regs_need(vcpu, NEEDED);
+	mode = (struct walk_mode){
+		.cr0 = vcpu->cpu.cr0,
+		.cr3 = vcpu->cr3,
+		.cr4 = vcpu->cpu.cr4,
+		.efer = vcpu->cpu.efer,
+		.pdptr = vcpu->pdptr,
+		.phys_bits = vcpu->features.phys_bits,
+		.pages_1g = vcpu->features.pages_1g,
+		.ac = (vcpu->cpu.rflags & RFLAGS_AC) != 0,
+	};
+	if (kvm_reg_is_pae(vcpu) && kvm_reg_load_pdptrs(vcpu, vcpu->cr3) != 0) {
+		memset(vcpu->pdptr, 0, sizeof(vcpu->pdptr));
+	}
+	return walk(&mode, &walk_ops, vcpu, linear, access, result);
+}
+
+static unsigned access_of(const struct kvm_vcpu *vcpu, unsigned access)
+{
+	unsigned bits = WALK_SET_AD;
+
+	if ((access & INSN_ACCESS_WRITE) != 0) {
+		bits |= WALK_WRITE;
+	}
+	if ((access & INSN_ACCESS_SYSTEM) != 0) {
+		bits |= WALK_IMPLICIT;
+	} else if (vcpu->cpu.cpl == 3) {
+		bits |= WALK_USER;
+	}
+	return bits;
+}
+
+/* The one or two pages of an access. */
+struct pieces {
+	unsigned count;
+	struct {
+		uint64_t gpa;
+		unsigned bytes;
+	} piece[2];
+};
+
+static enum insn_outcome translate(struct insn_env *env, uint64_t linear, unsigned len,
+				   unsigned access, struct pieces *pieces)
+{
+	struct kvm_vcpu *vcpu = vcpu_of(env);
+	unsigned bits = access_of(vcpu, access);
+
+	pieces->count = 0;
+	while (len != 0) {
+		unsigned room = (unsigned)(KVM_PAGE_BYTES - linear % KVM_PAGE_BYTES);
+		unsigned bytes = MIN(len, room);
+		struct walk_result result;
+
+		switch (kvm_emul_translate(vcpu, linear, bits, &result)) {
+		case WALK_OK:
+			break;
+		case WALK_FAULT:
+			return insn_raise_page_fault(env, linear, result.error);
+		default:
+			return INSN_UNSUPPORTED;
+		}
+		pieces->piece[pieces->count].gpa = result.gpa;
+		pieces->piece[pieces->count++].bytes = bytes;
+		linear += bytes;
+		len -= bytes;
+	}
+	return INSN_DONE;
+}
+
+/* ---- devices ---- */
+
+/* Up to 8 bytes from whoever is at @gpa: the answer, or a question to user space. */
+static enum insn_outcome device_read(struct kvm_vcpu *vcpu, uint64_t gpa, void *data,
+				     unsigned bytes)
+{
+	struct kvm_exits *x = vcpu->exits;
+	struct kvm_fragment *f = &x->answered[x->cursor];
+
+	if (x->cursor < x->answered_count && f->gpa == gpa && f->bytes == bytes) {
+		memcpy(data, f->data, bytes);
+		x->cursor++;
+		return INSN_DONE;
+	}
+	/* The guest changed the instruction's memory meanwhile: old answers are worth nothing. */
+	x->answered_count = x->cursor;
+	if (x->answered_count == KVM_FRAGMENTS) {
+		return INSN_UNSUPPORTED;
+	}
+	memset(data, 0, bytes);
+	if (kvm_irq_mmio(vcpu, gpa, bytes, data, false)) {
+		*f = (struct kvm_fragment){.gpa = gpa, .bytes = (uint8_t)bytes};
+		memcpy(f->data, data, bytes);
+		x->answered_count++;
+		x->cursor++;
+		return INSN_DONE;
+	}
+	x->asked = (struct kvm_fragment){.gpa = gpa, .bytes = (uint8_t)bytes};
+	x->pending = KVM_PENDING_MMIO_READ;
+	return INSN_EXIT;
+}
+
+static enum insn_outcome device_write(struct kvm_vcpu *vcpu, uint64_t gpa, const void *data,
+				      unsigned bytes)
+{
+	struct kvm_exits *x = vcpu->exits;
+	uint8_t copy[8];
+
+	memcpy(copy, data, bytes);
+	if (x->written_count == 0 && (kvm_irq_mmio(vcpu, gpa, bytes, copy, true) ||
+				      kvm_bus_write(vcpu->vm, false, gpa, bytes, data))) {
+		return INSN_DONE;
+	}
+	x->written[x->written_count] = (struct kvm_fragment){.gpa = gpa, .bytes = (uint8_t)bytes};
+	memcpy(x->written[x->written_count++].data, data, bytes);
+	return INSN_DONE;
+}
+
+/* The local APIC's page lies above whatever memory is there. */
+static bool is_apic(const struct kvm_vcpu *vcpu, uint64_t gpa)
+{
+	uint32_t offset;
+
+	return vcpu->apic != NULL && kvm_irq_apic_page(vcpu, gpa, &offset);
+}
+
+/* Is something written that user space must see before anything else happens? */
+static bool must_exit_first(const struct kvm_vcpu *vcpu)
+{
+	return vcpu->exits->written_count != 0 || vcpu->exits->string_out;
+}
+
+/* ---- the emulator's operations ---- */
+
+static enum insn_outcome op_read(struct insn_env *env, uint64_t linear, void *data, unsigned len,
+				 unsigned access)
+{
+	struct kvm_vcpu *vcpu = vcpu_of(env);
+	struct pieces pieces;
+	enum insn_outcome outcome;
+	uint8_t *to = data;
+
+	if (must_exit_first(vcpu)) {
+		return INSN_EXIT;
+	}
+	outcome = translate(env, linear, len, access, &pieces);
+	for (unsigned i = 0; i < pieces.count && outcome == INSN_DONE; i++) {
+		uint64_t gpa = pieces.piece[i].gpa;
+		unsigned bytes = pieces.piece[i].bytes;
+		int r = is_apic(vcpu, gpa) ? -ENOENT : kvm_memory_read(vcpu, gpa, to, bytes);
+
+		if (r == -EFAULT) {
+			return INSN_UNSUPPORTED;
+		}
+		for (unsigned at = 0; r != 0 && at < bytes && outcome == INSN_DONE; at += 8) {
+			outcome = device_read(vcpu, gpa + at, to + at, MIN(bytes - at, 8u));
+		}
+		to += bytes;
+	}
+	return outcome;
+}
+
+static bool is_memory(struct kvm_vcpu *vcpu, uint64_t gpa)
+{
+	const struct kvm_slot *slot = kvm_memory_slot(vcpu, gpa >> KVM_PAGE_SHIFT);
+
+	if (is_apic(vcpu, gpa)) {
+		return false;
+	}
+	return slot != NULL && (slot->flags & KVM_MEM_READONLY) == 0;
+}
+
+static enum insn_outcome write_pieces(struct kvm_vcpu *vcpu, const struct pieces *pieces,
+				      const uint8_t *from)
+{
+	for (unsigned i = 0; i < pieces->count; i++) {
+		uint64_t gpa = pieces->piece[i].gpa;
+		unsigned bytes = pieces->piece[i].bytes;
+
+		if (is_memory(vcpu, gpa)) {
+			if (kvm_memory_write(vcpu, gpa, from, bytes) != 0) {
+				return INSN_UNSUPPORTED;
+			}
+		} else {
+			for (unsigned at = 0; at < bytes; at += 8) {
+				(void)device_write(vcpu, gpa + at, from + at, MIN(bytes - at, 8u));
+			}
+		}
+		from += bytes;
+	}
+	return INSN_DONE;
+}
+
+static enum insn_outcome op_write(struct insn_env *env, uint64_t linear, const void *data,
+				  unsigned len, unsigned access)
+{
+	struct kvm_vcpu *vcpu = vcpu_of(env);
+	struct pieces pieces;
+	enum insn_outcome outcome;
+
+	if (must_exit_first(vcpu)) {
+		return INSN_EXIT;
+	}
+	outcome = translate(env, linear, len, access | INSN_ACCESS_WRITE, &pieces);
+	/* All of it has to fit into the queue. */
+	if (outcome == INSN_DONE && len > 8 * (KVM_FRAGMENTS - 2)) {
+		for (unsigned i = 0; i < pieces.count; i++) {
+			if (!is_memory(vcpu, pieces.piece[i].gpa)) {
+				return INSN_UNSUPPORTED;
+			}
+		}
+	}
+	return outcome == INSN_DONE ? write_pieces(vcpu, &pieces, data) : outcome;
+}
+
+static enum insn_outcome op_probe(struct insn_env *env, uint64_t linear, unsigned len)
+{
+	struct pieces pieces;
+
+	return must_exit_first(vcpu_of(env))
+		       ? INSN_EXIT
+		       : translate(env, linear, len, INSN_ACCESS_WRITE, &pieces);
+}
+
+static enum insn_outcome op_cmpxchg(struct insn_env *env, uint64_t linear, const void *old,
+				    const void *new, unsigned len)
+{
+	struct kvm_vcpu *vcpu = vcpu_of(env);
+	struct pieces pieces;
+	enum insn_outcome outcome = translate(env, linear, len, INSN_ACCESS_WRITE, &pieces);
+	uint64_t gpa;
+	int r;
+
+	if (outcome != INSN_DONE) {
+		return outcome;
+	}
+	gpa = pieces.piece[0].gpa;
+	/* A device, and what crosses pages or is not aligned, cannot be had atomically. */
+	if (pieces.count != 1 || gpa % len != 0 || !is_memory(vcpu, gpa)) {
+		return write_pieces(vcpu, &pieces, new);
+	}
+	r = kvm_memory_cmpxchg(vcpu, gpa, old, new, len);
+	if (r == -EAGAIN) {
+		return INSN_AGAIN;
+	}
+	return r == 0 ? INSN_DONE : INSN_UNSUPPORTED;
+}
+
+static void exit_string(struct kvm_vcpu *vcpu, uint16_t port, unsigned bytes, unsigned count,
+			bool in)
+{
+	struct kvm_run *run = vcpu->run;
+	struct kvm_exits *x = vcpu->exits;
+
+	x->port = port;
+	x->bytes = (uint8_t)bytes;
+	x->count = count;
+	run->exit_reason = KVM_EXIT_IO;
+	run->io.direction = in ? KVM_EXIT_IO_IN : KVM_EXIT_IO_OUT;
+	run->io.size = (uint8_t)bytes;
+	run->io.port = port;
+	run->io.count = count;
+	run->io.data_offset = KVM_PAGE_BYTES;
+}
+
+static enum insn_outcome op_port_in(struct insn_env *env, uint16_t port, unsigned bytes, void *data,
+				    unsigned *count)
+{
+	struct kvm_vcpu *vcpu = vcpu_of(env);
+	struct kvm_exits *x = vcpu->exits;
+
+	if (must_exit_first(vcpu)) {
+		return INSN_EXIT;
+	}
+	if (x->string_ready && x->port == port && x->bytes == bytes && x->count <= *count) {
+		*count = x->count;
+		memcpy(data, vcpu->pio_page, (size_t)bytes * x->count);
+		return INSN_DONE;
+	}
+	x->string_ready = false;
+	memset(data, 0, bytes);
+	if (kvm_irq_pio(vcpu, port, bytes, data, false)) {
+		*count = 1;
+		return INSN_DONE;
+	}
+	exit_string(vcpu, port, bytes, MIN(*count, (unsigned)KVM_PAGE_BYTES / bytes), true);
+	x->pending = KVM_PENDING_STRING_IN;
+	return INSN_EXIT;
+}
+
+static enum insn_outcome op_port_out(struct insn_env *env, uint16_t port, unsigned bytes,
+				     const void *data, unsigned *count)
+{
+	struct kvm_vcpu *vcpu = vcpu_of(env);
+	uint8_t copy[8] = {0};
+	unsigned some = MIN(*count, (unsigned)KVM_PAGE_BYTES / bytes);
+
+	if (must_exit_first(vcpu)) {
+		return INSN_EXIT;
+	}
+	memcpy(copy, data, bytes);
+	if (kvm_irq_pio(vcpu, port, bytes, copy, true) ||
+	    kvm_bus_write(vcpu->vm, true, port, bytes, data)) {
+		*count = 1;
+		return INSN_DONE;
+	}
+	memcpy(vcpu->pio_page, data, (size_t)bytes * some);
+	exit_string(vcpu, port, bytes, some, false);
+	vcpu->exits->string_out = true;
+	*count = some;
+	return INSN_DONE;
+}
+
+static uint8_t *xmm_of(struct kvm_vcpu *vcpu, unsigned reg)
+{
+	return vcpu->xsave + AT_XMM + 16 * (size_t)(reg & 15);
+}
+
+/* Parts of the area that are marked as initial may hold anything: make them what they stand for. */
+static void need_part(struct kvm_vcpu *vcpu, uint64_t part, size_t at, size_t bytes)
+{
+	uint64_t parts = load_le64(vcpu->xsave + AT_XSTATE_BV);
+
+	if (vcpu->env->backend->xcr0 != 0 && (parts & part) == 0) {
+		memset(vcpu->xsave + at, 0, bytes);
+	}
+}
+
+static enum insn_outcome op_read_xmm(struct insn_env *env, unsigned reg, void *data)
+{
+	struct kvm_vcpu *vcpu = vcpu_of(env);
+
+	if (reg > 15) {
+		return INSN_UNSUPPORTED;
+	}
+	kvm_regs_need(vcpu, KVM_REGS_FPU);
+	need_part(vcpu, XSTATE_SSE, AT_XMM, 256);
+	memcpy(data, xmm_of(vcpu, reg), 16);
+	return INSN_DONE;
+}
+
+static enum insn_outcome op_write_xmm(struct insn_env *env, unsigned reg, const void *data,
+				      bool clear)
+{
+	struct kvm_vcpu *vcpu = vcpu_of(env);
+	uint64_t parts;
+
+	if (reg > 15) {
+		return INSN_UNSUPPORTED;
+	}
+	kvm_regs_change(vcpu, KVM_REGS_FPU);
+	need_part(vcpu, XSTATE_SSE, AT_XMM, 256);
+	memcpy(xmm_of(vcpu, reg), data, 16);
+	parts = load_le64(vcpu->xsave + AT_XSTATE_BV);
+	if (vcpu->env->backend->xcr0 != 0) {
+		store_le64(vcpu->xsave + AT_XSTATE_BV, parts | XSTATE_SSE);
+	}
+	if (clear && (parts & XSTATE_AVX) != 0) {
+		memset(vcpu->xsave + AT_YMM_HIGH + 16 * (size_t)reg, 0, 16);
+	}
+	return INSN_DONE;
+}
+
+static enum insn_outcome done_or_gp(struct insn_env *env, int r)
+{
+	return r == 0 ? INSN_DONE : insn_raise(env, INSN_EXC_GP, 0);
+}
+
+static enum insn_outcome op_read_cr(struct insn_env *env, unsigned cr, uint64_t *value)
+{
+	struct kvm_vcpu *vcpu = vcpu_of(env);
+
+	switch (cr) {
+	case 0:
+		*value = vcpu->cpu.cr0;
+		return INSN_DONE;
+	case 2:
+		*value = vcpu->cr2;
+		return INSN_DONE;
+	case 3:
+		*value = vcpu->cr3;
+		return INSN_DONE;
+	case 4:
+		*value = vcpu->cpu.cr4;
+		return INSN_DONE;
+	case 8:
+		*value = kvm_reg_cr8(vcpu);
+		return INSN_DONE;
+	default:
+		return insn_raise(env, INSN_EXC_UD, 0);
+	}
+}
+
+static enum insn_outcome op_write_cr(struct insn_env *env, unsigned cr, uint64_t value)
+{
+	struct kvm_vcpu *vcpu = vcpu_of(env);
+
+	switch (cr) {
+	case 0:
+		return done_or_gp(env, kvm_reg_set_cr0(vcpu, value));
+	case 2:
+		kvm_regs_change(vcpu, KVM_REGS_CONTROL);
+		vcpu->cr2 = value;
+		return INSN_DONE;
+	case 3:
+		return done_or_gp(env, kvm_reg_set_cr3(vcpu, value));
+	case 4:
+		return done_or_gp(env, kvm_reg_set_cr4(vcpu, value));
+	case 8:
+		return done_or_gp(env, kvm_reg_set_cr8(vcpu, value));
+	default:
+		return insn_raise(env, INSN_EXC_UD, 0);
+	}
+}
+
+/* DR4 and DR5 are DR6 and DR7, unless CR4.DE; with DR7.GD nobody but the handler has access. */
+static enum insn_outcome check_dr(struct insn_env *env, unsigned dr)
+{
+	struct kvm_vcpu *vcpu = vcpu_of(env);
+
+	kvm_regs_need(vcpu, KVM_REGS_DEBUG);
+	if (dr > 7 || ((dr == 4 || dr == 5) && (vcpu->cpu.cr4 & CR4_DE) != 0)) {
+		return insn_raise(env, INSN_EXC_UD, 0);
+	}
+	if ((vcpu->dr7 & DR7_GD) != 0) {
+		kvm_regs_change(vcpu, KVM_REGS_DEBUG);
+		vcpu->dr6 = (vcpu->dr6 & ~UINT64_C(0xf)) | BIT(13) | vcpu->features.dr6_fixed;
+		return insn_raise(env, INSN_EXC_DB, 0);
+	}
+	return INSN_DONE;
+}
+
+static enum insn_outcome op_read_dr(struct insn_env *env, unsigned dr, uint64_t *value)
+{
+	enum insn_outcome outcome = check_dr(env, dr);
+
+	if (outcome == INSN_DONE) {
+		*value = kvm_reg_get_dr(vcpu_of(env), dr);
+	}
+	return outcome;
+}
+
+static enum insn_outcome op_write_dr(struct insn_env *env, unsigned dr, uint64_t value)
+{
+	enum insn_outcome outcome = check_dr(env, dr);
+
+	return outcome == INSN_DONE ? done_or_gp(env, kvm_reg_set_dr(vcpu_of(env), dr, value))
+				    : outcome;
+}
+
+static enum insn_outcome op_cpuid(struct insn_env *env, uint32_t regs[4])
+{
+	kvm_cpuid_query(vcpu_of(env), regs);
+	return INSN_DONE;
+}
+
+static enum insn_outcome op_read_tsc(struct insn_env *env, uint64_t *tsc, uint32_t *aux)
+{
+	struct kvm_vcpu *vcpu = vcpu_of(env);
+
+	kvm_regs_need(vcpu, KVM_REGS_MSRS);
+	*tsc = kvm_vcpu_guest_tsc(vcpu);
+	*aux = (uint32_t)vcpu->msr[KVM_MSR_TSC_AUX];
+	return INSN_DONE;
+}
+
+static enum insn_outcome op_read_xcr(struct insn_env *env, uint32_t index, uint64_t *value)
+{
+	struct kvm_vcpu *vcpu = vcpu_of(env);
+
+	if (index != 0) {
+		return insn_raise(env, INSN_EXC_GP, 0);
+	}
+	kvm_regs_need(vcpu, KVM_REGS_FPU);
+	*value = vcpu->xcr0;
+	return INSN_DONE;
+}
+
+static enum insn_outcome op_write_xcr(struct insn_env *env, uint32_t index, uint64_t value)
+{
+	return done_or_gp(env, index != 0 ? -EINVAL : kvm_reg_set_xcr0(vcpu_of(env), value));
+}
+
+static enum insn_outcome op_invlpg(struct insn_env *env, uint64_t linear)
+{
+	struct kvm_vcpu *vcpu = vcpu_of(env);
+
+	vcpu->env->backend->invlpg(vcpu, linear);
+	return INSN_DONE;
+}
+
+static enum insn_outcome op_write_back(struct insn_env *env)
+{
+	(void)env; /* all memory is coherent */
+	return INSN_DONE;
+}
+
+/*
+ * RDMSR and WRMSR are not here: they stop on their own, with the filter and user space behind them,
+ * and are served in exits.c.
+ */
+static const struct insn_ops insn_ops = {
+	.read = op_read,
+	.write = op_write,
+	.probe = op_probe,
+	.cmpxchg = op_cmpxchg,
+	.port_in = op_port_in,
+	.port_out = op_port_out,
+	.read_xmm = op_read_xmm,
+	.write_xmm = op_write_xmm,
+	.read_cr = op_read_cr,
+	.write_cr = op_write_cr,
+	.read_dr = op_read_dr,
+	.write_dr = op_write_dr,
+	.cpuid = op_cpuid,
+	.read_tsc = op_read_tsc,
+	.read_xcr = op_read_xcr,
+	.write_xcr = op_write_xcr,
+	.invlpg = op_invlpg,
+	.write_back = op_write_back,
+};
+
+void kvm_emul_init(struct kvm_vcpu *vcpu)
+{
+	vcpu->emulator = (struct insn_env){.cpu = &vcpu->cpu, .ops = &insn_ops};
+}
+
+/* ---- one instruction ---- */
+
+/* Reads code. Return: how many of @len bytes there are; 0: a fault is pending, or no memory. */
+static unsigned fetch(struct kvm_vcpu *vcpu, uint64_t linear, uint8_t *code, unsigned len)
+{
+	unsigned access = WALK_FETCH | WALK_SET_AD | (vcpu->cpu.cpl == 3 ? WALK_USER : 0);
+	unsigned room = (unsigned)(KVM_PAGE_BYTES - linear % KVM_PAGE_BYTES);
+	struct walk_result result;
+
+	len = MIN(len, room);
+	switch (kvm_emul_translate(vcpu, linear, access, &result)) {
+	case WALK_FAULT:
+		kvm_event_exception_payload(vcpu, EXC_PF, result.error, linear);
+		return 0;
+	case WALK_NOWHERE:
+		return 0;
+	default:
+		return kvm_memory_read(vcpu, result.gpa, code, len) == 0 ? len : 0;
+	}
+}
+
+/* Return: INSN_OK, or another result: #UD and #GP are pending then; INSN_MORE: nothing is. */
+static enum insn_result decode(struct kvm_vcpu *vcpu, struct insn *insn)
+{
+	unsigned mode = insn_mode(&vcpu->cpu) | (vcpu->features.amd ? INSN_AMD : 0);
+	uint64_t linear = kvm_reg_linear_rip(vcpu);
+	uint8_t code[INSN_MAX];
+	unsigned have = fetch(vcpu, linear, code, sizeof(code));
+	enum insn_result result = INSN_MORE;
+
+	if (have != 0) {
+		result = insn_decode(insn, mode, code, have);
+	}
+	if (have != 0 && result == INSN_MORE && have < INSN_MAX) {
+		unsigned more = fetch(vcpu, linear + have, code + have, INSN_MAX - have);
+
+		if (more != 0) {
+			result = insn_decode(insn, mode, code, have + more);
+		}
+	}
+	return result;
+}
+
+static void forget(struct kvm_exits *x)
+{
+	x->resumed = false;
+	x->answered_count = 0;
+	x->cursor = 0;
+	x->string_ready = false;
+}
+
+/* It could not be emulated: the guest's fault if user code did it, else nobody knows further. */
+static bool failed(struct kvm_vcpu *vcpu)
+{
+	struct kvm_exits *x = vcpu->exits;
+
+	forget(x);
+	x->pending = KVM_PENDING_NONE;
+	if (vcpu->events.exception.pending) {
+		return false;
+	}
+	if (!vcpu->vm->exit_on_emulation_failure) {
+		kvm_event_exception(vcpu, EXC_UD, 0);
+		if (vcpu->cpu.cpl != 0) {
+			return false;
+		}
+	}
+	kvm_exit_internal(vcpu, KVM_INTERNAL_ERROR_EMULATION);
+	return true;
+}
+
+/* What the instruction wrote goes to user space. Return: is there something? */
+static bool flush_written(struct kvm_vcpu *vcpu)
+{
+	struct kvm_exits *x = vcpu->exits;
+
+	if (x->string_out) {
+		x->string_out = false;
+		x->pending = KVM_PENDING_NONE;
+		return true; /* kvm_run is filled in */
+	}
+	if (x->written_count != 0) {
+		x->written_seen = 0;
+		x->pending = KVM_PENDING_MMIO_WRITE;
+		kvm_exit_mmio(vcpu, &x->written[0], true);
+		return true;
+	}
+	return false;
+}
+
+static void take_fault(struct kvm_vcpu *vcpu)
+{
+	const struct insn_fault *fault = &vcpu->emulator.fault;
+
+	if (fault->vector == EXC_PF) {
+		kvm_event_exception_payload(vcpu, EXC_PF, fault->error, fault->address);
+	} else {
+		kvm_event_exception(vcpu, fault->vector, fault->error);
+	}
+}
+
+static bool emulate(struct kvm_vcpu *vcpu)
+{
+	struct kvm_exits *x = vcpu->exits;
+	bool stepping = (vcpu->cpu.rflags & RFLAGS_TF) != 0;
+	enum insn_outcome outcome;
+
+	x->cursor = 0;
+	x->written_count = 0;
+	x->string_out = false;
+	kvm_regs_change(vcpu, KVM_REGS_CORE | KVM_REGS_SEGMENTS);
+	outcome = insn_emulate(&vcpu->emulator, &x->insn);
+	switch (outcome) {
+	case INSN_EXIT:
+		if (must_exit_first(vcpu)) {
+			break; /* iterations that are over; the instruction begins anew */
+		}
+		x->resumed = true;
+		if (x->pending == KVM_PENDING_MMIO_READ) {
+			kvm_exit_mmio(vcpu, &x->asked, false);
+		}
+		return true;
+	case INSN_FAULT:
+		take_fault(vcpu);
+		break;
+	case INSN_UNSUPPORTED:
+		return failed(vcpu);
+	case INSN_HALT:
+	case INSN_DONE:
+	case INSN_AGAIN:
+		forget(x);
+		if (flush_written(vcpu)) {
+			return true;
+		}
+		return (outcome == INSN_DONE || stepping) && kvm_debug_stepped(vcpu, stepping);
+	}
+	forget(x);
+	return flush_written(vcpu);
+}
+
+bool kvm_emul_insn(struct kvm_vcpu *vcpu)
+{
+	struct kvm_exits *x = vcpu->exits;
+
+	kvm_regs_need(vcpu, NEEDED);
+	if (!x->resumed) {
+		enum insn_result result = decode(vcpu, &x->insn);
+
+		if (result == INSN_UNDEFINED || result == INSN_TOO_LONG) {
+			forget(x);
+			if (result == INSN_UNDEFINED) {
+				return failed(vcpu);
+			}
+			kvm_event_exception(vcpu, 13, 0);
+			return false;
+		}
+		if (result != INSN_OK) {
+			return failed(vcpu);
+		}
+	}
+	return emulate(vcpu);
+}
+
+/* 16- and 32-bit code wraps at 4 GiB; RIP above it is 64-bit code's. */
+static void advance(struct kvm_vcpu *vcpu, unsigned len)
+{
+	uint64_t rip = vcpu->cpu.rip + len;
+
+	kvm_regs_change(vcpu, KVM_REGS_CORE);
+	if (rip > UINT32_MAX && vcpu->cpu.rip <= UINT32_MAX) {
+		kvm_regs_need(vcpu, NEEDED);
+		if (insn_mode(&vcpu->cpu) != INSN_64) {
+			rip = (uint32_t)rip;
+		}
+	}
+	vcpu->cpu.rip = rip;
+	vcpu->cpu.rflags &= ~RFLAGS_RF;
+	vcpu->cpu.interrupt_shadow = false;
+}
+
+bool kvm_emul_skip(struct kvm_vcpu *vcpu, unsigned len)
+{
+	const struct kvm_env_ops *ops = vcpu->env->ops;
+	bool stepping = (vcpu->cpu.rflags & RFLAGS_TF) != 0;
+
+	if (len == 0) {
+		struct insn insn;
+		enum insn_result result;
+
+		kvm_regs_need(vcpu, NEEDED);
+		ops->lock_read(vcpu->env, &vcpu->vm->memory);
+		result = decode(vcpu, &insn);
+		ops->unlock_read(vcpu->env, &vcpu->vm->memory);
+		if (result != INSN_OK) {
+			return failed(vcpu);
+		}
+		len = insn.len;
+	}
+	advance(vcpu, len);
+	return (vcpu->single_step || stepping) && kvm_debug_stepped(vcpu, stepping);
+}
+
+bool kvm_emul_foreign_hypercall(struct kvm_vcpu *vcpu)
+{
+	const uint8_t ours[3] = {0x0f, 0x01, vcpu->env->backend->amd ? 0xd9 : 0xc1};
+	struct pieces pieces;
+	struct insn insn;
+
+	kvm_regs_need(vcpu, NEEDED);
+	if (decode(vcpu, &insn) != INSN_OK ||
+	    (insn.mnemonic != INSN_VMCALL && insn.mnemonic != INSN_VMMCALL) ||
+	    (vcpu->vm->quirks_off & KVM_X86_QUIRK_FIX_HYPERCALL_INSN) != 0) {
+		return false;
+	}
+	switch (translate(&vcpu->emulator, kvm_reg_linear_rip(vcpu), sizeof(ours),
+			  INSN_ACCESS_WRITE, &pieces)) {
+	case INSN_DONE:
+		return write_pieces(vcpu, &pieces, ours) == INSN_DONE;
+	case INSN_FAULT:
+		take_fault(vcpu);
+		return true;
+	default:
+		return false;
+	}
+}
