@@ -62,7 +62,8 @@ static void store_control(struct kvm_vcpu *vcpu, struct vmcb *vmcb)
 	/* What the guest cannot see in the register it is shown by emulation. */
 	if (vmcb->c.intercept_cr_read != cr0) {
 		vmcb->c.intercept_cr_read = cr0;
-		vmcb->c.intercept_cr_write = (uint16_t)((vmcb->c.intercept_cr_write & ~BIT(0)) | cr0);
+		vmcb->c.intercept_cr_write =
+			(uint16_t)((vmcb->c.intercept_cr_write & ~BIT(0)) | cr0);
 		svm_of(vcpu)->fresh &= ~(uint32_t)VMCB_CLEAN_INTERCEPTS;
 	}
 	svm_of(vcpu)->fresh &= ~(uint32_t)(VMCB_CLEAN_CONTROL | VMCB_CLEAN_CR2);

@@ -89,21 +89,21 @@ _Static_assert(offsetof(struct vmcb_save, g_pat) == 0x268, "APM table B-2");
 _Static_assert(sizeof(struct vmcb) == 0x1000, "one page");
 
 /* intercept1 */
-#define VMCB_INTR	 BIT(0)
-#define VMCB_NMI	 BIT(1)
-#define VMCB_INIT	 BIT(3)
-#define VMCB_VINTR	 BIT(4)
-#define VMCB_RDPMC	 BIT(15)
-#define VMCB_CPUID	 BIT(18)
-#define VMCB_RSM	 BIT(19)
-#define VMCB_IRET	 BIT(20)
-#define VMCB_INVD	 BIT(22)
-#define VMCB_PAUSE	 BIT(23)
-#define VMCB_HLT	 BIT(24)
-#define VMCB_INVLPGA	 BIT(26)
-#define VMCB_IOIO	 BIT(27)
-#define VMCB_MSR	 BIT(28)
-#define VMCB_SHUTDOWN	 BIT(31)
+#define VMCB_INTR     BIT(0)
+#define VMCB_NMI      BIT(1)
+#define VMCB_INIT     BIT(3)
+#define VMCB_VINTR    BIT(4)
+#define VMCB_RDPMC    BIT(15)
+#define VMCB_CPUID    BIT(18)
+#define VMCB_RSM      BIT(19)
+#define VMCB_IRET     BIT(20)
+#define VMCB_INVD     BIT(22)
+#define VMCB_PAUSE    BIT(23)
+#define VMCB_HLT      BIT(24)
+#define VMCB_INVLPGA  BIT(26)
+#define VMCB_IOIO     BIT(27)
+#define VMCB_MSR      BIT(28)
+#define VMCB_SHUTDOWN BIT(31)
 
 /* intercept2 */
 #define VMCB_VMRUN   BIT(0)
@@ -205,8 +205,8 @@ _Static_assert(sizeof(struct vmcb) == 0x1000, "one page");
 #define VMEXIT_INVALID	 UINT64_MAX
 
 /* exitinfo1 of VMEXIT_IOIO */
-#define VMCB_IO_IN     BIT(0)
-#define VMCB_IO_STRING BIT(2)
+#define VMCB_IO_IN	   BIT(0)
+#define VMCB_IO_STRING	   BIT(2)
 #define VMCB_IO_SIZE(info) ((unsigned)((info) >> 4 & 7)) /* bytes: the bits are one-hot */
 #define VMCB_IO_PORT(info) ((uint16_t)((info) >> 16))
 
