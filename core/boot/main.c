@@ -27,6 +27,7 @@
 #include "core/mem/heap.h"
 #include "core/mem/kmap.h"
 #include "core/mem/paging.h"
+#include "core/mem/view.h"
 #include "core/panic.h"
 #include "lib/base/bytes.h"
 
@@ -283,6 +284,8 @@ static void start_memory(void)
 	take(area, bytes);
 	page_init(boot.ram.range, boot.ram.n, boot.used.range, boot.used.n, phys_ptr(hpa(area)));
 	heap_start();
+	object_start();
+	space_start();
 }
 
 /* Step 8: what makes interrupts and time. */

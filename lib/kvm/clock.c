@@ -146,6 +146,19 @@ void kvm_clock_write_tsc(struct kvm_vcpu *vcpu, uint64_t value)
 	kvm_clock_move_tsc(vcpu, offset);
 }
 
+void kvm_clock_set_offset(struct kvm_vcpu *vcpu, uint64_t offset)
+{
+	const struct kvm_env_ops *ops = vcpu->env->ops;
+	uint64_t tsc;
+
+	ops->lock(vcpu->env, &vcpu->vm->clock_lock);
+	tsc = scaled(vcpu, ops->tsc(vcpu->env));
+	vcpu->vm->tsc_write =
+		(struct kvm_tsc_write){tsc + offset, ops->now_ns(vcpu->env), offset, vcpu->tsc_khz};
+	ops->unlock(vcpu->env, &vcpu->vm->clock_lock);
+	kvm_clock_move_tsc(vcpu, offset);
+}
+
 int kvm_clock_set_khz(struct kvm_vcpu *vcpu, uint64_t khz)
 {
 	const struct kvm_backend *backend = vcpu->env->backend;

@@ -29,6 +29,9 @@ void kvm_clock_write_tsc(struct kvm_vcpu *vcpu, uint64_t value);
 /** kvm_clock_move_tsc() - another offset to the host's TSC. */
 void kvm_clock_move_tsc(struct kvm_vcpu *vcpu, uint64_t offset);
 
+/** kvm_clock_set_offset() - KVM_VCPU_TSC_OFFSET: as kvm_clock_move_tsc(), and others may join. */
+void kvm_clock_set_offset(struct kvm_vcpu *vcpu, uint64_t offset);
+
 /** kvm_clock_set_khz() - KVM_SET_TSC_KHZ; 0: the host's. Return: 0 or -EINVAL. */
 must_use int kvm_clock_set_khz(struct kvm_vcpu *vcpu, uint64_t khz);
 

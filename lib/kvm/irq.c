@@ -25,7 +25,6 @@ int kvm_irq_vm_init(struct kvm_vm *vm)
 	}
 	irq->vm = vm;
 	vm->irq = irq;
-	env->ops->lock_init(env, &vm->irq_lock, KVM_LOCK_SPIN);
 	env->ops->lock_init(env, &irq->irqfds_lock, KVM_LOCK_MUTEX);
 	return 0;
 }
@@ -46,7 +45,6 @@ void kvm_irq_vm_fini(struct kvm_vm *vm)
 	}
 	irq_routes_free(irq, irq->routes);
 	env->ops->lock_fini(env, &irq->irqfds_lock);
-	env->ops->lock_fini(env, &vm->irq_lock);
 	env->ops->free(env, KVM_STORE_TABLE, irq->lapics, lapics_bytes(vm));
 	env->ops->free(env, KVM_STORE_VM, irq, sizeof(*irq));
 	vm->irq = NULL;

@@ -266,6 +266,7 @@ static struct fixture *start(enum kvm_irqchip_form form)
 	nmis = eoi_exits = resets = sipi_page = 0;
 	f->vm.env = &env;
 	f->vm.vcpus = f->list;
+	env_lock_init(&env, &f->vm.irq_lock, KVM_LOCK_SPIN);
 	assert_int_equal(kvm_irq_vm_init(&f->vm), 0);
 	if (form == KVM_IRQCHIP_FULL) {
 		assert_int_equal(kvm_irq_create_full(&f->vm), 0);
@@ -285,6 +286,7 @@ static void finish(struct fixture *f)
 		kvm_irq_vcpu_fini(&f->vcpu[i]);
 	}
 	kvm_irq_vm_fini(&f->vm);
+	env_lock_fini(&env, &f->vm.irq_lock);
 	for (unsigned i = 0; i < EVENTS; i++) {
 		assert_int_equal(events[i].holders, 0);
 		assert_null(events[i].watch);

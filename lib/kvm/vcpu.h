@@ -129,7 +129,6 @@ struct kvm_vcpu {
 	/* atomic, from any thread */
 	_Atomic uint32_t requests;
 	_Atomic uint32_t nmi_arrived;
-	_Atomic bool paused; /* KVM_KVMCLOCK_CTRL */
 
 	/* vcpu->lock; on the run path this thread's only */
 	struct kvm_lock lock;
@@ -166,7 +165,6 @@ struct kvm_vcpu {
 	uint32_t mp_state; /* KVM_MP_STATE_* */
 	uint8_t sipi_page;
 	uint8_t eoi_vector;
-	uint8_t mc_banks;
 	struct kvm_exits *exits; /* what waits for user space */
 	struct insn_env emulator;
 
@@ -181,13 +179,10 @@ struct kvm_vcpu {
 	bool pv_time_guest_stopped;
 	uint32_t clock_version;
 	uint64_t steal_last_ns;
-	int64_t tsc_user_offset; /* as KVM_VCPU_TSC_OFFSET tells */
-	uint64_t tsc_generation;
 
 	uint64_t slot_generation; /* of slot_hint */
 	struct kvm_slot *slot_hint;
 	bool enforce_pv_features;
-	uint64_t sync_dirty; /* KVM_SYNC_X86_* to be taken at entry */
 
 	struct kvm_apic *apic; /* the interrupt half's; NULL without local APICs */
 	uint64_t apic_base;    /* IA32_APIC_BASE where there is no local APIC */
