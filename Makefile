@@ -29,6 +29,12 @@ fuzz: need-build ## build the fuzzers into build-fuzz (clang, libFuzzer)
 		-Db_sanitize=address,undefined -Db_lundef=false
 	@meson compile -C $(B)-fuzz
 
+ISO_FILES ?=
+iso: need-build ## an image that boots core from CD or disk, BIOS or UEFI: build/core/core.iso
+	@lab/setup build iso
+	@$(MAKE) --no-print-directory build
+	@lab/core --iso $(B)/core/core.iso $(ISO_FILES)
+
 PROVIDER ?= kvm
 conformance: need-build ## the conformance suite on PROVIDER (kvm, tcg); kvm by default
 	@lab/setup build run test
@@ -61,4 +67,4 @@ need-build:
 	@command -v meson >/dev/null && command -v ninja >/dev/null || \
 		{ echo "make: meson or ninja is missing; lab/setup installs what is needed" >&2; exit 1; }
 
-.PHONY: help build run test unit fuzz conformance bench checks format lab-shell clean need-build
+.PHONY: help build run test unit fuzz iso conformance bench checks format lab-shell clean need-build

@@ -108,8 +108,8 @@ void heap_free(struct heap *h, void *object)
 		return;
 	}
 	struct heap_slab *s = (struct heap_slab *)ALIGN_DOWN((uint64_t)object, PAGE_SIZE);
+	check(s->heap == h && s->used > 0); /* it stays as long as it has objects */
 	uint64_t flags = spin_take_irq(&h->lock);
-	check(s->heap == h && s->used > 0);
 	if (s->free == NULL) {
 		link_slab(h, s);
 	}
@@ -159,6 +159,11 @@ void heap_start(void)
 	for (size_t i = 0; i < ARRAY_SIZE(any); i++) {
 		heap_init(&any[i], any_sizes[i].name, any_sizes[i].bytes);
 	}
+}
+
+void heap_stop(void)
+{
+	heaps.first = NULL;
 }
 
 static struct heap *any_for(size_t bytes)

@@ -29,6 +29,9 @@ struct heap {
 /** heap_start() - once, after page_init(). */
 void heap_start(void);
 
+/** heap_stop() - forgets all heaps: for tests that start anew. */
+void heap_stop(void);
+
 /** heap_init() - for objects of @bytes (1 to HEAP_OBJECT_MAX). @name: for statistics; not copied.
  * A heap lives as long as the kernel. Context: start-up, or no lock of LOCK_HEAP. */
 void heap_init(struct heap *h, const char *name, size_t bytes);

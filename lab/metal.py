@@ -1,0 +1,162 @@
+"""The lab's second machine: a bare one for core, emulated by QEMU. No /dev/kvm of this machine is used.
+
+Its console is a serial line; what comes is kept, and can be waited for.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+import threading
+import time
+
+from lab import debian, host
+
+KERNEL = os.path.join(debian.ROOT, 'build/core/core.elf')
+FIRMWARE = '/usr/share/OVMF/OVMF_CODE_4M.fd'
+FIRMWARE_VARIABLES = '/usr/share/OVMF/OVMF_VARS_4M.fd'
+
+
+class Options:
+    """What the machine is made of."""
+
+    def __init__(self):
+        self.cpus = 1
+        self.memory_mib = 512
+        self.cpu = 'max,+svm'
+        self.kernel = KERNEL  # started directly, by PVH; None: from the disc
+        self.initramfs = None  # a file
+        self.cmdline = ''
+        self.disc = None  # an ISO image, as a CD
+        self.disk = None  # the same image, as a hard disk
+        self.uefi = False
+        self.count = False  # count instructions: one processor, and a run repeats exactly
+        self.terminal = False  # the console is this terminal
+
+
+def iso(out, initramfs=None, cmdline=''):
+    """Makes an image that boots core from CD and from disk, by BIOS and by UEFI."""
+    debian.needs('grub-mkrescue', 'grub-common')
+    debian.needs('xorriso', 'xorriso')
+    debian.needs('mformat', 'mtools')
+    with tempfile.TemporaryDirectory(prefix='yado-iso-') as work:
+        boot = os.path.join(work, 'boot/grub')
+        os.makedirs(boot)
+        debian.run(['objcopy', '--strip-all', KERNEL, os.path.join(work, 'boot/core')],
+                   'cannot copy the kernel')
+        lines = ['serial --unit=0 --speed=115200', 'terminal_input serial console',
+                 'terminal_output serial console', 'set timeout=0',
+                 'menuentry "Yado" {', f'\tmultiboot2 /boot/core {cmdline}']
+        if initramfs:
+            shutil.copyfile(initramfs, os.path.join(work, 'boot/initramfs'))
+            # GRUB would unpack it while it loads: core does that itself.
+            lines.append('\tmodule2 --nounzip /boot/initramfs')
+        lines += ['\tboot', '}']
+        with open(os.path.join(boot, 'grub.cfg'), 'w') as f:
+            f.write('\n'.join(lines) + '\n')
+        debian.run(['grub-mkrescue', '-o', out, work],
+                   'cannot make the image')
+
+
+def argv(options, variables=None):
+    """QEMU's command line. `variables`: a copy of the firmware's variables, for UEFI."""
+    words = [debian.needs('qemu-system-x86_64', 'qemu-system-x86'), '-nodefaults',
+             '-no-user-config', '-no-reboot', '-M', 'q35', '-cpu', options.cpu,
+             '-m', str(options.memory_mib), '-display', 'none']
+    if options.count:
+        words += ['-accel', 'tcg,thread=single', '-smp', '1', '-seed', '1',
+                  '-icount', 'shift=0,sleep=off', '-rtc', 'clock=vm,base=2024-01-01T00:00:00']
+    else:
+        words += ['-accel', 'tcg,thread=multi', '-smp', str(options.cpus)]
+    if options.kernel and not (options.disc or options.disk):
+        words += ['-kernel', options.kernel, '-append', options.cmdline]
+        if options.initramfs:
+            words += ['-initrd', options.initramfs]
+    if options.disc:
+        words += ['-cdrom', options.disc]
+    if options.disk:
+        words += ['-drive', f'file={options.disk},format=raw,if=none,id=disk,snapshot=on',
+                  '-device', 'virtio-blk-pci,drive=disk,bootindex=1']
+    if options.uefi:
+        words += ['-drive', f'if=pflash,format=raw,readonly=on,file={FIRMWARE}',
+                  '-drive', f'if=pflash,format=raw,file={variables}']
+    return words
+
+
+class Machine:
+    """A running machine. Use it by `with`: at the end it is turned off in any case."""
+
+    def __init__(self, options):
+        self._work = tempfile.TemporaryDirectory(prefix='yado-metal-')
+        variables = None
+        if options.uefi:
+            variables = os.path.join(self._work.name, 'variables')
+            with open(FIRMWARE_VARIABLES, 'rb') as f, open(variables, 'wb') as copy:
+                copy.write(f.read())
+        words = argv(options, variables)
+        words += ['-chardev', 'stdio,id=console,signal=off', '-serial', 'chardev:console']
+        self.text = ''
+        self._seen = 0
+        self._news = threading.Condition()
+        self._qemu = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                      stderr=subprocess.STDOUT, preexec_fn=host.die_with_parent,
+                                      start_new_session=True)
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def _read(self):
+        while True:
+            data = os.read(self._qemu.stdout.fileno(), 65536)
+            with self._news:
+                if not data:
+                    self._news.notify_all()
+                    return
+                self.text += data.decode(errors='replace').replace('\r', '')
+                self._news.notify_all()
+
+    def running(self):
+        return self._qemu.poll() is None
+
+    def wait(self, pattern, seconds=60):
+        """Waits until the console shows the regular expression. Return: the match, or None if it did
+        not come in time, or QEMU ended before."""
+        expression = re.compile(pattern)
+        deadline = time.monotonic() + seconds
+        with self._news:
+            while True:
+                found = expression.search(self.text, self._seen)
+                if found:
+                    self._seen = found.end()
+                    return found
+                left = deadline - time.monotonic()
+                if left <= 0 or not self._reader.is_alive():
+                    return None
+                self._news.wait(min(left, 1))
+
+    def send(self, data):
+        """Types."""
+        self._qemu.stdin.write(data.encode())
+        self._qemu.stdin.flush()
+
+    def ended(self, seconds=60):
+        """Waits for QEMU to end. Return: did it?"""
+        try:
+            self._qemu.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return False
+        self._reader.join(5)
+        return True
+
+    def close(self):
+        if self.running():
+            self._qemu.kill()
+        self._qemu.wait()
+        self._reader.join(5)
+        self._work.cleanup()
