@@ -25,7 +25,7 @@ static must_use int parse_number(const char **text, unsigned base, uint64_t most
 		if (digit >= base) {
 			break;
 		}
-		if (*value > (most - digit) / base) {
+		if (digit > most || *value > (most - digit) / base) {
 			return -EINVAL;
 		}
 		*value = *value * base + digit;
