@@ -28,6 +28,8 @@ enum lock_rank {
 	LOCK_KVM_CHIP, /* interrupt chips of a VM */
 	LOCK_KMAP,     /* the kernel's own mappings */
 	LOCK_WAIT,     /* wait queues, futexes; from here on mostly taken with interrupts off */
+	LOCK_EPOLL,	 /* what is ready, of an epoll: under the queue that woke it */
+	LOCK_EPOLL_WAIT, /* who waits for an epoll */
 	LOCK_SIGNAL,
 	LOCK_SCHED,   /* a run queue */
 	LOCK_TIMER,   /* a CPU's timers */

@@ -29,6 +29,7 @@
 #include "core/mem/paging.h"
 #include "core/mem/view.h"
 #include "core/panic.h"
+#include "core/task/start.h"
 #include "lib/base/bytes.h"
 
 #define MULTIBOOT2_MAGIC 0x36d76289
@@ -324,9 +325,7 @@ static void say_summary(void)
 
 static _Noreturn void run_cpu(void)
 {
-	for (;;) {
-		cpu_idle();
-	}
+	task_start_cpu();
 }
 
 /* The first thread, on a stack with a guard page. */
@@ -337,13 +336,13 @@ static void boot_thread(void *arg)
 	if (!console_connect()) {
 		log_notice("console: no interrupts");
 	}
+	task_init();
 	if (!page_is_none(boot.trampoline)) {
 		smp_start(&boot.acpi, boot.trampoline, boot.options.cpus, run_cpu);
 		page_release(boot.trampoline.v, PAGE_SIZE);
 	}
 	say_summary();
-	log_err("there is no %s", boot.options.init);
-	power_off();
+	task_start();
 }
 
 static NO_CANARY void set_canary(void)
