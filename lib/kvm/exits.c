@@ -82,8 +82,10 @@ bool kvm_exit_port(struct kvm_vcpu *vcpu, uint16_t port, unsigned bytes, bool in
 		memcpy(vcpu->pio_page, data, bytes);
 		if (port == PORT_POST_SKIPPED &&
 		    (vcpu->vm->quirks_off & KVM_X86_QUIRK_OUT_7E_INC_RIP) == 0) {
-			(void)kvm_emul_skip(vcpu, insn_len);
-			exit_port(vcpu, port, bytes, in);
+			/* The port comes before a step that ends here. */
+			if (kvm_emul_skip(vcpu, insn_len)) {
+				exit_port(vcpu, port, bytes, in);
+			}
 			return true;
 		}
 	}
