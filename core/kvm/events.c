@@ -78,7 +78,7 @@ static void signalled(struct waiter *w, uint32_t events)
 {
 	struct watch_data *data = container_of(w, struct watch_data, waiter);
 
-	if ((events & POLL_IN) != 0) {
+	if ((events & READY_IN) != 0) {
 		work_add(&data->work);
 	}
 }
