@@ -18,8 +18,10 @@ static void tell_unknown(uint64_t number)
 	struct thread *t = thread_current();
 	struct process *p = t->process;
 
-	if (number < ARRAY_SIZE(p->told_unknown) &&
-	    !atomic_exchange_explicit(&p->told_unknown[number], true, memory_order_relaxed)) {
+	if (number < ARRAY_SIZE(p->told_unknown) * 64 &&
+	    (atomic_fetch_or_explicit(&p->told_unknown[number / 64], BIT(number % 64),
+				      memory_order_relaxed) &
+	     BIT(number % 64)) == 0) {
 		log_notice("%s[%d]: system call %u is not offered", t->name, p->pid,
 			   (unsigned)number);
 	}

@@ -245,7 +245,7 @@ static void enter(struct image *im, struct node *program, const char *name)
 	struct thread *t = thread_current();
 	struct process *p = t->process;
 	struct space *old = p->space;
-	const char *base = strrchr(name, '/');
+	const char *base = name;
 	uint64_t flags = irq_save();
 
 	p->space = im->space;
@@ -267,7 +267,10 @@ static void enter(struct image *im, struct node *program, const char *name)
 	p->has_execed = true;
 	fd_close_on_exec(p->files);
 	signals_exec(&p->signals);
-	thread_set_name(t, base != NULL ? base + 1 : name);
+	for (const char *c = name; *c != '\0'; c++) {
+		base = *c == '/' ? c + 1 : base;
+	}
+	thread_set_name(t, base);
 	t->clear_child_tid = 0;
 	t->robust_list = 0;
 	t->alt_stack = (struct alt_stack){0};

@@ -24,12 +24,6 @@ struct spinlock task_lock = SPINLOCK_INIT(LOCK_TASK);
 
 static struct slot slots[TID_MAX]; /* guarded by task_lock */
 static int last_number;		   /* guarded by task_lock */
-static struct heap heap;
-
-void process_init(void)
-{
-	heap_init(&heap, "process", sizeof(struct process));
-}
 
 /* Return: a free number or 0. Caller holds the lock. */
 static int free_number(void)
@@ -71,7 +65,7 @@ static void init_locks(struct process *p)
 
 struct process *process_create(struct process *parent)
 {
-	struct process *p = heap_alloc(&heap);
+	struct process *p = mem_alloc(sizeof(struct process));
 
 	if (p == NULL) {
 		return NULL;
@@ -83,7 +77,7 @@ struct process *process_create(struct process *parent)
 	p->pid = free_number();
 	if (p->pid == 0) {
 		spin_give(&task_lock);
-		heap_free(&heap, p);
+		mem_free(p, sizeof(*p));
 		return NULL;
 	}
 	slots[p->pid].process = p;
@@ -128,7 +122,7 @@ void process_put(struct process *p)
 	}
 	signals_fini(&p->signals);
 	seccomp_fini(&p->seccomp);
-	heap_free(&heap, p);
+	mem_free(p, sizeof(*p));
 }
 
 struct process *process_find(int pid)

@@ -71,7 +71,7 @@ struct process {
 
 	/* Set once. */
 	_Atomic bool vfork_done; /* does not use its parent's memory any longer */
-	_Atomic bool told_unknown[512]; /* system calls that were logged as not offered */
+	_Atomic uint64_t told_unknown[8]; /* bits: system calls that were logged as not offered */
 
 	struct wait_queue child_wait; /* a child has ended, stopped, gone on */
 	struct wait_queue thread_wait; /* a thread has ended; vfork_done; not stopped any more */
@@ -83,8 +83,6 @@ struct process {
 
 /** The lock over process and thread numbers and the tree of processes. */
 extern struct spinlock task_lock;
-
-void process_init(void);
 
 /** process_create() - a child of @parent (NULL: the first), with a number, without threads, memory
  * and files. Return: it, or NULL. */

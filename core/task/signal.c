@@ -165,7 +165,10 @@ void signal_force(const struct signal_info *info)
 		*action = (struct signal_action){.handler = ACTION_DEFAULT};
 		t->blocked &= ~bit;
 	}
-	(void)signal_queue_put(&t->pending, info);
+	/* Too many wait only of those that queue, and faults do not. */
+	if (signal_queue_put(&t->pending, info) != 0) {
+		log_warning("%s[%d]: signal %d is lost", t->name, t->tid, info->signo);
+	}
 	signal_update(t);
 	spin_give_irq(&p->signals.lock, flags);
 	sched_notify(t);

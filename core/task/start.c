@@ -42,7 +42,6 @@ static const struct entry_ops ops = {
 void task_init(void)
 {
 	thread_init();
-	process_init();
 	futex_init();
 	file_init();
 	epoll_init();

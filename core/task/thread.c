@@ -37,8 +37,10 @@ static void inherit(struct thread *t, const struct thread *from)
 	t->cpu = from->cpu;
 	if (from->process != NULL) {
 		t->blocked = from->blocked;
-		(void)run_entity_set(&t->entity, (int)from->entity.policy,
-				     (int)from->entity.priority, from->entity.nice);
+		t->entity.policy = from->entity.policy;
+		t->entity.priority = from->entity.priority;
+		t->entity.nice = from->entity.nice;
+		t->entity.weight = from->entity.weight;
 		memcpy(t->name, from->name, sizeof(t->name));
 	}
 }
