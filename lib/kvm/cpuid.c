@@ -260,7 +260,7 @@ int kvm_cpuid_set(struct kvm_vcpu *vcpu, struct kvm_cpuid_entry2 *entries, uint3
 	refresh(vcpu, entries, count);
 	if (vcpu->ran) {
 		if (count != vcpu->cpuid_count ||
-		    memcmp(entries, vcpu->cpuid, count * sizeof(*entries)) != 0) {
+		    (count != 0 && memcmp(entries, vcpu->cpuid, count * sizeof(*entries)) != 0)) {
 			return -EINVAL;
 		}
 		kvm_cpuid_free(vcpu->env, entries, count);

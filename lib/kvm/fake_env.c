@@ -98,6 +98,9 @@ static int fake_lock_killable(struct kvm_env *env, struct kvm_lock *lock)
 
 static bool is_there(const struct fake *f, uint64_t user, uint64_t bytes)
 {
+	if (f->only_end != 0 && !range_inside(user, bytes, f->only, f->only_end - f->only)) {
+		return false;
+	}
 	return user >= 4096 && user < BIT(47) && bytes < BIT(47) - user &&
 	       (user + bytes <= f->hole || user >= f->hole_end);
 }

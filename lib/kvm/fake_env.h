@@ -35,7 +35,8 @@ struct fake {
 
 	/* user memory that is not there */
 	uintptr_t hole, hole_end;
-	bool stranger; /* the caller is another process */
+	uintptr_t only, only_end; /* if set: nothing else is */
+	bool stranger;		  /* the caller is another process */
 
 	uint64_t now_ns, wall_ns, tsc;
 	bool tsc_stable;

@@ -509,6 +509,7 @@ static int set_kvm(struct kvm_vcpu *vcpu, uint32_t msr, uint64_t value, bool hos
 
 static const struct row rows[] = {
 	{MSR_IA32_TSC, 1, LISTED, 0, 0, get_tsc, set_tsc},
+	{MSR_KVM_WALL_CLOCK, 2, LISTED, 0, 0, get_kvm, set_kvm},
 	OUR(MSR_IA32_PLATFORM_ID, 1, ONLY_READ, 0, 0),
 	{MSR_IA32_APIC_BASE, 1, 0, 0, 0, get_apic_base, set_apic_base},
 	OUR(MSR_EBL_CR_POWERON, 1, ONLY_READ, 0, 0),
@@ -549,7 +550,6 @@ static const struct row rows[] = {
 	{MSR_IA32_TSC_DEADLINE, 1, LISTED, 0, 0, get_tsc_deadline, set_tsc_deadline},
 	{MSR_X2APIC, 256, 0, 0, 0, get_x2apic, set_x2apic},
 	{MSR_IA32_XSS, 1, 0, KVM_MSR_XSS, 0, NULL, set_xss},
-	{MSR_KVM_WALL_CLOCK, 2, LISTED, 0, 0, get_kvm, set_kvm},
 	{MSR_KVM_WALL_CLOCK_NEW, 2, LISTED, 0, 0, get_kvm, set_kvm},
 	{MSR_KVM_STEAL_TIME, 1, LISTED, 0, 0, get_kvm, set_kvm},
 	{MSR_KVM_POLL_CONTROL, 1, LISTED, 0, 0, get_kvm, set_kvm},

@@ -231,8 +231,8 @@ static int64_t get_cpuid2(struct kvm_vcpu *vcpu, uint64_t arg, void *data)
 		return -E2BIG;
 	}
 	head.nent = vcpu->cpuid_count;
-	if (ops->copy_out(vcpu->env, arg + sizeof(head), vcpu->cpuid,
-			  head.nent * sizeof(*vcpu->cpuid)) != 0) {
+	if (head.nent != 0 && ops->copy_out(vcpu->env, arg + sizeof(head), vcpu->cpuid,
+					    head.nent * sizeof(*vcpu->cpuid)) != 0) {
 		return -EFAULT;
 	}
 	return ops->copy_out(vcpu->env, arg, &head, sizeof(head));
