@@ -6,6 +6,8 @@
 #define RAX 0
 #define RSP 4
 
+#define TSS_BUSY 2
+
 #define DR6_AT_REST UINT64_C(0xffff0ff0)
 
 /* Caching is the host's to decide: with these a guest would only be slow, and its neighbours. */
@@ -76,6 +78,10 @@ static void store_segments(struct kvm_vcpu *vcpu, struct vmcb *vmcb)
 	}
 	vmcb->s.ldtr = to_vmcb(&vcpu->cpu.ldtr);
 	vmcb->s.tr = to_vmcb(&vcpu->cpu.tr);
+	/* As the CPU had it: QEMU 7.2 does not know its own busy TSS again. */
+	if (vcpu->cpu.tr.attr == (svm_of(vcpu)->tr_attr | TSS_BUSY)) {
+		vmcb->s.tr.attr = svm_of(vcpu)->tr_attr;
+	}
 	vmcb->s.gdtr.limit = vcpu->cpu.gdtr.limit;
 	vmcb->s.gdtr.base = vcpu->cpu.gdtr.base;
 	vmcb->s.idtr.limit = vcpu->cpu.idtr.limit;
@@ -156,7 +162,8 @@ static void load_segments(struct kvm_vcpu *vcpu, struct vmcb *vmcb)
 	ss->attr = (uint16_t)((ss->attr & ~0x60u) | (unsigned)vmcb->s.cpl << 5);
 	vcpu->cpu.ldtr = from_vmcb(&vmcb->s.ldtr);
 	vcpu->cpu.tr = from_vmcb(&vmcb->s.tr);
-	vcpu->cpu.tr.attr |= 2; /* busy; some CPUs do not tell */
+	svm_of(vcpu)->tr_attr = vcpu->cpu.tr.attr;
+	vcpu->cpu.tr.attr |= TSS_BUSY; /* some CPUs do not tell */
 	vcpu->cpu.gdtr.limit = (uint16_t)vmcb->s.gdtr.limit;
 	vcpu->cpu.gdtr.base = vmcb->s.gdtr.base;
 	vcpu->cpu.idtr.limit = (uint16_t)vmcb->s.idtr.limit;

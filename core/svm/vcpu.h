@@ -17,6 +17,7 @@ struct svm_vcpu {
 	uint8_t *msrpm;	     /* constant; two pages */
 	uint32_t fresh;	     /* clean bits for the next VMRUN */
 	uint8_t tpr;	     /* V_TPR at the last entry */
+	uint16_t tr_attr;    /* of TR when it was last loaded */
 	uint8_t soft_length; /* RIP was moved by that for an injected INT n, INT3, INTO */
 	bool flush;	     /* forget the guest's translations at the next entry */
 	bool stepping;	     /* one instruction, for the NMI window */
