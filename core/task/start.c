@@ -5,6 +5,7 @@
 #include "core/boot/boot.h"
 #include "core/hw/entry.h"
 #include "core/hw/irq.h"
+#include "core/kvm/kvm.h"
 #include "core/log.h"
 #include "core/panic.h"
 #include "core/sys/console.h"
@@ -159,6 +160,9 @@ static void start_thread(void *arg)
 	if (tree_init() != 0 || dev_init() != 0 || proc_init() != 0 || console_start() != 0 ||
 	    (len != 0 && tree_load(archive, len) != 0) || tree_make_memory() != 0) {
 		refuse("the file tree cannot be built.");
+	}
+	if (kvm_start() != 0) {
+		log_notice("there is no /dev/kvm");
 	}
 	start_init(boot_options()->init);
 	sched_end();

@@ -11,6 +11,8 @@
 /* Shorter periods would be a storm of interrupts from which no guest gets away; KVM has 200 us. */
 #define PERIOD_NS_MIN 200000
 
+#define NS_PER_MS 1000000
+
 static uint32_t mode(const struct lapic *lapic)
 {
 	return lapic->regs[LAPIC_LVT_TIMER / 16] & LVT_MODE;
@@ -95,13 +97,16 @@ uint64_t lapic_deadline(const struct lapic *lapic)
 	return mode(lapic) == LVT_DEADLINE ? lapic->deadline_tsc : 0;
 }
 
-/* TSC ticks until @tsc as nanoseconds, rounded up; saturates. */
+/* TSC ticks until @tsc as nanoseconds, rounded up; saturates. A kHz is a tick in a millisecond. */
 static uint64_t ns_until(uint64_t tsc, const struct lapic_time *time)
 {
-	unsigned __int128 ticks = tsc > time->tsc ? tsc - time->tsc : 0;
-	unsigned __int128 ns = (ticks * 1000000 + time->tsc_khz - 1) / time->tsc_khz;
+	uint64_t ticks = tsc > time->tsc ? tsc - time->tsc : 0;
+	uint64_t ms = ticks / time->tsc_khz, rest = ticks % time->tsc_khz;
 
-	return ns > UINT64_MAX / 2 ? UINT64_MAX / 2 : (uint64_t)ns;
+	if (ms > UINT64_MAX / 4 / NS_PER_MS || rest > UINT64_MAX / 2 / NS_PER_MS) {
+		return UINT64_MAX / 2;
+	}
+	return ms * NS_PER_MS + (rest * NS_PER_MS + time->tsc_khz - 1) / time->tsc_khz;
 }
 
 void lapic_set_deadline(struct lapic *lapic, uint64_t tsc, const struct lapic_time *time)

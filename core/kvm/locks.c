@@ -1,0 +1,160 @@
+/* lib/kvm's locks: a mutex, a read-write lock and a spin lock, in one piece of storage. */
+#include <errno.h>
+
+#include "core/kvm/internal.h"
+#include "core/task/mutex.h"
+#include "core/task/sched.h"
+#include "core/task/signal.h"
+
+/* Readers first, so that one who has it for reading may take it so again. */
+struct rw {
+	struct wait_queue waiters;
+	_Atomic int32_t readers; /* -1: a writer has it */
+};
+
+struct spin {
+	struct spinlock lock;
+	uint64_t flags; /* of interrupts; guarded by lock */
+};
+
+struct any_lock {
+	union {
+		struct mutex mutex;
+		struct rw rw;
+		struct spin spin;
+	};
+	uint8_t kind;
+};
+
+_Static_assert(sizeof(struct any_lock) <= sizeof(struct kvm_lock), "lib/kvm/env.h");
+
+static struct any_lock *of(struct kvm_lock *lock)
+{
+	return (struct any_lock *)lock;
+}
+
+void env_lock_init(struct kvm_env *env, struct kvm_lock *lock, enum kvm_lock_kind kind)
+{
+	struct any_lock *l = of(lock);
+
+	(void)env;
+	l->kind = (uint8_t)kind;
+	switch (kind) {
+	case KVM_LOCK_MUTEX:
+		mutex_init(&l->mutex);
+		break;
+	case KVM_LOCK_RW:
+		wait_queue_init(&l->rw.waiters);
+		l->rw.readers = 0;
+		break;
+	default:
+		spin_init(&l->spin.lock, LOCK_KVM_CHIP);
+		break;
+	}
+}
+
+void env_lock_fini(struct kvm_env *env, struct kvm_lock *lock)
+{
+	(void)env;
+	(void)lock; /* nothing of it is elsewhere */
+}
+
+static bool try_write(struct rw *rw)
+{
+	int32_t none = 0;
+
+	return atomic_compare_exchange_strong_explicit(&rw->readers, &none, -1,
+						       memory_order_acquire, memory_order_relaxed);
+}
+
+static bool try_read(struct rw *rw)
+{
+	int32_t readers = atomic_load_explicit(&rw->readers, memory_order_relaxed);
+
+	while (readers >= 0) {
+		if (atomic_compare_exchange_weak_explicit(&rw->readers, &readers, readers + 1,
+							  memory_order_acquire,
+							  memory_order_relaxed)) {
+			return true;
+		}
+	}
+	return false;
+}
+
+void env_lock(struct kvm_env *env, struct kvm_lock *lock)
+{
+	struct any_lock *l = of(lock);
+	uint64_t flags;
+	int r;
+
+	(void)env;
+	switch (l->kind) {
+	case KVM_LOCK_MUTEX:
+		mutex_take(&l->mutex);
+		break;
+	case KVM_LOCK_RW:
+		if (!try_write(&l->rw)) {
+			wait_until(&l->rw.waiters, try_write(&l->rw), CLOCK_NEVER, false, r);
+			(void)r; /* it cannot fail */
+		}
+		break;
+	default:
+		flags = spin_take_irq(&l->spin.lock);
+		l->spin.flags = flags;
+		break;
+	}
+}
+
+void env_unlock(struct kvm_env *env, struct kvm_lock *lock)
+{
+	struct any_lock *l = of(lock);
+	uint64_t flags;
+
+	(void)env;
+	switch (l->kind) {
+	case KVM_LOCK_MUTEX:
+		mutex_give(&l->mutex);
+		break;
+	case KVM_LOCK_RW:
+		/* Pairs with the acquires above. */
+		atomic_store_explicit(&l->rw.readers, 0, memory_order_seq_cst);
+		wait_wake(&l->rw.waiters, 0);
+		break;
+	default:
+		flags = l->spin.flags;
+		spin_give_irq(&l->spin.lock, flags);
+		break;
+	}
+}
+
+void env_lock_read(struct kvm_env *env, struct kvm_lock *lock)
+{
+	struct rw *rw = &of(lock)->rw;
+	int r;
+
+	(void)env;
+	if (!try_read(rw)) {
+		wait_until(&rw->waiters, try_read(rw), CLOCK_NEVER, false, r);
+		(void)r; /* it cannot fail */
+	}
+}
+
+void env_unlock_read(struct kvm_env *env, struct kvm_lock *lock)
+{
+	struct rw *rw = &of(lock)->rw;
+
+	(void)env;
+	if (atomic_fetch_sub_explicit(&rw->readers, 1, memory_order_seq_cst) == 1) {
+		wait_wake(&rw->waiters, 0);
+	}
+}
+
+int env_lock_killable(struct kvm_env *env, struct kvm_lock *lock)
+{
+	/*
+	 * Who holds a mutex of a vCPU is in KVM_RUN, and is killed along with the caller if they
+	 * are of one process.
+	 */
+	env_lock(env, lock);
+	return 0;
+}

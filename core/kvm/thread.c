@@ -1,0 +1,106 @@
+/* lib/kvm and the threads that run vCPUs: signals, sleeping, kicks. */
+#include <errno.h>
+
+#include "core/hw/user.h"
+#include "core/kvm/internal.h"
+#include "core/svm/svm.h"
+#include "core/task/sched.h"
+#include "core/task/signal.h"
+
+static struct vcpu_thread *of(const struct kvm_vcpu *vcpu)
+{
+	return vcpu->env_data;
+}
+
+void env_run_begin(struct kvm_env *env, struct kvm_vcpu *vcpu)
+{
+	struct vcpu_thread *t = of(vcpu);
+
+	(void)env;
+	atomic_store_explicit(&t->thread, thread_current(), memory_order_relaxed);
+	if (t->has_mask) {
+		t->own_mask = thread_current()->blocked;
+		signal_set_blocked(t->mask);
+	}
+}
+
+void env_run_end(struct kvm_env *env, struct kvm_vcpu *vcpu)
+{
+	struct vcpu_thread *t = of(vcpu);
+
+	(void)env;
+	svm_leave(vcpu);
+	if (t->has_mask) {
+		signal_set_blocked(t->own_mask);
+	}
+	atomic_store_explicit(&t->thread, NULL, memory_order_relaxed);
+}
+
+bool env_signal_pending(struct kvm_env *env, struct kvm_vcpu *vcpu)
+{
+	(void)env;
+	(void)vcpu;
+	return signal_is_pending();
+}
+
+void env_resched(struct kvm_env *env, struct kvm_vcpu *vcpu)
+{
+	(void)env;
+	(void)vcpu;
+	sched_relax();
+}
+
+int env_signal_mask(struct kvm_env *env, struct kvm_vcpu *vcpu, uint64_t user, unsigned bytes)
+{
+	struct vcpu_thread *t = of(vcpu);
+	uint64_t mask;
+
+	(void)env;
+	if (bytes == 0) {
+		t->has_mask = false;
+		return 0;
+	}
+	if (bytes != sizeof(mask)) {
+		return -EINVAL;
+	}
+	if (user_get64(user, &mask) != 0) {
+		return -EFAULT;
+	}
+	t->mask = mask;
+	t->has_mask = true;
+	return 0;
+}
+
+static bool was_woken(struct vcpu_thread *t)
+{
+	return atomic_exchange_explicit(&t->woken, false, memory_order_seq_cst);
+}
+
+void env_block(struct kvm_env *env, struct kvm_vcpu *vcpu)
+{
+	struct vcpu_thread *t = of(vcpu);
+	int r;
+
+	(void)env;
+	/* Pairs with env_kick(): one of the two sees what the other has written. */
+	atomic_store_explicit(&t->blocked, true, memory_order_seq_cst);
+	wait_until(&t->sleepers, was_woken(t), CLOCK_NEVER, true, r);
+	(void)r; /* a signal is the caller's to see */
+	atomic_store_explicit(&t->blocked, false, memory_order_relaxed);
+}
+
+void env_kick(struct kvm_env *env, struct kvm_vcpu *vcpu)
+{
+	struct vcpu_thread *t = of(vcpu);
+
+	(void)env;
+	if (t == NULL) {
+		return; /* it has no descriptor yet */
+	}
+	atomic_store_explicit(&t->woken, true, memory_order_seq_cst);
+	if (atomic_load_explicit(&t->blocked, memory_order_seq_cst)) {
+		wait_wake(&t->sleepers, 0);
+	} else {
+		svm_kick(vcpu);
+	}
+}

@@ -1,0 +1,31 @@
+/*
+ * Address space IDs: the tags that keep translations of different guests apart in a CPU. Each CPU
+ * gives out its own, in order; when they are used up all translations go, and a new generation
+ * begins.
+ * Spec: AMD APM vol. 2, 15.15 "TLB Flush", 15.16 "Global Page, CR3, CR0.PG"
+ */
+#pragma once
+
+#include "core/mem/phys.h"
+#include "core/svm/vcpu.h"
+
+/* Of one CPU; behind struct cpu, virt. */
+struct svm_cpu {
+	hpa_t hsave; /* constant: where VMRUN saves the host */
+	hpa_t host;  /* constant: a VMCB for what it does not save */
+	uint64_t generation;
+	uint32_t next;		     /* the next free one; above the last: none */
+	uint64_t tsc_ratio, tsc_aux; /* what the MSRs hold */
+	struct svm_vcpu *last;	     /* whose VMCB the CPU may have a copy of */
+};
+
+/** svm_asid_init() - no guest has run on @cpu yet. */
+void svm_asid_init(struct svm_cpu *cpu);
+
+/**
+ * svm_asid_enter() - gives the vCPU an ID that is right on @cpu, and says in its VMCB what to
+ * flush.
+ * @generation: of the VM's nested tables; another one than last time means a flush.
+ * Context: interrupts off, on @cpu.
+ */
+void svm_asid_enter(struct svm_vcpu *svm, struct svm_cpu *cpu, uint64_t generation);

@@ -1,0 +1,177 @@
+/* Why the guest stopped: the hardware's words in lib/kvm's. */
+#include "core/hw/regs.h"
+#include "core/svm/vcpu.h"
+#include "lib/kvm/irq.h"
+
+#define EXC_DB 1
+#define EXC_PF 14
+
+#define DR6_AT_REST UINT64_C(0xffff0ff0)
+#define DR6_BS	    BIT(14)
+
+/* Vectors that push an error code: 8, 10 to 14, 17, 21, 29, 30. */
+#define WITH_ERROR UINT32_C(0x60227d00)
+
+static void decode_exception(struct vmcb *vmcb, struct kvm_stop *stop)
+{
+	uint8_t vector = (uint8_t)(vmcb->c.exitcode - VMEXIT_EXCEPTION);
+
+	stop->reason = KVM_STOP_EXCEPTION;
+	stop->exception.vector = vector;
+	if ((WITH_ERROR & UINT32_C(1) << vector) != 0) {
+		stop->exception.has_error = true;
+		stop->exception.error = (uint32_t)vmcb->c.exitinfo1;
+	}
+	if (vector == EXC_DB) {
+		stop->exception.dr6 = vmcb->s.dr6 ^ DR6_AT_REST;
+	} else if (vector == EXC_PF) {
+		stop->exception.dr6 = vmcb->c.exitinfo2;
+	}
+}
+
+static void decode_io(struct vmcb *vmcb, struct kvm_stop *stop)
+{
+	uint64_t info = vmcb->c.exitinfo1;
+
+	stop->insn_len = (uint8_t)(vmcb->c.exitinfo2 - vmcb->s.rip);
+	if ((info & VMCB_IO_STRING) != 0) {
+		stop->reason = KVM_STOP_EMULATE;
+		return;
+	}
+	stop->reason = KVM_STOP_IO;
+	stop->io.port = VMCB_IO_PORT(info);
+	stop->io.bytes = (uint8_t)VMCB_IO_SIZE(info);
+	stop->io.in = (info & VMCB_IO_IN) != 0;
+}
+
+static void decode_memory(struct vmcb *vmcb, struct kvm_stop *stop)
+{
+	stop->reason = KVM_STOP_MEMORY;
+	stop->memory.gpa = vmcb->c.exitinfo2;
+	stop->memory.write = (vmcb->c.exitinfo1 & VMCB_NPF_WRITE) != 0;
+	stop->memory.fetch = (vmcb->c.exitinfo1 & VMCB_NPF_FETCH) != 0;
+	stop->memory.walk = (vmcb->c.exitinfo1 & VMCB_NPF_WALK) != 0;
+}
+
+/* Exits that say all by their number; one more than the reason, 0: unknown. */
+#define SAYS(reason) ((reason) + 1)
+
+static const uint8_t reasons[] = {
+	[VMEXIT_INTR] = SAYS(KVM_STOP_NONE),	     [VMEXIT_NMI] = SAYS(KVM_STOP_NONE),
+	[VMEXIT_SMI] = SAYS(KVM_STOP_NONE),	     [VMEXIT_INIT] = SAYS(KVM_STOP_NONE),
+	[VMEXIT_VINTR] = SAYS(KVM_STOP_IRQ_WINDOW),  [VMEXIT_RDPMC] = SAYS(KVM_STOP_RDPMC),
+	[VMEXIT_CPUID] = SAYS(KVM_STOP_CPUID),	     [VMEXIT_RSM] = SAYS(KVM_STOP_UNDEFINED),
+	[VMEXIT_INVD] = SAYS(KVM_STOP_FLUSH),	     [VMEXIT_PAUSE] = SAYS(KVM_STOP_PAUSE),
+	[VMEXIT_HLT] = SAYS(KVM_STOP_HLT),	     [VMEXIT_INVLPGA] = SAYS(KVM_STOP_UNDEFINED),
+	[VMEXIT_TASK] = SAYS(KVM_STOP_TASK_SWITCH),  [VMEXIT_SHUTDOWN] = SAYS(KVM_STOP_SHUTDOWN),
+	[VMEXIT_VMRUN] = SAYS(KVM_STOP_UNDEFINED),   [VMEXIT_VMMCALL] = SAYS(KVM_STOP_HYPERCALL),
+	[VMEXIT_VMLOAD] = SAYS(KVM_STOP_UNDEFINED),  [VMEXIT_VMSAVE] = SAYS(KVM_STOP_UNDEFINED),
+	[VMEXIT_STGI] = SAYS(KVM_STOP_UNDEFINED),    [VMEXIT_CLGI] = SAYS(KVM_STOP_UNDEFINED),
+	[VMEXIT_SKINIT] = SAYS(KVM_STOP_UNDEFINED),  [VMEXIT_RDTSCP] = SAYS(KVM_STOP_UNDEFINED),
+	[VMEXIT_WBINVD] = SAYS(KVM_STOP_FLUSH),	     [VMEXIT_MONITOR] = SAYS(KVM_STOP_MONITOR),
+	[VMEXIT_MWAIT] = SAYS(KVM_STOP_MWAIT),	     [VMEXIT_XSETBV] = SAYS(KVM_STOP_XSETBV),
+	[VMEXIT_RDPRU] = SAYS(KVM_STOP_UNDEFINED),   [VMEXIT_INVLPGB] = SAYS(KVM_STOP_UNDEFINED),
+	[VMEXIT_INVPCID] = SAYS(KVM_STOP_UNDEFINED), [VMEXIT_MCOMMIT] = SAYS(KVM_STOP_UNDEFINED),
+	[VMEXIT_TLBSYNC] = SAYS(KVM_STOP_UNDEFINED),
+};
+
+static void decode_simple(struct vmcb *vmcb, struct kvm_stop *stop)
+{
+	uint64_t code = vmcb->c.exitcode;
+
+	if (code < ARRAY_SIZE(reasons) && reasons[code] != 0) {
+		stop->reason = reasons[code] - 1;
+		return;
+	}
+	stop->reason = KVM_STOP_UNKNOWN;
+	stop->hardware = code;
+}
+
+static void decode(struct vmcb *vmcb, struct kvm_stop *stop)
+{
+	uint64_t code = vmcb->c.exitcode;
+
+	/* Instructions, not faults or interrupts: the CPU may know where the next one is. */
+	if (svm_features.nrips && code > VMEXIT_VINTR && code < VMEXIT_NPF &&
+	    vmcb->c.nrip - vmcb->s.rip <= INSN_MAX) {
+		stop->insn_len = (uint8_t)(vmcb->c.nrip - vmcb->s.rip);
+	}
+	if (code < VMEXIT_EXCEPTION) {
+		stop->reason = KVM_STOP_EMULATE; /* control and debug registers */
+	} else if (code < VMEXIT_INTR) {
+		decode_exception(vmcb, stop);
+	} else if (code == VMEXIT_NPF) {
+		decode_memory(vmcb, stop);
+	} else if (code == VMEXIT_IOIO) {
+		decode_io(vmcb, stop);
+	} else if (code == VMEXIT_MSR) {
+		stop->reason = vmcb->c.exitinfo1 != 0 ? KVM_STOP_MSR_WRITE : KVM_STOP_MSR_READ;
+	} else if (code == VMEXIT_INVALID || (uint32_t)code == UINT32_MAX) {
+		stop->reason = KVM_STOP_FAIL_ENTRY;
+		stop->hardware = (uint32_t)code;
+	} else {
+		decode_simple(vmcb, stop);
+	}
+}
+
+/* The guest has come to where NMIs are taken again. */
+static void nmis_are_free(struct kvm_vcpu *vcpu)
+{
+	svm_of(vcpu)->iret_pending = false;
+	vcpu->events.nmi.masked = false;
+}
+
+/* The step is over, wherever it has led. Return: was it the reason for the exit? */
+static bool end_step(struct kvm_vcpu *vcpu)
+{
+	struct svm_vcpu *svm = svm_of(vcpu);
+	struct vmcb *vmcb = svm->vmcb;
+
+	svm->stepping = false;
+	if (svm->step_had_tf) {
+		return false; /* the guest, or who debugs it, steps itself */
+	}
+	vmcb->s.rflags &= ~RFLAGS_TF;
+	return vmcb->c.exitcode == VMEXIT_EXCEPTION + EXC_DB &&
+	       (vmcb->s.dr6 ^ DR6_AT_REST) == DR6_BS;
+}
+
+void svm_exit_decode(struct kvm_vcpu *vcpu, struct kvm_stop *stop)
+{
+	struct svm_vcpu *svm = svm_of(vcpu);
+	struct vmcb *vmcb = svm->vmcb;
+	bool stepped = svm->stepping && end_step(vcpu);
+	uint8_t tpr = (uint8_t)(vmcb->c.virtual_interrupt & 0xf);
+
+	*stop = (struct kvm_stop){.reason = KVM_STOP_NONE};
+	if (tpr != svm->tpr) {
+		svm->tpr = tpr;
+		if (vcpu->apic != NULL) {
+			kvm_irq_set_cr8(vcpu, tpr);
+		} else {
+			vcpu->cr8 = tpr;
+		}
+	}
+	if (vmcb->c.exitcode == VMEXIT_INVALID || (uint32_t)vmcb->c.exitcode == UINT32_MAX) {
+		/* Nothing of it was looked at. */
+		vmcb->s.rip -= svm->soft_length;
+		stop->undelivered = vcpu->inject;
+		vmcb->c.exitintinfo = 0;
+		svm->soft_length = 0;
+		vmcb->c.eventinj = 0;
+		decode(vmcb, stop);
+		return;
+	}
+	svm_event_load(vcpu, &stop->undelivered);
+	if (svm->iret_pending && vmcb->s.rip != svm->iret_rip) {
+		nmis_are_free(vcpu);
+	}
+	if (stepped) {
+		stop->reason = KVM_STOP_NMI_WINDOW;
+	} else if (vmcb->c.exitcode == VMEXIT_IRET) {
+		svm->iret_pending = true;
+		svm->iret_rip = vmcb->s.rip;
+	} else {
+		decode(vmcb, stop);
+	}
+}

@@ -1,0 +1,207 @@
+/* A vCPU's registers between lib/kvm's struct and the VMCB. */
+#include "core/hw/regs.h"
+#include "core/hw/svm.h"
+#include "core/svm/vcpu.h"
+
+#define RAX 0
+#define RSP 4
+
+#define TSS_BUSY 2
+
+#define DR6_AT_REST UINT64_C(0xffff0ff0)
+
+/* Caching is the host's to decide: with these a guest would only be slow, and its neighbours. */
+#define CR0_HIDDEN (CR0_CD | CR0_NW)
+
+static struct vmcb_segment to_vmcb(const struct insn_segment *s)
+{
+	return (struct vmcb_segment){
+		.selector = s->selector, .attr = s->attr, .limit = s->limit, .base = s->base};
+}
+
+static struct insn_segment from_vmcb(const struct vmcb_segment *s)
+{
+	return (struct insn_segment){
+		.selector = s->selector, .attr = s->attr, .limit = s->limit, .base = s->base};
+}
+
+/* In the order of enum insn_seg. */
+static struct vmcb_segment *segment(struct vmcb *vmcb, unsigned i)
+{
+	struct vmcb_segment *const all[INSN_NSEGS] = {
+		[INSN_ES] = &vmcb->s.es, [INSN_CS] = &vmcb->s.cs, [INSN_SS] = &vmcb->s.ss,
+		[INSN_DS] = &vmcb->s.ds, [INSN_FS] = &vmcb->s.fs, [INSN_GS] = &vmcb->s.gs,
+	};
+
+	return all[i];
+}
+
+void svm_state_init(struct vmcb *vmcb)
+{
+	struct vmcb_control *c = &vmcb->c;
+
+	c->intercept_dr_read = c->intercept_dr_write = 0xffff;
+	c->intercept_cr_write = BIT(4);
+	c->nested_paging = 1;
+	c->virtual_interrupt = VMCB_V_INTR_MASKING;
+	c->tlb_control = VMCB_TLB_FLUSH_ALL;
+	vmcb->s.dr6 = DR6_AT_REST;
+	vmcb->s.dr7 = BIT(10);
+	vmcb->s.efer = EFER_SVME;
+	vmcb->s.rflags = RFLAGS_FIXED;
+}
+
+static void store_control(struct kvm_vcpu *vcpu, struct vmcb *vmcb)
+{
+	bool hidden = (vcpu->cpu.cr0 & CR0_HIDDEN) != 0;
+	uint16_t cr0 = hidden ? BIT(0) : 0;
+
+	vmcb->s.cr0 = vcpu->cpu.cr0 & ~CR0_HIDDEN;
+	vmcb->s.cr2 = vcpu->cr2;
+	vmcb->s.cr3 = vcpu->cr3;
+	vmcb->s.cr4 = vcpu->cpu.cr4;
+	vmcb->s.efer = vcpu->cpu.efer | EFER_SVME;
+	/* What the guest cannot see in the register it is shown by emulation. */
+	if (vmcb->c.intercept_cr_read != cr0) {
+		vmcb->c.intercept_cr_read = cr0;
+		vmcb->c.intercept_cr_write =
+			(uint16_t)((vmcb->c.intercept_cr_write & ~BIT(0)) | cr0);
+		svm_of(vcpu)->fresh &= ~(uint32_t)VMCB_CLEAN_INTERCEPTS;
+	}
+	svm_of(vcpu)->fresh &= ~(uint32_t)(VMCB_CLEAN_CONTROL | VMCB_CLEAN_CR2);
+}
+
+static void store_segments(struct kvm_vcpu *vcpu, struct vmcb *vmcb)
+{
+	for (unsigned i = 0; i < INSN_NSEGS; i++) {
+		*segment(vmcb, i) = to_vmcb(&vcpu->cpu.seg[i]);
+	}
+	vmcb->s.ldtr = to_vmcb(&vcpu->cpu.ldtr);
+	vmcb->s.tr = to_vmcb(&vcpu->cpu.tr);
+	/* As the CPU had it: QEMU 7.2 does not know its own busy TSS again. */
+	if (vcpu->cpu.tr.attr == (svm_of(vcpu)->tr_attr | TSS_BUSY)) {
+		vmcb->s.tr.attr = svm_of(vcpu)->tr_attr;
+	}
+	vmcb->s.gdtr.limit = vcpu->cpu.gdtr.limit;
+	vmcb->s.gdtr.base = vcpu->cpu.gdtr.base;
+	vmcb->s.idtr.limit = vcpu->cpu.idtr.limit;
+	vmcb->s.idtr.base = vcpu->cpu.idtr.base;
+	svm_of(vcpu)->fresh &= ~(uint32_t)(VMCB_CLEAN_SEGMENTS | VMCB_CLEAN_TABLES);
+}
+
+static void store_msrs(struct kvm_vcpu *vcpu, struct vmcb *vmcb)
+{
+	vmcb->s.star = vcpu->msr[KVM_MSR_STAR];
+	vmcb->s.lstar = vcpu->msr[KVM_MSR_LSTAR];
+	vmcb->s.cstar = vcpu->msr[KVM_MSR_CSTAR];
+	vmcb->s.sfmask = vcpu->msr[KVM_MSR_SFMASK];
+	vmcb->s.kernel_gs_base = vcpu->msr[KVM_MSR_KERNEL_GS_BASE];
+	vmcb->s.sysenter_cs = vcpu->msr[KVM_MSR_SYSENTER_CS];
+	vmcb->s.sysenter_esp = vcpu->msr[KVM_MSR_SYSENTER_ESP];
+	vmcb->s.sysenter_eip = vcpu->msr[KVM_MSR_SYSENTER_EIP];
+	vmcb->s.g_pat = vcpu->msr[KVM_MSR_PAT];
+	svm_of(vcpu)->fresh &= ~(uint32_t)VMCB_CLEAN_NESTED;
+}
+
+void svm_state_store(struct kvm_vcpu *vcpu)
+{
+	struct vmcb *vmcb = svm_of(vcpu)->vmcb;
+	uint32_t changed = vcpu->changed;
+
+	/* Always: that is as cheap as to find out. */
+	vmcb->s.rax = vcpu->cpu.gpr[RAX];
+	vmcb->s.rsp = vcpu->cpu.gpr[RSP];
+	vmcb->s.rip = vcpu->cpu.rip;
+	vmcb->s.rflags = vcpu->cpu.rflags;
+	vmcb->c.interrupt_shadow = vcpu->cpu.interrupt_shadow;
+	if (vmcb->s.cpl != vcpu->cpu.cpl) {
+		vmcb->s.cpl = vcpu->cpu.cpl;
+		svm_of(vcpu)->fresh &= ~(uint32_t)VMCB_CLEAN_SEGMENTS;
+	}
+	if ((changed & KVM_REGS_CONTROL) != 0) {
+		store_control(vcpu, vmcb);
+	}
+	if ((changed & KVM_REGS_SEGMENTS) != 0) {
+		store_segments(vcpu, vmcb);
+	}
+	if ((changed & KVM_REGS_MSRS) != 0) {
+		store_msrs(vcpu, vmcb);
+	}
+	/* The guest runs with what the orders say; DR6 at rest shows what comes to it. */
+	if (vmcb->s.dr7 != vcpu->hw_dr7 || vmcb->s.dr6 != DR6_AT_REST) {
+		vmcb->s.dr7 = vcpu->hw_dr7;
+		vmcb->s.dr6 = DR6_AT_REST;
+		svm_of(vcpu)->fresh &= ~(uint32_t)VMCB_CLEAN_DEBUG;
+	}
+	if (vmcb->c.tsc_offset != vcpu->tsc_offset) {
+		vmcb->c.tsc_offset = vcpu->tsc_offset;
+		svm_of(vcpu)->fresh &= ~(uint32_t)VMCB_CLEAN_INTERCEPTS;
+	}
+}
+
+static void load_control(struct kvm_vcpu *vcpu, const struct vmcb *vmcb)
+{
+	/* With these bits set, each write of CR0 is emulated: the guest has not changed them. */
+	uint64_t hidden = vmcb->c.intercept_cr_read != 0 ? vcpu->cpu.cr0 & CR0_HIDDEN : 0;
+
+	vcpu->cpu.cr0 = vmcb->s.cr0 | hidden;
+	vcpu->cr2 = vmcb->s.cr2;
+	vcpu->cr3 = vmcb->s.cr3;
+	vcpu->cpu.cr4 = vmcb->s.cr4;
+	vcpu->cpu.efer = vmcb->s.efer & ~EFER_SVME;
+}
+
+static void load_segments(struct kvm_vcpu *vcpu, struct vmcb *vmcb)
+{
+	struct insn_segment *ss = &vcpu->cpu.seg[INSN_SS];
+
+	for (unsigned i = 0; i < INSN_NSEGS; i++) {
+		vcpu->cpu.seg[i] = from_vmcb(segment(vmcb, i));
+	}
+	/* SYSRET leaves another DPL behind than the CPL that it means. */
+	ss->attr = (uint16_t)((ss->attr & ~0x60u) | (unsigned)vmcb->s.cpl << 5);
+	vcpu->cpu.ldtr = from_vmcb(&vmcb->s.ldtr);
+	vcpu->cpu.tr = from_vmcb(&vmcb->s.tr);
+	svm_of(vcpu)->tr_attr = vcpu->cpu.tr.attr;
+	vcpu->cpu.tr.attr |= TSS_BUSY; /* some CPUs do not tell */
+	vcpu->cpu.gdtr.limit = (uint16_t)vmcb->s.gdtr.limit;
+	vcpu->cpu.gdtr.base = vmcb->s.gdtr.base;
+	vcpu->cpu.idtr.limit = (uint16_t)vmcb->s.idtr.limit;
+	vcpu->cpu.idtr.base = vmcb->s.idtr.base;
+}
+
+static void load_msrs(struct kvm_vcpu *vcpu, const struct vmcb *vmcb)
+{
+	vcpu->msr[KVM_MSR_STAR] = vmcb->s.star;
+	vcpu->msr[KVM_MSR_LSTAR] = vmcb->s.lstar;
+	vcpu->msr[KVM_MSR_CSTAR] = vmcb->s.cstar;
+	vcpu->msr[KVM_MSR_SFMASK] = vmcb->s.sfmask;
+	vcpu->msr[KVM_MSR_KERNEL_GS_BASE] = vmcb->s.kernel_gs_base;
+	vcpu->msr[KVM_MSR_SYSENTER_CS] = vmcb->s.sysenter_cs;
+	vcpu->msr[KVM_MSR_SYSENTER_ESP] = vmcb->s.sysenter_esp;
+	vcpu->msr[KVM_MSR_SYSENTER_EIP] = vmcb->s.sysenter_eip;
+}
+
+void svm_state_load(struct kvm_vcpu *vcpu, uint32_t groups)
+{
+	struct vmcb *vmcb = svm_of(vcpu)->vmcb;
+
+	if ((groups & KVM_REGS_CORE) != 0) {
+		vcpu->cpu.gpr[RAX] = vmcb->s.rax;
+		vcpu->cpu.gpr[RSP] = vmcb->s.rsp;
+		vcpu->cpu.rip = vmcb->s.rip;
+		vcpu->cpu.rflags = vmcb->s.rflags;
+		vcpu->cpu.cpl = vmcb->s.cpl;
+		vcpu->cpu.interrupt_shadow = (vmcb->c.interrupt_shadow & 1) != 0;
+	}
+	if ((groups & KVM_REGS_CONTROL) != 0) {
+		load_control(vcpu, vmcb);
+	}
+	if ((groups & KVM_REGS_SEGMENTS) != 0) {
+		load_segments(vcpu, vmcb);
+	}
+	if ((groups & KVM_REGS_MSRS) != 0) {
+		load_msrs(vcpu, vmcb);
+	}
+	vcpu->loaded |= groups;
+}
