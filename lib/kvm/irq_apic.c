@@ -284,13 +284,6 @@ void kvm_irq_take_init_sipi(struct kvm_vcpu *vcpu)
 	}
 }
 
-void kvm_irq_queue_sipi(struct kvm_vcpu *vcpu)
-{
-	if (vcpu->apic != NULL) {
-		posted(vcpu->apic, LAPIC_STARTUP, vcpu->sipi_page);
-	}
-}
-
 /* ---- registers ---- */
 
 bool kvm_irq_apic_page(const struct kvm_vcpu *vcpu, uint64_t gpa, uint32_t *offset)
