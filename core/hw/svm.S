@@ -54,10 +54,11 @@ svm_run: /* rdi: VMCB, rsi: registers, rdx: the host's VMCB */
 
 	/*
 	 * With V_INTR_MASKING the host's IF says whether interrupts end the guest. GIF is 0: none
-	 * comes here.
+	 * comes here. An instruction between STI and VMRUN: QEMU 7.2 would take STI's shadow for one
+	 * of the guest's.
 	 */
-	vmload %rax
 	sti
+	vmload %rax
 	vmrun %rax
 	cli
 	vmsave %rax /* RAX is the VMCB again */

@@ -154,15 +154,24 @@ static void load_cpu_msrs(struct kvm_vcpu *vcpu, struct svm_cpu *cpu)
 	}
 }
 
-/* #VMEXIT clears DR7: what the others hold does not matter to the host. */
-static void load_debug(const struct kvm_vcpu *vcpu)
+#define DR7_OFF 0x400
+
+/*
+ * #VMEXIT clears DR7: what the others hold does not matter to the host. VMRUN loads DR7; it is
+ * written here, too, since QEMU 7.2 sets its breakpoints by MOV only. While GIF is 0, matches are
+ * discarded (AMD APM vol. 2, 15.17).
+ */
+static bool load_debug(const struct kvm_vcpu *vcpu)
 {
-	if ((vcpu->hw_dr7 & 0xff) != 0) {
-		asm_write_dr0(vcpu->hw_db[0]);
-		asm_write_dr1(vcpu->hw_db[1]);
-		asm_write_dr2(vcpu->hw_db[2]);
-		asm_write_dr3(vcpu->hw_db[3]);
+	if ((vcpu->hw_dr7 & 0xff) == 0) {
+		return false;
 	}
+	asm_write_dr0(vcpu->hw_db[0]);
+	asm_write_dr1(vcpu->hw_db[1]);
+	asm_write_dr2(vcpu->hw_db[2]);
+	asm_write_dr3(vcpu->hw_db[3]);
+	asm_write_dr7(vcpu->hw_dr7 & ~DR7_GD);
+	return true;
 }
 
 /* The guest itself, with its own XCR0. Interrupts are off. */
@@ -171,16 +180,20 @@ static void run_guest(struct kvm_vcpu *vcpu, struct svm_cpu *cpu)
 	struct svm_vcpu *svm = svm_of(vcpu);
 	uint64_t xcr0 = cpu_features()->xcr0;
 	bool other = cpu_features()->xsave && vcpu->xcr0 != xcr0;
+	bool debugged;
 
 	load_cpu_msrs(vcpu, cpu);
-	load_debug(vcpu);
 	svm->vmcb->c.clean = svm_features.clean ? svm->fresh : 0;
 	svm->fresh = VMCB_CLEAN_ALL;
 	svm_clgi();
+	debugged = load_debug(vcpu);
 	if (other) {
 		asm_xsetbv(0, vcpu->xcr0);
 	}
 	svm_run(phys_of(svm->vmcb), vcpu->cpu.gpr, cpu->host);
+	if (debugged) {
+		asm_write_dr7(DR7_OFF);
+	}
 	if (cpu_features()->xsave) {
 		uint64_t now = asm_xgetbv(0);
 

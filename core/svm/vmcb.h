@@ -93,6 +93,7 @@ _Static_assert(sizeof(struct vmcb) == 0x1000, "one page");
 #define VMCB_NMI      BIT(1)
 #define VMCB_INIT     BIT(3)
 #define VMCB_VINTR    BIT(4)
+#define VMCB_CR0_SEL  BIT(5) /* writes of CR0 that change more than TS and MP */
 #define VMCB_RDPMC    BIT(15)
 #define VMCB_CPUID    BIT(18)
 #define VMCB_RSM      BIT(19)
@@ -172,6 +173,7 @@ _Static_assert(sizeof(struct vmcb) == 0x1000, "one page");
 #define VMEXIT_SMI	 UINT64_C(0x62)
 #define VMEXIT_INIT	 UINT64_C(0x63)
 #define VMEXIT_VINTR	 UINT64_C(0x64)
+#define VMEXIT_CR0_SEL	 UINT64_C(0x65)
 #define VMEXIT_RDPMC	 UINT64_C(0x6f)
 #define VMEXIT_CPUID	 UINT64_C(0x72)
 #define VMEXIT_RSM	 UINT64_C(0x73)

@@ -402,9 +402,10 @@ static void exits_say_why(void **state)
 	assert_int_equal(stop(VMEXIT_MSR, 0, 0).reason, KVM_STOP_MSR_READ);
 	assert_int_equal(stop(VMEXIT_CR_WRITE + 4, 0, 0).reason, KVM_STOP_EMULATE);
 	assert_int_equal(stop(VMEXIT_DR_READ + 7, 0, 0).reason, KVM_STOP_EMULATE);
-	s = stop(0x65, 0, 0);
+	assert_int_equal(stop(VMEXIT_CR0_SEL, 0, 0).reason, KVM_STOP_EMULATE);
+	s = stop(0x66, 0, 0);
 	assert_int_equal(s.reason, KVM_STOP_UNKNOWN);
-	assert_int_equal(s.hardware, 0x65);
+	assert_int_equal(s.hardware, 0x66);
 	s = stop(0x12345678, 0, 0);
 	assert_int_equal(s.reason, KVM_STOP_UNKNOWN);
 	s = stop(VMEXIT_EXCEPTION + EXC_PF, 7, 0xdead);
