@@ -11,9 +11,8 @@ static struct {
 	_Atomic unsigned level; /* relaxed: each message stands for itself */
 
 	struct spinlock lock;
-	/* Guarded by lock: the byte of position p is ring[p % LOG_RING_BYTES]. */
+	/* Guarded by lock: the byte of position p is log_ring[p % LOG_RING_BYTES]. */
 	uint64_t end;
-	char ring[LOG_RING_BYTES];
 } log_state = {
 	.level = LOG_DEBUG,
 	.lock = SPINLOCK_INIT(LOCK_LOG),
@@ -24,12 +23,15 @@ void log_set_level(unsigned level)
 	atomic_store_explicit(&log_state.level, level, memory_order_relaxed);
 }
 
+/* By itself, so that the image does not have it. */
+static char log_ring[LOG_RING_BYTES];
+
 static void keep(const char *text, size_t len)
 {
 	uint64_t flags = spin_take_irq(&log_state.lock);
 
 	for (size_t i = 0; i < len; i++) {
-		log_state.ring[log_state.end++ % LOG_RING_BYTES] = text[i];
+		log_ring[log_state.end++ % LOG_RING_BYTES] = text[i];
 	}
 	spin_give_irq(&log_state.lock, flags);
 }
@@ -61,7 +63,7 @@ size_t log_read(uint64_t *position, char *buf, size_t len)
 
 	*position = MIN(MAX(*position, begin), log_state.end);
 	while (n < len && *position < log_state.end) {
-		buf[n++] = log_state.ring[(*position)++ % LOG_RING_BYTES];
+		buf[n++] = log_ring[(*position)++ % LOG_RING_BYTES];
 	}
 	spin_give_irq(&log_state.lock, flags);
 	return n;

@@ -35,8 +35,11 @@
 
 struct ring {
 	uint32_t head, tail; /* running numbers: next in, next out */
-	uint8_t data[CONSOLE_TX_BYTES];
+	uint8_t *data;	     /* CONSOLE_TX_BYTES */
 };
+
+/* By themselves, so that the image does not have them. */
+static uint8_t rx_data[CONSOLE_RX_BYTES], tx_data[CONSOLE_TX_BYTES];
 
 _Static_assert(CONSOLE_RX_BYTES == CONSOLE_TX_BYTES, "one struct for both");
 
@@ -52,7 +55,11 @@ static struct {
 	bool is_dead;
 	uint8_t ier;
 	struct ring rx, tx;
-} console = {.lock = SPINLOCK_INIT(LOCK_CONSOLE)};
+} console = {
+	.lock = SPINLOCK_INIT(LOCK_CONSOLE),
+	.rx = {.data = rx_data},
+	.tx = {.data = tx_data},
+};
 
 static uint8_t in(unsigned reg)
 {
