@@ -170,7 +170,7 @@ static struct file *get(uint64_t fd, int64_t *error)
 
 static int64_t set_time(struct timerfd *t, uint64_t flags, uint64_t new_va, uint64_t old_va)
 {
-	uint64_t interval_ns, value_ns, next_ns = CLOCK_NEVER;
+	uint64_t interval_ns, value_ns = 0, next_ns = CLOCK_NEVER;
 	int64_t error = time_read(new_va, &interval_ns);
 
 	if (error == 0) {

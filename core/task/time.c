@@ -92,7 +92,7 @@ int time_of_clock(int id, uint64_t *ns)
 	default:
 		/* The caller's own by pthread_getcpuclockid(): ~tid << 3 | 6. */
 		if (id < 0 && (id & 7) == 6) {
-			struct thread *t = thread_find(~(id >> 3));
+			struct thread *t = thread_find((int)(~(uint32_t)id >> 3));
 
 			if (t == NULL) {
 				return -EINVAL;
