@@ -3,7 +3,7 @@
 #include "lib/kvm/cpuid.h"
 
 #define EXC_DB 1
-#define EXC_BP 3
+#define EXC_UD 6
 #define EXC_AC 17
 
 /* Always. Those of virtualization are #UD to a guest that cannot know of them. */
@@ -52,6 +52,8 @@ void svm_intercepts(struct kvm_vcpu *vcpu)
 	 * no interrupt ends the guest (CVE-2015-8104, CVE-2015-5307).
 	 */
 	c->intercept_exceptions = BIT(EXC_DB) | BIT(EXC_AC);
+	/* VMCALL, by which guests call other makers' hypervisors. */
+	c->intercept_exceptions |= BIT(EXC_UD);
 	svm_of(vcpu)->fresh &= ~(uint32_t)VMCB_CLEAN_INTERCEPTS;
 }
 
