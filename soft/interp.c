@@ -36,6 +36,7 @@ static enum insn_outcome fetch(struct soft_vcpu *vcpu, const struct insn **insn)
 	enum insn_result result;
 	unsigned len;
 
+	*insn = NULL;
 	if (insn_mode(cpu) != INSN_64) {
 		if (cpu->rip > cpu->seg[INSN_CS].limit) {
 			return insn_raise(&vcpu->env, INSN_EXC_GP, 0);

@@ -346,7 +346,7 @@ enum insn_outcome soft_mmu_fetch(struct soft_vcpu *vcpu, uint64_t linear, uint8_
 	unsigned room = (unsigned)(PAGE - (linear & PAGE_MASK));
 	unsigned first = MIN((unsigned)INSN_MAX, room);
 	enum insn_outcome outcome;
-	uint8_t *host;
+	uint8_t *host = NULL;
 
 	outcome = soft_mmu_host(vcpu, linear, SOFT_FETCH, false, &host);
 	if (outcome != INSN_DONE) {

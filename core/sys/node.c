@@ -377,7 +377,7 @@ int node_open(struct node *n, uint32_t flags, struct file **out)
 {
 	const struct file_ops *ops;
 	struct file *f;
-	void *data;
+	void *data = NULL;
 	int error = prepare(n, flags, &ops, &data);
 
 	if (error != 0) {
@@ -385,7 +385,7 @@ int node_open(struct node *n, uint32_t flags, struct file **out)
 	}
 	f = file_create(ops, data, flags, n);
 	if (f == NULL) {
-		if (ops == &text_ops) {
+		if (data != NULL && ops == &text_ops) {
 			mem_free(data, sizeof(struct text) + ((struct text *)data)->len);
 		}
 		return -ENOMEM;

@@ -47,7 +47,7 @@ static int init(struct poller *p, unsigned count)
 		return 0;
 	}
 	p->entries = mem_alloc(count * sizeof(*p->entries));
-	p->files = mem_alloc(count * sizeof(*p->files));
+	p->files = mem_alloc(count * sizeof(*p->files)); /* NOLINT(bugprone-sizeof-expression) */
 	p->waiters = mem_alloc(count * QUEUES_EACH * sizeof(*p->waiters));
 	return p->entries != NULL && p->files != NULL && p->waiters != NULL ? 0 : -ENOMEM;
 }
@@ -63,7 +63,8 @@ static void fini(struct poller *p)
 		}
 	}
 	mem_free(p->entries, p->count * sizeof(*p->entries));
-	mem_free(p->files, p->count * sizeof(*p->files));
+	/* Pointers are what it holds. */
+	mem_free(p->files, p->count * sizeof(*p->files)); /* NOLINT(bugprone-sizeof-expression) */
 	mem_free(p->waiters, p->count * QUEUES_EACH * sizeof(*p->waiters));
 }
 

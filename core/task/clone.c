@@ -29,9 +29,11 @@ static void child_begin(void *arg)
 	uint64_t set_tid = (uint64_t)arg;
 
 	thread_begin();
-	if (set_tid != 0 && user_put32(set_tid, (uint32_t)t->tid) != 0) {
+	if (set_tid != 0) {
 		/* As in Linux: a bad address is the child's own problem. */
-		set_tid = 0;
+		int ignored = user_put32(set_tid, (uint32_t)t->tid);
+
+		(void)ignored;
 	}
 	entry_to_user();
 }

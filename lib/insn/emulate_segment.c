@@ -70,7 +70,7 @@ static enum insn_outcome check_system(struct insn_exec *x, const struct insn_des
 
 enum insn_outcome insn_do_lldt(struct insn_exec *x)
 {
-	struct insn_descriptor d;
+	struct insn_descriptor d = {0};
 	uint64_t selector = 0;
 	enum insn_outcome r = insn_read(x, 0, &selector);
 
@@ -93,7 +93,7 @@ enum insn_outcome insn_do_lldt(struct insn_exec *x)
 
 enum insn_outcome insn_do_ltr(struct insn_exec *x)
 {
-	struct insn_descriptor d;
+	struct insn_descriptor d = {0};
 	uint64_t selector = 0;
 	unsigned type;
 	uint8_t byte;
@@ -168,7 +168,7 @@ static enum insn_outcome look(struct insn_exec *x, uint16_t selector, struct ins
 enum insn_outcome insn_do_look(struct insn_exec *x)
 {
 	bool lar = x->insn->mnemonic == INSN_LAR, visible = false;
-	struct insn_descriptor d;
+	struct insn_descriptor d = {0};
 	uint64_t selector = 0, value;
 	enum insn_outcome r = insn_read(x, 1, &selector);
 
@@ -193,7 +193,7 @@ enum insn_outcome insn_do_look(struct insn_exec *x)
 enum insn_outcome insn_do_verify(struct insn_exec *x)
 {
 	bool visible = false;
-	struct insn_descriptor d;
+	struct insn_descriptor d = {0};
 	uint64_t selector = 0;
 	enum insn_outcome r = insn_read(x, 0, &selector);
 

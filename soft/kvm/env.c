@@ -223,7 +223,7 @@ static uint64_t measure_tsc_khz(struct kvm_env *env)
 	(void)now_and_tsc(env, &ns[0], &ticks[0]);
 	nanosleep(&wait, NULL);
 	(void)now_and_tsc(env, &ns[1], &ticks[1]);
-	return (ticks[1] - ticks[0]) * 1000000 / (ns[1] - ns[0]);
+	return (ticks[1] - ticks[0]) * 1000000 / MAX(ns[1] - ns[0], UINT64_C(1));
 }
 
 static bool clocksource_is_tsc(void)

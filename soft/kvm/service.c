@@ -265,7 +265,8 @@ static int id_of(int fd, unsigned *id)
 		return -EBADF;
 	}
 	while (r != 0 && fgets(line, sizeof(line), f) != NULL) {
-		if (sscanf(line, "eventfd-id: %u", id) == 1) {
+		if (strncmp(line, "eventfd-id:", 11) == 0) {
+			*id = (unsigned)strtoul(line + 11, NULL, 10);
 			r = 0;
 		}
 	}
@@ -294,13 +295,14 @@ int soft_eventfd_get(struct kvm_env *env, int fd, void **eventfd)
 		} else if ((e->fd = fcntl(fd, F_DUPFD_CLOEXEC, 3)) < 0) {
 			r = -errno;
 			free(e);
+			e = NULL;
 		} else {
 			e->id = id;
 			e->next = eventfds;
 			eventfds = e;
 		}
 	}
-	if (r == 0) {
+	if (r == 0 && e != NULL) {
 		e->refs++;
 		*eventfd = e;
 	}
