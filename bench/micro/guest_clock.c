@@ -8,6 +8,7 @@
 #include "bench/micro/payload.h"
 
 #define EXITS	 100
+#define TRIES	 20
 #define IA32_TSC 0x10
 
 /* The guest counts its own time over many exits, which cannot be much less than from outside. */
@@ -17,8 +18,9 @@ enum verdict guest_clock_check(struct result *result)
 	struct machine m;
 	enum verdict verdict = machine_create(&m, MACHINE_PLAIN, 1, result);
 
-	/* Twice: the first time there are many page faults. */
-	for (unsigned i = 0; i < 2 && verdict == MEASURED; i++) {
+	/* The first time there are many page faults; later a busy host may be elsewhere for a
+	 * while. */
+	for (unsigned i = 0; i < TRIES && verdict == MEASURED; i++) {
 		int64_t begin = clock_ticks();
 		int64_t guest, host;
 
@@ -28,7 +30,10 @@ enum verdict guest_clock_check(struct result *result)
 		}
 		host = clock_ticks() - begin;
 		guest = machine_samples(&m, 0)[1] - machine_samples(&m, 0)[0];
-		if (verdict == MEASURED && i > 0 && (guest > host || guest < host - host / 4)) {
+		if (verdict == MEASURED && i > 0 && guest <= host && guest >= host - host / 4) {
+			break;
+		}
+		if (verdict == MEASURED && i == TRIES - 1) {
 			verdict = result_fail(
 				result,
 				"the guest's TSC is no clock: %lld of its ticks are %lld "
