@@ -32,13 +32,9 @@ PAYLOAD(64, use_clock,
 
 static struct vcpu *begin(struct vm *vm, uint64_t msr_value)
 {
-	struct vcpu *vcpu;
-	struct kvm_regs regs;
+	struct vcpu *vcpu = START(vm, 64, use_clock);
+	struct kvm_regs regs = vcpu_regs(vcpu);
 
-	vm_create(vm, IRQCHIP_NONE);
-	vcpu = vm_add_vcpu(vm);
-	vcpu_start(vcpu, 64, use_clock, use_clock_end);
-	regs = vcpu_regs(vcpu);
 	regs.rsi = msr_value;
 	vcpu_set_regs(vcpu, &regs);
 	return vcpu;

@@ -10,16 +10,6 @@
 #define XSAVE_MXCSR 24
 #define XSAVE_BV    512
 
-static struct vcpu *begin(struct vm *vm, const char *code, const char *end)
-{
-	struct vcpu *vcpu;
-
-	vm_create(vm, IRQCHIP_NONE);
-	vcpu = vm_add_vcpu(vm);
-	vcpu_start(vcpu, 64, code, end);
-	return vcpu;
-}
-
 static void fpu_round_trip(void)
 {
 	struct vm vm;
@@ -69,7 +59,7 @@ static struct kvm_xsave *xsave_with(int byte, uint32_t components)
 static void xsave_reaches_the_guest(void)
 {
 	struct vm vm;
-	struct vcpu *vcpu = begin(&vm, store_xmm, store_xmm_end);
+	struct vcpu *vcpu = START(&vm, 64, store_xmm);
 
 	must(kvm_ioctl(vcpu->fd, KVM_SET_XSAVE, xsave_with(0x11, 3)));
 	expect_exit(vcpu, KVM_EXIT_HLT);
@@ -84,7 +74,7 @@ static void xsave_comes_from_the_guest(void)
 {
 	static struct kvm_xsave xsave;
 	struct vm vm;
-	struct vcpu *vcpu = begin(&vm, store_xmm, store_xmm_end);
+	struct vcpu *vcpu = START(&vm, 64, store_xmm);
 
 	must(kvm_ioctl(vcpu->fd, KVM_SET_XSAVE, xsave_with(0x22, 3)));
 	expect_exit(vcpu, KVM_EXIT_HLT);
@@ -99,7 +89,7 @@ PAYLOAD(64, load_xmm, "movdqu 0x20000, %xmm3; ldmxcsr 0x20010; fldpi; fld1; hlt"
 static void fpu_comes_from_the_guest(void)
 {
 	struct vm vm;
-	struct vcpu *vcpu = begin(&vm, load_xmm, load_xmm_end);
+	struct vcpu *vcpu = START(&vm, 64, load_xmm);
 	struct kvm_fpu fpu;
 	static const uint8_t one[10] = {0, 0, 0, 0, 0, 0, 0, 0x80, 0xff, 0x3f};
 
@@ -163,7 +153,7 @@ static void xsave_and_fpu_agree(void)
 static void absent_components_are_reset(void)
 {
 	struct vm vm;
-	struct vcpu *vcpu = begin(&vm, store_xmm, store_xmm_end);
+	struct vcpu *vcpu = START(&vm, 64, store_xmm);
 
 	if ((vm_cpuid_leaf(&vm, 1, 0).ecx & 1 << 26) == 0) {
 		test_skip("the CPU has no XSAVE");
@@ -326,7 +316,7 @@ PAYLOAD(64, peek, "movq %xmm5, %rax; movq %xmm11, %rbx; hlt");
 static void a_new_vcpu_sees_nothing_of_the_host(void)
 {
 	struct vm vm;
-	struct vcpu *vcpu = begin(&vm, peek, peek_end);
+	struct vcpu *vcpu = START(&vm, 64, peek);
 	uint64_t secret = 0x5ec7e75ec7e75ec7;
 
 	__asm__ volatile("movq %0, %%xmm5; movq %0, %%xmm11" : : "r"(secret) : "xmm5", "xmm11");

@@ -205,7 +205,7 @@ static void x87_words_and_xlat(void)
 static void sse_moves(const char *code, const char *code_end)
 {
 	struct vm vm;
-	struct vcpu *vcpu = scene_start(&vm, 64, code, code_end);
+	struct vcpu *vcpu = vm_begin(&vm, IRQCHIP_NONE, 64, code, code_end);
 
 	expect_steps(vcpu, TWO_WRITES, TWO_READS);
 	expect_eq(*scene_word(&vm, VM_FREE), 0x0102030405060708);

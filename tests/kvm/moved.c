@@ -162,16 +162,6 @@ static struct vcpu *move_vm(struct vm *vm)
 	return vm->vcpus[0];
 }
 
-static struct vcpu *begin(struct vm *vm, enum vm_irqchip irqchip, const char *code, const char *end)
-{
-	struct vcpu *vcpu;
-
-	vm_create(vm, irqchip);
-	vcpu = vm_add_vcpu(vm);
-	vcpu_start(vcpu, 64, code, end);
-	return vcpu;
-}
-
 PAYLOAD(64, work,
 	"	mov $0x20000, %rdi; mov $0x1234567, %rax; mov $8, %rcx; cld\n"
 	"	rep stosq\n"
@@ -189,7 +179,7 @@ PAYLOAD(64, work,
 static void run_work(uint8_t result[0x300], bool moving)
 {
 	struct vm vm;
-	struct vcpu *vcpu = begin(&vm, IRQCHIP_NONE, work, work_end);
+	struct vcpu *vcpu = START(&vm, 64, work);
 	unsigned int steps = 0;
 
 	for (;;) {
@@ -234,7 +224,7 @@ PAYLOAD(64, read_mmio, "mov (%rbx), %rax; out %eax, $0x10; hlt");
 static void amid_an_mmio_read(void)
 {
 	struct vm vm;
-	struct vcpu *vcpu = begin(&vm, IRQCHIP_NONE, read_mmio, read_mmio_end);
+	struct vcpu *vcpu = START(&vm, 64, read_mmio);
 	struct kvm_regs regs = vcpu_regs(vcpu);
 
 	regs.rbx = VM_HOLE;
@@ -251,7 +241,7 @@ PAYLOAD(64, read_port, "mov $0x1111, %eax; in $0x20, %al; out %eax, $0x10; hlt")
 static void amid_a_port_read(void)
 {
 	struct vm vm;
-	struct vcpu *vcpu = begin(&vm, IRQCHIP_NONE, read_port, read_port_end);
+	struct vcpu *vcpu = START(&vm, 64, read_port);
 
 	expect_in(vcpu, 0x20, 1, 0x5a);
 	saved_settle(vcpu);
@@ -264,7 +254,7 @@ PAYLOAD(64, write_string, "mov $0x20000, %rsi; mov $0x10, %dx; mov $10, %ecx; cl
 static void amid_a_string_write(void)
 {
 	struct vm vm;
-	struct vcpu *vcpu = begin(&vm, IRQCHIP_NONE, write_string, write_string_end);
+	struct vcpu *vcpu = START(&vm, 64, write_string);
 	uint8_t next = 'a';
 
 	memcpy(vm.ram + VM_FREE, "abcdefghij", 10);
@@ -291,7 +281,7 @@ extern const char handled_nmi[], handled_gp[], handled_irq[];
 
 static struct vcpu *begin_handled(struct vm *vm, enum vm_irqchip irqchip)
 {
-	struct vcpu *vcpu = begin(vm, irqchip, handled, handled_end);
+	struct vcpu *vcpu = vm_begin(vm, irqchip, 64, handled, handled_end);
 
 	vm_gate(vm, 64, VECTOR_NMI, PAYLOAD_AT(handled, handled_nmi));
 	vm_gate(vm, 64, VECTOR_GP, PAYLOAD_AT(handled, handled_gp));

@@ -25,16 +25,6 @@ union few_msrs {
 	struct kvm_msr_entry room[4];
 };
 
-static struct vcpu *begin(struct vm *vm, const char *code, const char *end)
-{
-	struct vcpu *vcpu;
-
-	vm_create(vm, IRQCHIP_NONE);
-	vcpu = vm_add_vcpu(vm);
-	vcpu_start(vcpu, 64, code, end);
-	return vcpu;
-}
-
 /* RDMSR of ecx, WRMSR of rsi to it; and what #GP does to them. */
 PAYLOAD(64, read_one,
 	"rdmsr; shl $32, %rdx; or %rdx, %rax; hlt\n"
@@ -47,7 +37,7 @@ extern const char write_one_gp[];
 
 static struct vcpu *begin_read(struct vm *vm, uint32_t msr)
 {
-	struct vcpu *vcpu = begin(vm, read_one, read_one_end);
+	struct vcpu *vcpu = START(vm, 64, read_one);
 	struct kvm_regs regs = vcpu_regs(vcpu);
 
 	vm_gate(vm, 64, VECTOR_GP, PAYLOAD_AT(read_one, read_one_gp));
@@ -59,7 +49,7 @@ static struct vcpu *begin_read(struct vm *vm, uint32_t msr)
 
 static struct vcpu *begin_write(struct vm *vm, uint32_t msr, uint64_t value)
 {
-	struct vcpu *vcpu = begin(vm, write_one, write_one_end);
+	struct vcpu *vcpu = START(vm, 64, write_one);
 	struct kvm_regs regs = vcpu_regs(vcpu);
 
 	vm_gate(vm, 64, VECTOR_GP, PAYLOAD_AT(write_one, write_one_gp));
@@ -123,7 +113,7 @@ static void what_software_needs_is_listed(void)
 static void the_first_unknown_ends_a_get(void)
 {
 	struct vm vm;
-	struct vcpu *vcpu = begin(&vm, read_one, read_one_end);
+	struct vcpu *vcpu = START(&vm, 64, read_one);
 	union few_msrs msrs = {.head.nmsrs = 3};
 
 	msrs.head.entries[0].index = MSR_STAR;
@@ -135,7 +125,7 @@ static void the_first_unknown_ends_a_get(void)
 static void the_first_refused_ends_a_set(void)
 {
 	struct vm vm;
-	struct vcpu *vcpu = begin(&vm, read_one, read_one_end);
+	struct vcpu *vcpu = START(&vm, 64, read_one);
 	union few_msrs msrs = {.head.nmsrs = 3};
 
 	msrs.head.entries[0].index = MSR_STAR;
@@ -152,7 +142,7 @@ static void the_first_refused_ends_a_set(void)
 static void too_many_are_refused(void)
 {
 	struct vm vm;
-	struct vcpu *vcpu = begin(&vm, read_one, read_one_end);
+	struct vcpu *vcpu = START(&vm, 64, read_one);
 	union few_msrs msrs = {.head.nmsrs = 0x10000};
 
 	expect_errno(kvm_ioctl(vcpu->fd, KVM_GET_MSRS, &msrs), E2BIG);
@@ -222,7 +212,7 @@ static void pat_refuses_types_that_do_not_exist(void)
 static void pat_starts_as_the_manual_says(void)
 {
 	struct vm vm;
-	struct vcpu *vcpu = begin(&vm, read_one, read_one_end);
+	struct vcpu *vcpu = START(&vm, 64, read_one);
 
 	expect_eq(vcpu_msr(vcpu, MSR_PAT), 0x0007040600070406);
 }
@@ -274,7 +264,7 @@ PAYLOAD(64, read_tsc,
 static void tsc_is_what_rdtsc_reads(void)
 {
 	struct vm vm;
-	struct vcpu *vcpu = begin(&vm, read_tsc, read_tsc_end);
+	struct vcpu *vcpu = START(&vm, 64, read_tsc);
 	uint64_t before = vcpu_msr(vcpu, MSR_TSC);
 	struct kvm_regs regs;
 
@@ -287,7 +277,7 @@ static void tsc_is_what_rdtsc_reads(void)
 static void tsc_can_be_set_far_ahead(void)
 {
 	struct vm vm;
-	struct vcpu *vcpu = begin(&vm, read_tsc, read_tsc_end);
+	struct vcpu *vcpu = START(&vm, 64, read_tsc);
 
 	/* Far from the VM's own time, so that it is no attempt to synchronise vCPUs. */
 	expect_eq(vcpu_set_msr(vcpu, MSR_TSC, UINT64_C(1) << 60), 1);
@@ -300,7 +290,7 @@ PAYLOAD(64, read_aux, "rdtscp; hlt");
 static void rdtscp_reads_tsc_aux(void)
 {
 	struct vm vm;
-	struct vcpu *vcpu = begin(&vm, read_aux, read_aux_end);
+	struct vcpu *vcpu = START(&vm, 64, read_aux);
 
 	if ((vm_cpuid_leaf(&vm, 0x80000001, 0).edx & CPUID_RDTSCP) == 0) {
 		test_skip("the CPU has no RDTSCP");
@@ -313,7 +303,7 @@ static void rdtscp_reads_tsc_aux(void)
 static void rdmsr_clears_upper_halves(void)
 {
 	struct vm vm;
-	struct vcpu *vcpu = begin(&vm, read_aux, read_aux_end);
+	struct vcpu *vcpu = START(&vm, 64, read_aux);
 	static const char code[] = "\x0f\x32\xf4"; /* rdmsr; hlt */
 	struct kvm_regs regs;
 

@@ -20,7 +20,7 @@ PAYLOAD(64, outs64,
 static void writes(int bits, const char *code, const char *code_end)
 {
 	struct vm vm;
-	struct vcpu *vcpu = scene_start(&vm, bits, code, code_end);
+	struct vcpu *vcpu = vm_begin(&vm, IRQCHIP_NONE, bits, code, code_end);
 
 	expect_steps(vcpu, OUT(0x10, 1, 0x88), OUT(0x12, 2, 0x7788), OUT(0x14, 4, 0x55667788),
 		     OUT(0x1234, 1, 0x88), OUT(0x1234, 2, 0x7788), OUT(0x1234, 4, 0x55667788));
@@ -98,7 +98,7 @@ PAYLOAD(32, ins32,
 static void reads(int bits, const char *code, const char *code_end)
 {
 	struct vm vm;
-	struct vcpu *vcpu = scene_start(&vm, bits, code, code_end);
+	struct vcpu *vcpu = vm_begin(&vm, IRQCHIP_NONE, bits, code, code_end);
 	struct kvm_regs regs;
 
 	expect_steps(vcpu, IN(0x10, 1, 0xa1), IN(0x1234, 2, 0xb1b2), IN(0x1234, 4, 0xc1c2c3c4));

@@ -94,7 +94,7 @@ static void repeated(uint8_t direction, uint8_t bytes, const char *code, const c
 {
 	static uint8_t data[MANY * 4], want[MANY * 4];
 	struct vm vm;
-	struct vcpu *vcpu = scene_start(&vm, 64, code, code_end);
+	struct vcpu *vcpu = vm_begin(&vm, IRQCHIP_NONE, 64, code, code_end);
 	uint8_t *buffer = vm.ram + BUFFER;
 
 	set_string(vcpu, BUFFER, MANY);

@@ -26,16 +26,6 @@ void scene_steps(const char *file, int line, struct vcpu *vcpu, const struct ste
 	vm_expect_exit(file, line, vcpu, KVM_EXIT_HLT);
 }
 
-struct vcpu *scene_start(struct vm *vm, int bits, const char *code, const char *code_end)
-{
-	struct vcpu *vcpu;
-
-	vm_create(vm, IRQCHIP_NONE);
-	vcpu = vm_add_vcpu(vm);
-	vcpu_start(vcpu, bits, code, code_end);
-	return vcpu;
-}
-
 void scene_user(struct vcpu *vcpu, uint64_t rflags)
 {
 	struct kvm_sregs sregs = vcpu_sregs(vcpu);

@@ -61,12 +61,6 @@ struct step {
 	scene_steps(__FILE__, __LINE__, (vcpu), (const struct step[]){__VA_ARGS__, STEPS_END})
 void scene_steps(const char *file, int line, struct vcpu *vcpu, const struct step *steps);
 
-/** scene_start() - a VM without interrupt controller and one vCPU at the start of a payload. */
-struct vcpu *scene_start(struct vm *vm, int bits, const char *code, const char *code_end);
-
-/* scene_start() for PAYLOAD(bits, name, ...). */
-#define START(vm, bits, name) scene_start((vm), (bits), name, name##_end)
-
 /** scene_user() - a vCPU at 64-bit CPL 0 goes to CPL 3, with these bits in RFLAGS; exceptions and
  *  interrupts find their stack at VM_STACK - 0x1000. The I/O bitmap is out of the TSS's limit. */
 void scene_user(struct vcpu *vcpu, uint64_t rflags);

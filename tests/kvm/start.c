@@ -122,3 +122,14 @@ void vcpu_start(struct vcpu *vcpu, int bits, const char *code, const char *code_
 		must(kvm_ioctl(vcpu->fd, KVM_SET_MP_STATE, &state));
 	}
 }
+
+struct vcpu *vm_begin(struct vm *vm, enum vm_irqchip irqchip, int bits, const char *code,
+		      const char *code_end)
+{
+	struct vcpu *vcpu;
+
+	vm_create(vm, irqchip);
+	vcpu = vm_add_vcpu(vm);
+	vcpu_start(vcpu, bits, code, code_end);
+	return vcpu;
+}

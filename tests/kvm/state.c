@@ -5,16 +5,6 @@
 #include "tests/kvm/areas.h"
 #include "tests/kvm/vm.h"
 
-static struct vcpu *begin(struct vm *vm, int bits, const char *code, const char *end)
-{
-	struct vcpu *vcpu;
-
-	vm_create(vm, IRQCHIP_NONE);
-	vcpu = vm_add_vcpu(vm);
-	vcpu_start(vcpu, bits, code, end);
-	return vcpu;
-}
-
 static struct kvm_regs pattern_regs(void)
 {
 	struct kvm_regs regs;
@@ -64,7 +54,7 @@ PAYLOAD(64, store_all,
 static void regs_reach_the_guest(void)
 {
 	struct vm vm;
-	struct vcpu *vcpu = begin(&vm, 64, store_all, store_all_end);
+	struct vcpu *vcpu = START(&vm, 64, store_all);
 	struct kvm_regs regs = pattern_regs();
 
 	regs.rip = VM_CODE;
@@ -88,7 +78,7 @@ PAYLOAD(64, load_all,
 static void regs_come_from_the_guest(void)
 {
 	struct vm vm;
-	struct vcpu *vcpu = begin(&vm, 64, load_all, load_all_end);
+	struct vcpu *vcpu = START(&vm, 64, load_all);
 	struct kvm_regs regs;
 	const uint64_t *field = (const uint64_t *)&regs;
 
@@ -104,7 +94,7 @@ static void regs_come_from_the_guest(void)
 static void sregs_round_trip(void)
 {
 	struct vm vm;
-	struct vcpu *vcpu = begin(&vm, 64, load_all, load_all_end);
+	struct vcpu *vcpu = START(&vm, 64, load_all);
 	struct kvm_sregs set = vcpu_sregs(vcpu), got;
 
 	set.fs.base = 0x7f0012345678;
@@ -156,7 +146,7 @@ static void expect_same_segment(const struct kvm_segment *got, const struct kvm_
 static void segments_round_trip(void)
 {
 	struct vm vm;
-	struct vcpu *vcpu = begin(&vm, 64, load_all, load_all_end);
+	struct vcpu *vcpu = START(&vm, 64, load_all);
 	struct kvm_sregs set = vcpu_sregs(vcpu), got;
 
 	set.cr0 = 0x10033; /* protected mode: segments of all kinds */
@@ -191,7 +181,7 @@ PAYLOAD(64, through_segments, "mov %fs:8, %rax; mov %gs:0x10, %rbx; mov %cr2, %r
 static void segment_bases_reach_the_guest(void)
 {
 	struct vm vm;
-	struct vcpu *vcpu = begin(&vm, 64, through_segments, through_segments_end);
+	struct vcpu *vcpu = START(&vm, 64, through_segments);
 	struct kvm_sregs sregs = vcpu_sregs(vcpu);
 	struct kvm_regs regs;
 
@@ -213,7 +203,7 @@ PAYLOAD(64, read_twice, "mov 0x200000, %rax; hlt; mov 0x200000, %rbx; hlt");
 static void another_cr3_is_another_address_space(void)
 {
 	struct vm vm;
-	struct vcpu *vcpu = begin(&vm, 64, read_twice, read_twice_end);
+	struct vcpu *vcpu = START(&vm, 64, read_twice);
 	struct kvm_sregs sregs;
 	uint64_t *other = (uint64_t *)(vm.ram + 0x800000);
 
@@ -247,7 +237,7 @@ static void expect_sregs_refused(struct vcpu *vcpu, const struct kvm_sregs *bad)
 static void reserved_cr4_bits_are_refused(void)
 {
 	struct vm vm;
-	struct vcpu *vcpu = begin(&vm, 64, load_all, load_all_end);
+	struct vcpu *vcpu = START(&vm, 64, load_all);
 	struct kvm_sregs bad = vcpu_sregs(vcpu);
 
 	bad.cr4 |= UINT64_C(1) << 40;
@@ -257,7 +247,7 @@ static void reserved_cr4_bits_are_refused(void)
 static void long_mode_without_pae_is_refused(void)
 {
 	struct vm vm;
-	struct vcpu *vcpu = begin(&vm, 64, load_all, load_all_end);
+	struct vcpu *vcpu = START(&vm, 64, load_all);
 	struct kvm_sregs bad = vcpu_sregs(vcpu);
 
 	bad.cr4 &= ~UINT64_C(0x20);
@@ -267,7 +257,7 @@ static void long_mode_without_pae_is_refused(void)
 static void lma_must_follow_lme_and_paging(void)
 {
 	struct vm vm;
-	struct vcpu *vcpu = begin(&vm, 64, load_all, load_all_end);
+	struct vcpu *vcpu = START(&vm, 64, load_all);
 	struct kvm_sregs good = vcpu_sregs(vcpu), bad = good;
 
 	bad.efer &= ~UINT64_C(0x400);
@@ -283,7 +273,7 @@ static void lma_must_follow_lme_and_paging(void)
 static void cr3_beyond_physical_memory_is_refused(void)
 {
 	struct vm vm;
-	struct vcpu *vcpu = begin(&vm, 64, load_all, load_all_end);
+	struct vcpu *vcpu = START(&vm, 64, load_all);
 	struct kvm_sregs bad = vcpu_sregs(vcpu);
 
 	bad.cr3 |= UINT64_C(1) << (vm_cpuid_leaf(&vm, 0x80000008, 0).eax & 0xff);
@@ -298,7 +288,7 @@ extern const char handled_irq[];
 static void interrupt_bitmap_is_delivered(void)
 {
 	struct vm vm;
-	struct vcpu *vcpu = begin(&vm, 64, handled, handled_end);
+	struct vcpu *vcpu = START(&vm, 64, handled);
 	struct kvm_sregs sregs = vcpu_sregs(vcpu);
 	struct kvm_regs regs = vcpu_regs(vcpu);
 
@@ -318,7 +308,7 @@ PAYLOAD(64, mode_registers, "mov %cr0, %rax; mov %cr4, %rbx; mov $0xc0000080, %e
 static void sregs_survive_a_run(void)
 {
 	struct vm vm;
-	struct vcpu *vcpu = begin(&vm, 64, mode_registers, mode_registers_end);
+	struct vcpu *vcpu = START(&vm, 64, mode_registers);
 	struct kvm_sregs before = vcpu_sregs(vcpu), after;
 
 	expect_exit(vcpu, KVM_EXIT_HLT);
@@ -341,7 +331,7 @@ PAYLOAD(16, to_protected,
 static void guests_mode_switch_shows(void)
 {
 	struct vm vm;
-	struct vcpu *vcpu = begin(&vm, 16, to_protected, to_protected_end);
+	struct vcpu *vcpu = START(&vm, 16, to_protected);
 	struct kvm_sregs sregs = vcpu_sregs(vcpu);
 
 	expect_eq(sregs.cs.selector, VM_CODE >> 4);
@@ -395,7 +385,7 @@ PAYLOAD(64, add_one, "1: out %al, $0x10; inc %rax; jmp 1b");
 static void synced_registers_are_stored(void)
 {
 	struct vm vm;
-	struct vcpu *vcpu = begin(&vm, 64, add_one, add_one_end);
+	struct vcpu *vcpu = START(&vm, 64, add_one);
 
 	vm_need(&vm, KVM_CAP_SYNC_REGS, "KVM_CAP_SYNC_REGS");
 	vcpu->run->kvm_valid_regs = KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS;
@@ -408,7 +398,7 @@ static void synced_registers_are_stored(void)
 static void dirty_registers_are_loaded(void)
 {
 	struct vm vm;
-	struct vcpu *vcpu = begin(&vm, 64, add_one, add_one_end);
+	struct vcpu *vcpu = START(&vm, 64, add_one);
 
 	vm_need(&vm, KVM_CAP_SYNC_REGS, "KVM_CAP_SYNC_REGS");
 	vcpu->run->kvm_valid_regs = KVM_SYNC_X86_REGS;
@@ -423,7 +413,7 @@ static void dirty_registers_are_loaded(void)
 static void clean_registers_are_not_loaded(void)
 {
 	struct vm vm;
-	struct vcpu *vcpu = begin(&vm, 64, add_one, add_one_end);
+	struct vcpu *vcpu = START(&vm, 64, add_one);
 
 	vm_need(&vm, KVM_CAP_SYNC_REGS, "KVM_CAP_SYNC_REGS");
 	vcpu->run->kvm_valid_regs = KVM_SYNC_X86_REGS;
@@ -435,7 +425,7 @@ static void clean_registers_are_not_loaded(void)
 static void unknown_sync_bits_are_refused(void)
 {
 	struct vm vm;
-	struct vcpu *vcpu = begin(&vm, 64, add_one, add_one_end);
+	struct vcpu *vcpu = START(&vm, 64, add_one);
 
 	vm_need(&vm, KVM_CAP_SYNC_REGS, "KVM_CAP_SYNC_REGS");
 	vcpu->run->kvm_valid_regs = UINT64_C(1) << 31;

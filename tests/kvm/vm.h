@@ -130,6 +130,13 @@ struct kvm_cpuid_entry2 vm_cpuid_leaf(struct vm *vm, uint32_t leaf, uint32_t sub
  */
 void vcpu_start(struct vcpu *vcpu, int bits, const char *code, const char *code_end);
 
+/** vm_begin() - vm_create(), vm_add_vcpu() and vcpu_start() in one. */
+struct vcpu *vm_begin(struct vm *vm, enum vm_irqchip irqchip, int bits, const char *code,
+		      const char *code_end);
+
+/* The same without an interrupt controller, for PAYLOAD(bits, name, ...). */
+#define START(vm, bits, name) vm_begin((vm), IRQCHIP_NONE, (bits), name, name##_end)
+
 /** vm_gate() - has a vector of the IDT (bits 32, 64; or the IVT: 16) go to @handler (an address in
  *  RAM), interrupts off, CPL 0. */
 void vm_gate(struct vm *vm, int bits, uint8_t vector, uint64_t handler);

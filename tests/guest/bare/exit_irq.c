@@ -2,27 +2,12 @@
  * What is on its way stays on its way while what runs the CPU looks away: pending and running
  * interrupts, timers, chips. See exit.c.
  */
+#include "tests/guest/bare/apic_regs.h"
 #include "tests/guest/bare/bare.h"
 
-#define APIC_TPR	   0x80
-#define APIC_ISR	   0x100
-#define APIC_IRR	   0x200
-#define APIC_SELF	   0x40000 /* ICR: destination shorthand */
-#define APIC_LVT_TIMER	   0x320
-#define APIC_TIMER_INITIAL 0x380
-#define APIC_TIMER_CURRENT 0x390
-#define APIC_TIMER_DIVIDE  0x3e0
-#define LVT_PERIODIC	   0x20000
-#define LVT_DEADLINE	   0x40000
-#define MSR_TSC_DEADLINE   0x6e0
-#define CPUID_DEADLINE	   (1 << 24)
+#define CPUID_DEADLINE (1 << 24) /* leaf 1, ECX */
 
 #define VECTOR 0x41
-
-#define PIC_MASTER 0x20
-#define PIC_SLAVE  0xa0
-#define IOAPIC	   0xfec00000
-#define PIT	   0x40
 
 static volatile uint32_t seen;
 
@@ -31,11 +16,6 @@ static void count(struct bare_frame *frame)
 	(void)frame;
 	seen++;
 	apic_eoi();
-}
-
-static bool in_bits(uint32_t offset, uint8_t vector)
-{
-	return (apic_read(offset + vector / 32 * 16) >> vector % 32 & 1) != 0;
 }
 
 static void wait_for(uint32_t number)
@@ -56,12 +36,12 @@ BARE_CASE(keeps_pending_interrupts, "exit/keeps_pending_interrupts", "AMD APM vo
 	bare_on(VECTOR, count);
 	bare_on(VECTOR + 0x20, count);
 	apic_enable();
-	apic_send(0, APIC_SELF | VECTOR);
-	apic_send(0, APIC_SELF | (VECTOR + 0x20));
-	check(in_bits(APIC_IRR, VECTOR));
+	apic_send(0, ICR_SELF | VECTOR);
+	apic_send(0, ICR_SELF | (VECTOR + 0x20));
+	check(apic_bit(APIC_IRR, VECTOR));
 	bare_sync(0);
-	check(in_bits(APIC_IRR, VECTOR));
-	check(in_bits(APIC_IRR, VECTOR + 0x20));
+	check(apic_bit(APIC_IRR, VECTOR));
+	check(apic_bit(APIC_IRR, VECTOR + 0x20));
 	check_eq(seen, 0);
 	__asm__ volatile("sti; nop; cli");
 	check_eq(seen, 2);
@@ -70,15 +50,15 @@ BARE_CASE(keeps_pending_interrupts, "exit/keeps_pending_interrupts", "AMD APM vo
 static void sync_inside(struct bare_frame *frame)
 {
 	(void)frame;
-	check(in_bits(APIC_ISR, VECTOR));
+	check(apic_bit(APIC_ISR, VECTOR));
 	bare_sync(0);
-	check(in_bits(APIC_ISR, VECTOR));
+	check(apic_bit(APIC_ISR, VECTOR));
 	/* Its own class stays held off until EOI, though interrupts are on. */
-	apic_send(0, APIC_SELF | (VECTOR + 1));
+	apic_send(0, ICR_SELF | (VECTOR + 1));
 	__asm__ volatile("sti; nop; cli");
 	check_eq(seen, 0);
 	apic_eoi();
-	check(!in_bits(APIC_ISR, VECTOR));
+	check(!apic_bit(APIC_ISR, VECTOR));
 }
 
 BARE_CASE(keeps_interrupts_in_service, "exit/keeps_interrupts_in_service", "AMD APM vol. 2, 16.6.4")
@@ -87,7 +67,7 @@ BARE_CASE(keeps_interrupts_in_service, "exit/keeps_interrupts_in_service", "AMD 
 	bare_on(VECTOR, sync_inside);
 	bare_on(VECTOR + 1, count);
 	apic_enable();
-	apic_send(0, APIC_SELF | VECTOR);
+	apic_send(0, ICR_SELF | VECTOR);
 	__asm__ volatile("sti; nop; nop; cli");
 	check_eq(seen, 1);
 }
@@ -124,14 +104,14 @@ BARE_CASE(keeps_one_shot_timer, "exit/keeps_one_shot_timer", "AMD APM vol. 2, 16
 	seen = 0;
 	bare_on(VECTOR, count);
 	apic_enable();
-	apic_write(APIC_TIMER_DIVIDE, 0xb);
+	apic_write(APIC_TIMER_DCR, 0xb);
 	apic_write(APIC_LVT_TIMER, VECTOR);
-	apic_write(APIC_TIMER_INITIAL, 20000000);
-	left = apic_read(APIC_TIMER_CURRENT);
+	apic_write(APIC_TIMER_INIT, 20000000);
+	left = apic_read(APIC_TIMER_CUR);
 	bare_sync(0);
-	check(apic_read(APIC_TIMER_CURRENT) < left);
+	check(apic_read(APIC_TIMER_CUR) < left);
 	wait_for(1);
-	check_eq(apic_read(APIC_TIMER_CURRENT), 0);
+	check_eq(apic_read(APIC_TIMER_CUR), 0);
 }
 
 BARE_CASE(keeps_periodic_timer, "exit/keeps_periodic_timer", "AMD APM vol. 2, 16.4.1")
@@ -139,13 +119,13 @@ BARE_CASE(keeps_periodic_timer, "exit/keeps_periodic_timer", "AMD APM vol. 2, 16
 	seen = 0;
 	bare_on(VECTOR, count);
 	apic_enable();
-	apic_write(APIC_TIMER_DIVIDE, 0xb);
+	apic_write(APIC_TIMER_DCR, 0xb);
 	apic_write(APIC_LVT_TIMER, VECTOR | LVT_PERIODIC);
-	apic_write(APIC_TIMER_INITIAL, 3000000);
+	apic_write(APIC_TIMER_INIT, 3000000);
 	wait_for(1);
 	bare_sync(0);
 	wait_for(seen + 3);
-	apic_write(APIC_TIMER_INITIAL, 0);
+	apic_write(APIC_TIMER_INIT, 0);
 }
 
 BARE_CASE(keeps_deadline_timer, "exit/keeps_deadline_timer", "Intel SDM vol. 3A, 11.5.4.1")
@@ -215,19 +195,19 @@ BARE_CASE_ON(keeps_waiting_cpus, "exit/keeps_waiting_cpus", "KVM API 4.38", 2, 0
 
 BARE_CASE_ON(keeps_pic, "exit/keeps_pic", "KVM API 4.26", 1, BARE_PC)
 {
-	out8(PIC_MASTER, 0x11);
-	out8(PIC_MASTER + 1, 0x30);
-	out8(PIC_MASTER + 1, 0x04);
-	out8(PIC_MASTER + 1, 0x01);
-	out8(PIC_SLAVE, 0x11);
-	out8(PIC_SLAVE + 1, 0x38);
-	out8(PIC_SLAVE + 1, 0x02);
-	out8(PIC_SLAVE + 1, 0x01);
-	out8(PIC_MASTER + 1, 0xa5);
-	out8(PIC_SLAVE + 1, 0x5a);
+	out8(PIC1, 0x11);
+	out8(PIC1_DATA, 0x30);
+	out8(PIC1_DATA, 0x04);
+	out8(PIC1_DATA, 0x01);
+	out8(PIC2, 0x11);
+	out8(PIC2_DATA, 0x38);
+	out8(PIC2_DATA, 0x02);
+	out8(PIC2_DATA, 0x01);
+	out8(PIC1_DATA, 0xa5);
+	out8(PIC2_DATA, 0x5a);
 	bare_sync(0);
-	check_eq(in8(PIC_MASTER + 1), 0xa5);
-	check_eq(in8(PIC_SLAVE + 1), 0x5a);
+	check_eq(in8(PIC1_DATA), 0xa5);
+	check_eq(in8(PIC2_DATA), 0x5a);
 }
 
 static uint32_t ioapic_read(uint32_t index)
@@ -258,24 +238,24 @@ BARE_CASE_ON(keeps_ioapic, "exit/keeps_ioapic", "KVM API 4.26", 1, BARE_PC)
 
 BARE_CASE_ON(keeps_pit, "exit/keeps_pit", "KVM API 4.72", 1, BARE_PC)
 {
-	out8(PIC_MASTER, 0x11);
-	out8(PIC_MASTER + 1, 0x30);
-	out8(PIC_MASTER + 1, 0x04);
-	out8(PIC_MASTER + 1, 0x01);
-	out8(PIC_MASTER + 1, 0xff);
-	out8(PIC_SLAVE + 1, 0xff);
-	out8(PIT + 3, 0x34); /* counter 0, two bytes, mode 2 */
-	out8(PIT, 0x00);
-	out8(PIT, 0x80);
+	out8(PIC1, 0x11);
+	out8(PIC1_DATA, 0x30);
+	out8(PIC1_DATA, 0x04);
+	out8(PIC1_DATA, 0x01);
+	out8(PIC1_DATA, 0xff);
+	out8(PIC2_DATA, 0xff);
+	out8(PIT_CONTROL, 0x34); /* counter 0, two bytes, mode 2 */
+	out8(PIT_CHANNEL0, 0x00);
+	out8(PIT_CHANNEL0, 0x80);
 	bare_sync(0);
-	out8(PIT + 3, 0xe2); /* read back: status of counter 0 */
-	check_eq(in8(PIT) & 0x3f, 0x34);
+	out8(PIT_CONTROL, 0xe2); /* read back: status of counter 0 */
+	check_eq(in8(PIT_CHANNEL0) & 0x3f, 0x34);
 	for (uint32_t tries = 0;; tries++) {
 		uint32_t counter;
 
-		out8(PIT + 3, 0x00);
-		counter = in8(PIT);
-		counter |= (uint32_t)in8(PIT) << 8;
+		out8(PIT_CONTROL, 0x00);
+		counter = in8(PIT_CHANNEL0);
+		counter |= (uint32_t)in8(PIT_CHANNEL0) << 8;
 		check(counter <= 0x8000);
 		if (counter < 0x7000) {
 			break; /* it counts */

@@ -8,6 +8,24 @@
  */
 #include "tests/guest/bare/layout.h"
 
+/* The registers that a called function keeps (System V ABI). */
+	.macro push_kept
+	push %rbx
+	push %rbp
+	push %r12
+	push %r13
+	push %r14
+	push %r15
+	.endm
+	.macro pop_kept
+	pop %r15
+	pop %r14
+	pop %r13
+	pop %r12
+	pop %rbp
+	pop %rbx
+	.endm
+
 	.section .note.pvh, "a", @note
 	.long 4, 8, 18		/* XEN_ELFNOTE_PHYS32_ENTRY; QEMU reads as many bytes as the ELF class has */
 	.asciz "Xen"
@@ -162,12 +180,7 @@ ap_entry:
 
 	.globl bare_switch_down
 bare_switch_down:			/* edi: 16 or 32 */
-	push %rbx
-	push %rbp
-	push %r12
-	push %r13
-	push %r14
-	push %r15
+	push_kept
 	pushfq
 	sub $32, %rsp
 	sidt (%rsp)
@@ -236,12 +249,7 @@ back32:
 	lgdt 16(%rsp)
 	add $32, %rsp
 	popfq
-	pop %r15
-	pop %r14
-	pop %r13
-	pop %r12
-	pop %rbp
-	pop %rbx
+	pop_kept
 	ret
 
 /* ---- exceptions and interrupts ---- */
@@ -304,12 +312,7 @@ common:
 /* void bare_guarded(void (*function)(void *), void *argument, uint64_t *rsp) */
 	.globl bare_guarded, bare_guarded_end
 bare_guarded:
-	push %rbx
-	push %rbp
-	push %r12
-	push %r13
-	push %r14
-	push %r15
+	push_kept
 	sub $8, %rsp
 	mov %rsp, (%rdx)
 	mov %rdi, %rax
@@ -318,23 +321,13 @@ bare_guarded:
 bare_guarded_end:			/* an exception comes back to here, with that RSP */
 	cld
 	add $8, %rsp
-	pop %r15
-	pop %r14
-	pop %r13
-	pop %r12
-	pop %rbp
-	pop %rbx
+	pop_kept
 	ret
 
 /* uint64_t bare_user_call(function, argument, uint64_t user_rsp, uint64_t *rsp) */
 	.globl bare_user_call, bare_user_returned
 bare_user_call:
-	push %rbx
-	push %rbp
-	push %r12
-	push %r13
-	push %r14
-	push %r15
+	push_kept
 	sub $8, %rsp
 	mov %rsp, (%rcx)
 	mov %rdi, %rax
@@ -347,12 +340,7 @@ bare_user_call:
 	iretq
 bare_user_returned:			/* from the gate that CPL 3 may use: rax is the result */
 	add $8, %rsp
-	pop %r15
-	pop %r14
-	pop %r13
-	pop %r12
-	pop %rbp
-	pop %rbx
+	pop_kept
 	ret
 
 	.globl bare_user_exit
