@@ -98,7 +98,7 @@ static void eager_beside_computing(void **unused)
 	uint64_t ns = serve(&r, &computing, 100000);
 
 	assert_true(r.switches > 0);
-	assert_true(ns < percent(100000 * 70 * US, 102));
+	assert_true(ns < percent(100000 * 70 * US, 103));
 }
 
 /* Time slices of a host whose scheduler has long ones. */
