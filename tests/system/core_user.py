@@ -10,7 +10,8 @@ from lab import cpio, debian
 from tests.system import core
 
 TEST_SECONDS = 300
-NAMES = ('threads', 'signals', 'faults', 'interrupted', 'children', 'waiting', 'memory', 'sockets',
+NAMES = ('threads', 'signals', 'faults', 'interrupted', 'children', 'forks', 'remapping',
+         'rebooting', 'waiting', 'memory', 'sockets',
          'files', 'refusals', 'scheduling')
 
 
