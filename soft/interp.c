@@ -24,7 +24,7 @@ static struct soft_decoded *slot_of(struct soft_vcpu *vcpu, uint64_t linear)
 	return &vcpu->decoded[(linear ^ linear >> 10) % SOFT_DECODED];
 }
 
-/* The instruction at RIP. Return: INSN_DONE, INSN_FAULT or INSN_EXIT. */
+/* The instruction at RIP, or NULL. Return: INSN_DONE, INSN_FAULT or INSN_EXIT. */
 static enum insn_outcome fetch(struct soft_vcpu *vcpu, const struct insn **insn)
 {
 	const struct insn_cpu *cpu = &vcpu->kvm->cpu;
@@ -176,7 +176,7 @@ static enum insn_outcome execute(struct soft_vcpu *vcpu, const struct insn **ins
 	enum insn_outcome outcome = fetch(vcpu, insn);
 	bool mine;
 
-	if (outcome != INSN_DONE) {
+	if (*insn == NULL) {
 		return outcome;
 	}
 	vcpu->insn_len = (*insn)->len;
