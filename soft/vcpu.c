@@ -41,12 +41,17 @@ static void run(struct soft_vcpu *vcpu, struct kvm_stop *stop)
 {
 	struct kvm_vcpu *kvm = vcpu->kvm;
 
-	if (kvm->inject.kind != KVM_EVENT_NONE &&
-	    soft_deliver(vcpu, &kvm->inject, return_of(kvm)) != INSN_DONE) {
+	bool injected = kvm->inject.kind != KVM_EVENT_NONE;
+
+	if (injected && soft_deliver(vcpu, &kvm->inject, return_of(kvm)) != INSN_DONE) {
 		return;
 	}
-	if (vcpu->engine->run(vcpu, stop) == SOFT_END_STOP || kvm_vcpu_must_not_enter(kvm) ||
-	    kvm->cpu.interrupt_shadow) {
+	/* Behind the event there may be the next one, before the handler's first instruction. */
+	if ((!injected || !soft_vcpu_must_stop(vcpu)) &&
+	    vcpu->engine->run(vcpu, stop) == SOFT_END_STOP) {
+		return;
+	}
+	if (kvm_vcpu_must_not_enter(kvm) || kvm->cpu.interrupt_shadow) {
 		return;
 	}
 	if (kvm->want_nmi_window && !kvm->events.nmi.masked) {
