@@ -231,21 +231,20 @@ static void set_place(uint8_t *area, const struct insn_native *n, uint64_t fdp)
 	area[AT_XSTATE_BV] |= 1;
 }
 
-static enum insn_outcome outcome_of(struct insn_env *env, const struct run *run)
+static enum insn_outcome outcome_of(struct soft_vcpu *vcpu, const struct run *run)
 {
 	switch (run->vector) {
 	case INSN_EXC_MF:
 	case INSN_EXC_XM:
 	case INSN_EXC_UD:
 	case INSN_EXC_GP:
-		return insn_raise(env, (enum insn_vector)run->vector, 0);
+		return insn_raise(&vcpu->env, (enum insn_vector)run->vector, 0);
 	default:
 		return INSN_UNSUPPORTED; /* not what it was said to be */
 	}
 }
 
-enum insn_outcome soft_native_run(struct soft_vcpu *vcpu, struct insn_env *env,
-				  struct insn_native *n)
+enum insn_outcome soft_native_run(struct soft_vcpu *vcpu, struct insn_native *n)
 {
 	const struct kvm_backend *backend = vcpu->kvm->env->backend;
 	uint8_t *area = vcpu->kvm->xsave;
@@ -274,7 +273,7 @@ enum insn_outcome soft_native_run(struct soft_vcpu *vcpu, struct insn_env *env,
 		return INSN_UNSUPPORTED;
 	}
 	if (run.trapped) {
-		return outcome_of(env, &run);
+		return outcome_of(vcpu, &run);
 	}
 	if (n->x87_place) {
 		set_place(area, n, fdp);

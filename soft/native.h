@@ -26,13 +26,8 @@ must_use int soft_native_init(struct soft_native *native);
 
 void soft_native_fini(struct soft_native *native);
 
-/**
- * soft_native_run() - `native` of struct insn_ops, on vcpu->kvm->xsave.
- * @env: whose exceptions they are.
- * Context: vCPU thread, soft_access_init().
- */
-must_use enum insn_outcome soft_native_run(struct soft_vcpu *vcpu, struct insn_env *env,
-					   struct insn_native *n);
+/** soft_native_run() - `native` of struct insn_ops. Context: vCPU thread, soft_access_init(). */
+must_use enum insn_outcome soft_native_run(struct soft_vcpu *vcpu, struct insn_native *n);
 
 /**
  * soft_native_trap() - for handlers of SIGFPE, SIGILL, SIGSEGV, SIGBUS: if it is an instruction in

@@ -273,7 +273,7 @@ static enum insn_outcome op_write_back(struct insn_env *env)
 
 static enum insn_outcome op_native(struct insn_env *env, struct insn_native *n)
 {
-	return soft_native_run(vcpu_of(env), env, n);
+	return soft_native_run(vcpu_of(env), n);
 }
 
 static const struct insn_ops ops = {

@@ -11,7 +11,6 @@
 #pragma once
 
 #include "lib/base/types.h"
-#include "lib/insn/emulate.h"
 
 struct kvm_vm;
 struct kvm_vcpu;
@@ -160,13 +159,6 @@ struct kvm_backend {
 	void (*flush_guest_tlb)(struct kvm_vcpu *vcpu);
 	/** As INVLPG. */
 	void (*invlpg)(struct kvm_vcpu *vcpu, uint64_t linear);
-
-	/**
-	 * Executes an x87 or vector instruction for the emulator, on the registers in vcpu->xsave;
-	 * exceptions are @env's. NULL: the emulator knows moves only. See lib/insn/emulate.h.
-	 */
-	enum insn_outcome (*native)(struct kvm_vcpu *vcpu, struct insn_env *env,
-				    struct insn_native *n);
 
 	/* ---- memory; vm->memory is held ---- */
 	/**

@@ -367,35 +367,31 @@ static enum insn_outcome op_port_out(struct insn_env *env, uint16_t port, unsign
  * RDMSR and WRMSR are not here: they stop on their own, with the filter and user space behind them,
  * and are served in exits.c.
  */
-#define COMMON_OPS                                                                           \
-	.read = op_read, .write = op_write, .probe = op_probe, .cmpxchg = op_cmpxchg,        \
-	.port_in = op_port_in, .port_out = op_port_out, .read_cr = kvm_op_read_cr,           \
-	.write_cr = kvm_op_write_cr, .read_dr = kvm_op_read_dr, .write_dr = kvm_op_write_dr, \
-	.cpuid = kvm_op_cpuid, .read_tsc = kvm_op_read_tsc, .read_xcr = kvm_op_read_xcr,     \
-	.write_xcr = kvm_op_write_xcr, .invlpg = kvm_op_invlpg, .write_back = kvm_op_write_back
-
 static const struct insn_ops insn_ops = {
-	COMMON_OPS,
+	.read = op_read,
+	.write = op_write,
+	.probe = op_probe,
+	.cmpxchg = op_cmpxchg,
+	.port_in = op_port_in,
+	.port_out = op_port_out,
 	.read_xmm = kvm_op_read_xmm,
 	.write_xmm = kvm_op_write_xmm,
 	.x87_image = kvm_op_x87_image,
-};
-
-static const struct insn_ops insn_ops_native = {
-	COMMON_OPS,
-	.native = kvm_op_native,
+	.read_cr = kvm_op_read_cr,
+	.write_cr = kvm_op_write_cr,
+	.read_dr = kvm_op_read_dr,
+	.write_dr = kvm_op_write_dr,
+	.cpuid = kvm_op_cpuid,
+	.read_tsc = kvm_op_read_tsc,
+	.read_xcr = kvm_op_read_xcr,
+	.write_xcr = kvm_op_write_xcr,
+	.invlpg = kvm_op_invlpg,
+	.write_back = kvm_op_write_back,
 };
 
 void kvm_emul_init(struct kvm_vcpu *vcpu)
 {
-	bool native = vcpu->env->backend->native != NULL;
-
-	vcpu->emulator = (struct insn_env){
-		.cpu = &vcpu->cpu,
-		.ops = native ? &insn_ops_native : &insn_ops,
-		.buffer = native ? vcpu->scratch : NULL,
-		.buffer_len = native ? KVM_PAGE_BYTES : 0,
-	};
+	vcpu->emulator = (struct insn_env){.cpu = &vcpu->cpu, .ops = &insn_ops};
 }
 
 /* ---- one instruction ---- */

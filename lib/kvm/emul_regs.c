@@ -91,14 +91,6 @@ enum insn_outcome kvm_op_x87_image(struct insn_env *env, uint8_t **image)
 	return INSN_DONE;
 }
 
-enum insn_outcome kvm_op_native(struct insn_env *env, struct insn_native *n)
-{
-	struct kvm_vcpu *vcpu = vcpu_of(env);
-
-	kvm_regs_change(vcpu, KVM_REGS_FPU);
-	return vcpu->env->backend->native(vcpu, env, n);
-}
-
 static enum insn_outcome done_or_gp(struct insn_env *env, int r)
 {
 	return r == 0 ? INSN_DONE : insn_raise(env, INSN_EXC_GP, 0);

@@ -131,11 +131,6 @@ static void invlpg(struct kvm_vcpu *kvm, uint64_t linear)
 	soft_mmu_flush_page(&soft_vcpu_of(kvm)->mmu, linear);
 }
 
-static enum insn_outcome native(struct kvm_vcpu *kvm, struct insn_env *env, struct insn_native *n)
-{
-	return soft_native_run(soft_vcpu_of(kvm), env, n);
-}
-
 /* ---- memory ---- */
 
 static struct soft_map *map_of(struct kvm_vm *vm)
@@ -198,7 +193,6 @@ struct kvm_backend soft_backend = {
 	.enter = soft_vcpu_enter,
 	.flush_guest_tlb = flush_guest_tlb,
 	.invlpg = invlpg,
-	.native = native,
 	.map = map,
 	.unmap = unmap,
 	.write_protect = write_protect,
