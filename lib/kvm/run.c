@@ -139,7 +139,8 @@ static int on_hlt(struct kvm_vcpu *vcpu, const struct kvm_stop *stop)
 {
 	bool exit = kvm_emul_skip(vcpu, stop->insn_len);
 
-	if (exit) {
+	/* A single step ends here, too: but for user space HLT says more. */
+	if (exit && vcpu->run->exit_reason != KVM_EXIT_DEBUG) {
 		return EXIT;
 	}
 	if (vcpu->apic == NULL) {
@@ -152,7 +153,7 @@ static int on_hlt(struct kvm_vcpu *vcpu, const struct kvm_stop *stop)
 	} else {
 		kvm_vcpu_note(vcpu, KVM_REQ_EVENT);
 	}
-	return GO_ON;
+	return exit_if(exit);
 }
 
 static int on_xsetbv(struct kvm_vcpu *vcpu, const struct kvm_stop *stop)
