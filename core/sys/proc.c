@@ -6,6 +6,7 @@
 #include "core/format.h"
 #include "core/hw/clock.h"
 #include "core/hw/cpu.h"
+#include "core/mem/heap.h"
 #include "core/mem/page.h"
 #include "core/mem/space.h"
 #include "core/sys/fd.h"
@@ -24,6 +25,42 @@ static int64_t meminfo_text(struct node *n, char *buf, size_t size)
 			       "MemAvailable:   %8lu kB\n",
 			       page_total() * 4, page_used(PAGE_USE_FREE) * 4,
 			       page_used(PAGE_USE_FREE) * 4);
+}
+
+struct counts {
+	char *buf;
+	size_t len, size;
+};
+
+static void add_heap(void *ctx, const char *name, size_t bytes, uint64_t used)
+{
+	struct counts *c = ctx;
+
+	if (c->len < c->size) {
+		c->len += format(c->buf + c->len, c->size - c->len, "objects %s %lu %lu\n", name,
+				 used, bytes);
+	}
+}
+
+/* What the kernel holds: "pages USE COUNT" and "objects TYPE COUNT BYTES", to see what does not
+ * come back. */
+static int64_t core_text(struct node *n, char *buf, size_t size)
+{
+	static const char *const uses[PAGE_USE_COUNT] = {
+		[PAGE_USE_FREE] = "free",   [PAGE_USE_BOOT] = "boot",	[PAGE_USE_TABLE] = "table",
+		[PAGE_USE_STACK] = "stack", [PAGE_USE_HEAP] = "heap",	[PAGE_USE_NODE] = "node",
+		[PAGE_USE_USER] = "user",   [PAGE_USE_FILE] = "file",	[PAGE_USE_SVM] = "svm",
+		[PAGE_USE_KVM] = "kvm",	    [PAGE_USE_OTHER] = "other",
+	};
+	struct counts c = {.buf = buf, .size = size};
+
+	(void)n;
+	for (unsigned use = 0; use < PAGE_USE_COUNT && c.len < size; use++) {
+		c.len += format(buf + c.len, size - c.len, "pages %s %lu\n", uses[use],
+				page_used(use));
+	}
+	heap_each(add_heap, &c);
+	return (int64_t)MIN(c.len, size);
 }
 
 static int64_t cpuinfo_text(struct node *n, char *buf, size_t size)
@@ -53,6 +90,12 @@ static int64_t huge_text(struct node *n, char *buf, size_t size)
 {
 	(void)n;
 	return (int64_t)format(buf, size, "[always] within_size advise never deny force\n");
+}
+
+static int64_t huge_size_text(struct node *n, char *buf, size_t size)
+{
+	(void)n;
+	return (int64_t)format(buf, size, "%lu\n", PAGE_SIZE << PAGE_ORDER_BLOCK);
 }
 
 static int64_t version_text(struct node *n, char *buf, size_t size)
@@ -411,9 +454,11 @@ static int self_link(struct node *n, char *target, size_t size)
 static const struct node_ops proc_ops = {.lookup = proc_lookup, .list = proc_list};
 static const struct node_ops self_ops = {.link = self_link};
 static const struct node_ops meminfo_ops = {.text = meminfo_text};
+static const struct node_ops core_ops = {.text = core_text};
 static const struct node_ops cpuinfo_ops = {.text = cpuinfo_text};
 static const struct node_ops cpus_ops = {.text = cpus_text};
 static const struct node_ops huge_ops = {.text = huge_text};
+static const struct node_ops huge_size_ops = {.text = huge_size_text};
 static const struct node_ops version_ops = {.text = version_text};
 static const struct node_ops uptime_ops = {.text = uptime_text};
 static const struct node_ops mounts_ops = {.text = mounts_text};
@@ -428,6 +473,7 @@ int proc_init(void)
 		{"/proc", NODE_DIR | 0555, &proc_ops},
 		{"/proc/self", NODE_LINK | 0777, &self_ops},
 		{"/proc/meminfo", NODE_FILE | 0444, &meminfo_ops},
+		{"/proc/core", NODE_FILE | 0444, &core_ops},
 		{"/proc/cpuinfo", NODE_FILE | 0444, &cpuinfo_ops},
 		{"/proc/version", NODE_FILE | 0444, &version_ops},
 		{"/proc/uptime", NODE_FILE | 0444, &uptime_ops},
@@ -443,6 +489,8 @@ int proc_init(void)
 		{"/sys/kernel/mm/transparent_hugepage", NODE_DIR | 0555, NULL},
 		{"/sys/kernel/mm/transparent_hugepage/shmem_enabled", NODE_FILE | 0444, &huge_ops},
 		{"/sys/kernel/mm/transparent_hugepage/enabled", NODE_FILE | 0444, &huge_ops},
+		{"/sys/kernel/mm/transparent_hugepage/hpage_pmd_size", NODE_FILE | 0444,
+		 &huge_size_ops},
 	};
 	int error = 0;
 
