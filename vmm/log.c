@@ -10,6 +10,8 @@
 
 static const char *vm_name;
 static bool as_json;
+static log_sink_fn *sink;
+static void *sink_ctx;
 static atomic_uint guest_lines;
 static atomic_bool raw_terminal;
 
@@ -17,6 +19,12 @@ void log_init(const char *vm, bool json)
 {
 	vm_name = vm;
 	as_json = json;
+}
+
+void log_set_sink(log_sink_fn *fn, void *ctx)
+{
+	sink = fn;
+	sink_ctx = ctx;
 }
 
 void log_raw_terminal(bool raw)
@@ -53,6 +61,10 @@ static void say(const char *level, const char *fmt, va_list args)
 	int len;
 
 	vsnprintf(text, sizeof(text), fmt, args);
+	if (sink != NULL) {
+		sink(sink_ctx, level, text);
+		return;
+	}
 	if (as_json) {
 		char escaped[1024];
 		char name[256];
