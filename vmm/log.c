@@ -10,8 +10,7 @@
 
 static const char *vm_name;
 static bool as_json;
-static log_sink_fn *sink;
-static void *sink_ctx;
+static struct log_sink sink;
 static atomic_uint guest_lines;
 static atomic_bool raw_terminal;
 
@@ -21,10 +20,12 @@ void log_init(const char *vm, bool json)
 	as_json = json;
 }
 
-void log_set_sink(log_sink_fn *fn, void *ctx)
+struct log_sink log_set_sink(struct log_sink to)
 {
-	sink = fn;
-	sink_ctx = ctx;
+	struct log_sink before = sink;
+
+	sink = to;
+	return before;
 }
 
 void log_raw_terminal(bool raw)
@@ -61,8 +62,8 @@ static void say(const char *level, const char *fmt, va_list args)
 	int len;
 
 	vsnprintf(text, sizeof(text), fmt, args);
-	if (sink != NULL) {
-		sink(sink_ctx, level, text);
+	if (sink.fn != NULL) {
+		sink.fn(sink.ctx, level, text);
 		return;
 	}
 	if (as_json) {

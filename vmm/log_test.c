@@ -99,12 +99,12 @@ static void test_sink(void **state)
 
 	(void)state;
 	log_init("web", true);
-	log_set_sink(keep, line);
+	assert_null(log_set_sink((struct log_sink){keep, line}).fn);
 	capture_begin(&cap);
 	log_warn("%d \"discs\"", 7);
 	assert_silent(&cap);
 	assert_string_equal(line, "warning: 7 \"discs\"");
-	log_set_sink(NULL, NULL);
+	assert_ptr_equal(log_set_sink((struct log_sink){0}).ctx, line);
 	log_init(NULL, false);
 	capture_begin(&cap);
 	log_error("e");

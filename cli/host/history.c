@@ -31,6 +31,11 @@ void history_add(struct history *h, const void *buf, size_t n)
 	}
 }
 
+bool history_is_at_line_start(const struct history *h)
+{
+	return h->end == 0 || h->bytes[(h->end - 1) % HISTORY_SIZE] == '\n';
+}
+
 uint64_t history_start(const struct history *h)
 {
 	return h->end > HISTORY_SIZE ? h->end - HISTORY_SIZE : 0;

@@ -20,6 +20,9 @@ void history_fini(struct history *h);
 /** history_add() - the oldest bytes make room. */
 void history_add(struct history *h, const void *buf, size_t n);
 
+/** history_is_at_line_start() - did the last byte end a line? */
+bool history_is_at_line_start(const struct history *h);
+
 /** history_start() - the oldest place there is. */
 uint64_t history_start(const struct history *h);
 

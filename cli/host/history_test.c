@@ -20,6 +20,7 @@ static void lines(void **unused)
 
 	(void)unused;
 	assert_int_equal(history_init(&h), 0);
+	assert_true(history_is_at_line_start(&h));
 	holds(&h, history_lines(&h, 5), "");
 	history_add(&h, "\n", 1);
 	holds(&h, history_lines(&h, 1), "\n");
@@ -28,7 +29,9 @@ static void lines(void **unused)
 	holds(&h, history_lines(&h, 0), "");
 	holds(&h, history_lines(&h, 1), "two\n");
 	holds(&h, history_lines(&h, 2), "one\ntwo\n");
+	assert_true(history_is_at_line_start(&h));
 	history_add(&h, "thr", 3);
+	assert_false(history_is_at_line_start(&h));
 	holds(&h, history_lines(&h, 1), "thr");
 	holds(&h, history_lines(&h, 2), "two\nthr");
 	holds(&h, history_lines(&h, 100), "\none\ntwo\nthr");

@@ -7,8 +7,9 @@
 
 #define RESTART_FIRST_NS   UINT64_C(500000000)
 #define RESTART_LONGEST_NS UINT64_C(60000000000)
-#define RESTART_HEALTHY_NS UINT64_C(60000000000) /* who ran that long is no failure at the start \
-						  */
+#define RESTART_HEALTHY_NS                                                    \
+	UINT64_C(60000000000) /* who ran that long is no failure at the start \
+			       */
 
 /** What is known of a VM's last ends; all zero at first. */
 struct restart {
