@@ -35,10 +35,12 @@ static void say(struct inn *inn, const char *text)
 	history_add(&inn->history, "\n", 1);
 	if (inn->shown == NULL && inn->screen.queue != NULL) {
 		inn->seen = inn->history.end;
-		screen_text(&inn->screen, WIPE);
+		screen_text(&inn->screen, inn->answering ? "" : WIPE);
 		screen_text(&inn->screen, text);
 		screen_text(&inn->screen, "\n");
-		show_prompt(inn);
+		if (!inn->answering) {
+			show_prompt(inn);
+		}
 	}
 }
 
@@ -204,7 +206,9 @@ static void type_at_prompt(struct inn *inn, uint8_t byte)
 		break;
 	case LINE_DONE:
 		screen_text(&inn->screen, "\n");
+		inn->answering = true;
 		commands_run(inn, l->text);
+		inn->answering = false;
 		if (inn->shown == NULL && !inn->ending) {
 			show_prompt(inn);
 		}
@@ -464,7 +468,10 @@ static void describe_end(struct inn_vm *vm, int status)
 	};
 	unsigned code = WIFEXITED(status) ? (unsigned)WEXITSTATUS(status) : 0;
 
-	if (WIFSIGNALED(status)) {
+	if (vm->state == INN_VM_STOPPING && WIFSIGNALED(status)) {
+		snprintf(vm->ended, sizeof(vm->ended), "was %s",
+			 WTERMSIG(status) == SIGKILL ? "killed" : "ended");
+	} else if (WIFSIGNALED(status)) {
 		const char *name = sigabbrev_np(WTERMSIG(status));
 
 		snprintf(vm->ended, sizeof(vm->ended), "lost its process: SIG%s%s",

@@ -67,6 +67,7 @@ struct inn {
 	struct inn_vm *shown; /* NULL: the prompt */
 	struct keys keys;
 	struct line line;
+	bool answering;		/* a command is being run: the prompt comes after it */
 	struct history history; /* what the host has said */
 	uint64_t seen;
 	bool ending; /* everything is to be stopped, then the loop */
