@@ -12,6 +12,7 @@
 #include "soft/engine.h"
 #include "soft/map.h"
 #include "soft/mmu.h"
+#include "soft/native.h"
 
 #define SOFT_DECODED 1024
 #define SOFT_BUFFER  4096 /* the longest memory operand of x87 and vector instructions */
@@ -44,6 +45,7 @@ struct soft_vcpu {
 
 	/* the vCPU's thread only */
 	struct soft_mmu mmu;
+	struct soft_native native;
 	struct insn_env env;
 	struct kvm_stop *stop;
 	uint8_t insn_len;

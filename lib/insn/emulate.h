@@ -114,10 +114,11 @@ struct insn_native {
 	uint8_t code[INSN_MAX + 1];
 	uint8_t len;
 	uint8_t base;	    /* GPR with the address of @memory, or INSN_NO_REG; never RSP */
+	uint8_t rsp_as;	    /* GPR that stands for RSP, or INSN_NO_REG; RSP itself is not named */
 	uint16_t gpr_write; /* those of @gpr that are looked at afterwards */
 	uint8_t *memory;    /* insn_env.buffer */
 	unsigned memory_len;
-	uint64_t gpr[16]; /* RSP may be an operand */
+	uint64_t gpr[16];
 	uint64_t rflags;  /* CF, PF, AF, ZF, SF, OF; others 0 */
 	/* If it is an x87 instruction that records its place: what the image has to say then. */
 	bool x87_place;

@@ -10,9 +10,10 @@
 #include "soft/kvm/surroundings.h"
 #include "soft/ops.h"
 
-/* The area of x87 and SSE, and its header. */
+/* The area of x87 and SSE, and its header; then AVX. */
 #define XSAVE_BYTES 576
-#define XCR0_KNOWN  3 /* x87, SSE */
+#define XCR0_AVX    4
+#define LEAF_XSAVE  0xd
 
 #define LEAF_FEATURES	  1
 #define LEAF_FEATURES7	  7
@@ -78,8 +79,12 @@ static int vcpu_init(struct kvm_vcpu *kvm)
 		return -ENOMEM;
 	}
 	memset(vcpu, 0, sizeof(*vcpu));
-	r = soft_thread_init(kvm);
+	r = soft_native_init(&vcpu->native);
+	if (r == 0) {
+		r = soft_thread_init(kvm);
+	}
 	if (r != 0) {
+		soft_native_fini(&vcpu->native);
 		free(vcpu);
 		return r;
 	}
@@ -97,6 +102,7 @@ static int vcpu_init(struct kvm_vcpu *kvm)
 static void vcpu_fini(struct kvm_vcpu *kvm)
 {
 	soft_thread_fini(kvm);
+	soft_native_fini(&soft_vcpu_of(kvm)->native);
 	free(kvm->backend_data);
 	kvm->backend_data = NULL;
 }
@@ -171,11 +177,11 @@ static void write_protect(struct kvm_vm *vm, uint64_t gfn, uint64_t mask)
 	}
 }
 
-const struct kvm_backend soft_backend = {
+/* The facts of the host are entered before the first VM. */
+struct kvm_backend soft_backend = {
 	.name = "soft",
 	.amd = true,
 	.phys_bits = SOFT_PHYS_BITS,
-	.xcr0 = XCR0_KNOWN,
 	.xsave_bytes = XSAVE_BYTES,
 	.host_cpuid = host_cpuid,
 	.vm_init = vm_init,
@@ -192,3 +198,18 @@ const struct kvm_backend soft_backend = {
 	.write_protect = write_protect,
 	.flush = soft_vcpu_shoot,
 };
+
+int soft_backend_init(void)
+{
+	uint32_t regs[4];
+
+	soft_backend.xcr0 = soft_native_features();
+	if (soft_backend.xcr0 == 0) {
+		return -ENODEV;
+	}
+	if ((soft_backend.xcr0 & XCR0_AVX) != 0) {
+		__cpuid_count(LEAF_XSAVE, 2, regs[0], regs[1], regs[2], regs[3]);
+		soft_backend.xsave_bytes = MAX(soft_backend.xsave_bytes, regs[0] + regs[1]);
+	}
+	return 0;
+}
