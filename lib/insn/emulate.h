@@ -119,7 +119,7 @@ struct insn_native {
 	uint8_t *memory;    /* insn_env.buffer */
 	unsigned memory_len;
 	uint64_t gpr[16];
-	uint64_t rflags;  /* CF, PF, AF, ZF, SF, OF; others 0 */
+	uint64_t rflags; /* CF, PF, AF, ZF, SF, OF; others 0 */
 	/* If it is an x87 instruction that records its place: what the image has to say then. */
 	bool x87_place;
 	uint16_t fcs, fds;
@@ -152,6 +152,8 @@ struct insn_ops {
 	enum insn_outcome (*read_xmm)(struct insn_env *env, unsigned reg, void *data);
 	enum insn_outcome (*write_xmm)(struct insn_env *env, unsigned reg, const void *data,
 				       bool clear);
+	/** FXSAVE's image of the x87 registers, 160 bytes, to read and to write. */
+	enum insn_outcome (*x87_image)(struct insn_env *env, uint8_t **image);
 	enum insn_outcome (*read_cr)(struct insn_env *env, unsigned cr, uint64_t *value);
 	enum insn_outcome (*write_cr)(struct insn_env *env, unsigned cr, uint64_t value);
 	enum insn_outcome (*read_dr)(struct insn_env *env, unsigned dr, uint64_t *value);

@@ -55,8 +55,14 @@ static void host_cpuid(uint32_t leaf, uint32_t subleaf, uint32_t regs[4])
 
 static int vm_init(struct kvm_vm *vm)
 {
-	vm->backend_data = calloc(1, sizeof(struct soft_vm));
-	return vm->backend_data == NULL ? -ENOMEM : 0;
+	struct soft_vm *soft = calloc(1, sizeof(*soft));
+
+	if (soft == NULL) {
+		return -ENOMEM;
+	}
+	pthread_mutex_init(&soft->alone, NULL);
+	vm->backend_data = soft;
+	return 0;
 }
 
 static void vm_fini(struct kvm_vm *vm)
@@ -65,6 +71,7 @@ static void vm_fini(struct kvm_vm *vm)
 
 	if (soft != NULL) {
 		soft_map_fini(&soft->map);
+		pthread_mutex_destroy(&soft->alone);
 		free(soft);
 		vm->backend_data = NULL;
 	}
