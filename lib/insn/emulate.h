@@ -94,11 +94,6 @@ struct insn_cpu {
 
 struct insn_env;
 
-/** What ops->read_x87 is asked for: an MMX register, 0 to 7, or one of these. */
-#define INSN_X87_MM	 0
-#define INSN_X87_CONTROL 8
-#define INSN_X87_STATUS	 9
-
 /** Why memory is accessed; bits. */
 #define INSN_ACCESS_WRITE BIT(0) /* of a read: a write to the same place follows */
 #define INSN_ACCESS_SYSTEM                                                     \
@@ -156,10 +151,6 @@ struct insn_ops {
 	enum insn_outcome (*read_xmm)(struct insn_env *env, unsigned reg, void *data);
 	enum insn_outcome (*write_xmm)(struct insn_env *env, unsigned reg, const void *data,
 				       bool clear);
-	/** Without ops->native only. To use an MMX register makes all of x87's valid, and TOP 0; a
-	 * write sets bits 64 to 79. */
-	enum insn_outcome (*read_x87)(struct insn_env *env, unsigned what, uint64_t *value);
-	enum insn_outcome (*write_mm)(struct insn_env *env, unsigned reg, uint64_t value);
 	enum insn_outcome (*read_cr)(struct insn_env *env, unsigned cr, uint64_t *value);
 	enum insn_outcome (*write_cr)(struct insn_env *env, unsigned cr, uint64_t value);
 	enum insn_outcome (*read_dr)(struct insn_env *env, unsigned dr, uint64_t *value);
