@@ -171,22 +171,33 @@ static enum insn_outcome iterate(struct soft_vcpu *vcpu, const struct insn *insn
 	return INSN_DONE;
 }
 
-static enum insn_outcome execute(struct soft_vcpu *vcpu, const struct insn **insn)
+static enum insn_outcome execute(struct soft_vcpu *vcpu, const struct insn *insn)
 {
-	enum insn_outcome outcome = fetch(vcpu, insn);
+	enum insn_outcome outcome;
 	bool mine;
 
-	if (*insn == NULL) {
-		return outcome;
-	}
-	vcpu->insn_len = (*insn)->len;
-	outcome = intercepted(vcpu, *insn, &mine);
+	vcpu->insn_len = insn->len;
+	outcome = intercepted(vcpu, insn, &mine);
 	if (mine) {
 		return outcome;
 	}
-	return (vcpu->kvm->cpu.rflags & RFLAGS_TF) != 0 && repeats(*insn)
-		       ? iterate(vcpu, *insn)
-		       : insn_emulate(&vcpu->env, *insn);
+	return (vcpu->kvm->cpu.rflags & RFLAGS_TF) != 0 && repeats(insn)
+		       ? iterate(vcpu, insn)
+		       : insn_emulate(&vcpu->env, insn);
+}
+
+/* What did not come to its end. Return: false: there is a stop. */
+static bool interrupted(struct soft_vcpu *vcpu, enum insn_outcome outcome)
+{
+	switch (outcome) {
+	case INSN_FAULT:
+		return soft_deliver_fault(vcpu) == INSN_DONE;
+	case INSN_EXIT:
+		return false;
+	default:
+		(void)soft_stop(vcpu, KVM_STOP_EMULATE);
+		return false;
+	}
 }
 
 /* Return: false: there is a stop. */
@@ -194,7 +205,7 @@ static bool step(struct soft_vcpu *vcpu)
 {
 	struct kvm_vcpu *kvm = vcpu->kvm;
 	uint64_t flags = kvm->cpu.rflags;
-	const struct insn *insn = NULL;
+	const struct insn *insn;
 	enum insn_outcome outcome;
 
 	vcpu->dr6_hits = 0;
@@ -206,7 +217,11 @@ static bool step(struct soft_vcpu *vcpu)
 			return soft_deliver_db(vcpu, found) == INSN_DONE;
 		}
 	}
-	outcome = execute(vcpu, &insn);
+	outcome = fetch(vcpu, &insn);
+	if (insn == NULL) {
+		return interrupted(vcpu, outcome);
+	}
+	outcome = execute(vcpu, insn);
 	switch (outcome) {
 	case INSN_DONE:
 		if (insn->mnemonic == INSN_IRET) {
@@ -218,13 +233,8 @@ static bool step(struct soft_vcpu *vcpu)
 			return true;
 		}
 		break;
-	case INSN_FAULT:
-		return soft_deliver_fault(vcpu) == INSN_DONE;
-	case INSN_EXIT:
-		return false;
 	default:
-		(void)soft_stop(vcpu, KVM_STOP_EMULATE);
-		return false;
+		return interrupted(vcpu, outcome);
 	}
 	if ((flags & RFLAGS_TF) != 0) {
 		vcpu->dr6_hits |= DR6_BS;
