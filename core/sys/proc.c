@@ -7,6 +7,7 @@
 #include "core/hw/clock.h"
 #include "core/hw/cpu.h"
 #include "core/mem/heap.h"
+#include "core/mem/kmap.h"
 #include "core/mem/page.h"
 #include "core/mem/space.h"
 #include "core/sys/fd.h"
@@ -60,6 +61,7 @@ static int64_t core_text(struct node *n, char *buf, size_t size)
 				page_used(use));
 	}
 	heap_each(add_heap, &c);
+	add_heap(&c, "stack", KMAP_STACK_BYTES, kmap_stacks());
 	return (int64_t)MIN(c.len, size);
 }
 
