@@ -4,10 +4,13 @@
  */
 #include "soft/ops.h"
 
+#include "lib/base/bytes.h"
 #include "lib/kvm/clock.h"
 #include "lib/kvm/registers.h"
 #include "lib/x86/regs.h"
 #include "soft/vcpu.h"
+
+#define AT_XSTATE_BV 512 /* in the XSAVE area */
 
 #define DR7_ENABLED UINT64_C(0xff)
 #define DR_EXECUTE  0
@@ -250,12 +253,48 @@ static enum insn_outcome op_read_tsc(struct insn_env *env, uint64_t *tsc, uint32
 	return INSN_DONE;
 }
 
+/* 0: XCR0; 1: which of its parts are not in their initial state. */
 static enum insn_outcome op_read_xcr(struct insn_env *env, uint32_t index, uint64_t *value)
 {
-	if (index != 0) {
+	const struct kvm_vcpu *kvm = vcpu_of(env)->kvm;
+
+	if (index > 1) {
 		return insn_raise(env, INSN_EXC_GP, 0);
 	}
-	*value = vcpu_of(env)->kvm->xcr0;
+	*value = kvm->xcr0;
+	if (index == 1) {
+		*value &= load_le64(kvm->xsave + AT_XSTATE_BV);
+	}
+	return INSN_DONE;
+}
+
+/* Only the emulator of XSAVE asks: CPUID itself is lib/kvm's. */
+static enum insn_outcome op_cpuid(struct insn_env *env, uint32_t regs[4])
+{
+	(void)env;
+	soft_native_component(regs[2], regs);
+	return INSN_DONE;
+}
+
+static enum insn_outcome op_invpcid(struct insn_env *env, unsigned type, uint64_t pcid,
+				    uint64_t linear)
+{
+	(void)type;
+	(void)pcid;
+	(void)linear;
+	soft_mmu_flush(&vcpu_of(env)->mmu);
+	return INSN_DONE;
+}
+
+/* CPUID shows the guest RDRAND and RDSEED if the host has them. */
+static enum insn_outcome op_random(struct insn_env *env, bool seed, uint64_t *value, bool *ok)
+{
+	(void)env;
+	if (seed) {
+		__asm__ volatile("rdseed %0" : "=r"(*value), "=@ccc"(*ok));
+	} else {
+		__asm__ volatile("rdrand %0" : "=r"(*value), "=@ccc"(*ok));
+	}
 	return INSN_DONE;
 }
 
@@ -292,7 +331,10 @@ static const struct insn_ops ops = {
 	.write_msr = op_write_msr,
 	.read_tsc = op_read_tsc,
 	.read_xcr = op_read_xcr,
+	.cpuid = op_cpuid,
 	.invlpg = op_invlpg,
+	.invpcid = op_invpcid,
+	.random = op_random,
 	.write_back = op_write_back,
 };
 
