@@ -23,6 +23,7 @@ struct soft_mmu {
 	/* What CPL 3 may do, and what the others may. */
 	struct soft_tlb_entry tlb[2][SOFT_TLB];
 	bool large; /* a part of a large page is in it: INVLPG flushes all */
+	uint64_t cr3; /* whose translations they are, PCID included */
 };
 
 enum soft_access {
