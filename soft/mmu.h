@@ -22,7 +22,7 @@ struct soft_tlb_entry {
 struct soft_mmu {
 	/* What CPL 3 may do, and what the others may. */
 	struct soft_tlb_entry tlb[2][SOFT_TLB];
-	bool large; /* a part of a large page is in it: INVLPG flushes all */
+	bool large;   /* a part of a large page is in it: INVLPG flushes all */
 	uint64_t cr3; /* whose translations they are, PCID included */
 };
 
@@ -49,7 +49,8 @@ must_use enum insn_outcome soft_mmu_write(struct soft_vcpu *vcpu, uint64_t linea
 					  unsigned len, bool system);
 
 /** soft_mmu_probe() - could all of it be written to? */
-must_use enum insn_outcome soft_mmu_probe(struct soft_vcpu *vcpu, uint64_t linear, unsigned len);
+must_use enum insn_outcome soft_mmu_probe(struct soft_vcpu *vcpu, uint64_t linear, unsigned len,
+					  bool system);
 
 /** soft_mmu_cmpxchg() - INSN_AGAIN if there was something else. Across pages, too, it is atomic. */
 must_use enum insn_outcome soft_mmu_cmpxchg(struct soft_vcpu *vcpu, uint64_t linear,
@@ -62,6 +63,10 @@ must_use enum insn_outcome soft_mmu_cmpxchg(struct soft_vcpu *vcpu, uint64_t lin
  */
 must_use enum insn_outcome soft_mmu_fetch(struct soft_vcpu *vcpu, uint64_t linear, uint8_t *bytes,
 					  unsigned *len, bool more);
+
+/** soft_mmu_follow() - CR3 may have changed: a load that keeps translations keeps another PCID's.
+ */
+void soft_mmu_follow(struct soft_vcpu *vcpu);
 
 /** soft_mmu_flush() - forgets all. soft_mmu_flush_page() - as INVLPG. */
 void soft_mmu_flush(struct soft_mmu *mmu);

@@ -74,7 +74,7 @@ static enum insn_outcome op_read(struct insn_env *env, uint64_t linear, void *da
 
 	if ((access & INSN_ACCESS_WRITE) != 0) {
 		/* What fails, fails as a write. */
-		outcome = soft_mmu_probe(vcpu, linear, len);
+		outcome = soft_mmu_probe(vcpu, linear, len, (access & INSN_ACCESS_SYSTEM) != 0);
 		if (outcome != INSN_DONE) {
 			return outcome;
 		}
@@ -101,7 +101,7 @@ static enum insn_outcome op_write(struct insn_env *env, uint64_t linear, const v
 
 static enum insn_outcome op_probe(struct insn_env *env, uint64_t linear, unsigned len)
 {
-	return soft_mmu_probe(vcpu_of(env), linear, len);
+	return soft_mmu_probe(vcpu_of(env), linear, len, false);
 }
 
 static enum insn_outcome op_cmpxchg(struct insn_env *env, uint64_t linear, const void *old,
@@ -166,19 +166,41 @@ static enum insn_outcome op_read_cr(struct insn_env *env, unsigned cr, uint64_t 
 	}
 }
 
+/* What needs neither the guest's memory nor a change of mode. The rest is lib/kvm's. */
+static bool is_simple(const struct kvm_vcpu *kvm, unsigned cr, uint64_t value)
+{
+	const uint64_t simple = CR0_MP | CR0_EM | CR0_TS | CR0_NE | CR0_WP | CR0_AM;
+
+	switch (cr) {
+	case 0:
+		return ((kvm->cpu.cr0 ^ value) & ~simple) == 0;
+	case 3:
+		return !kvm_reg_is_pae(kvm);
+	default:
+		return false;
+	}
+}
+
 static enum insn_outcome op_write_cr(struct insn_env *env, unsigned cr, uint64_t value)
 {
 	struct soft_vcpu *vcpu = vcpu_of(env);
+	struct kvm_vcpu *kvm = vcpu->kvm;
+	int r;
 
 	if (cr == 8) {
 		vcpu->stop->value = value;
 		return soft_stop(vcpu, KVM_STOP_CR8_WRITE);
 	}
 	if (cr == 2) {
-		vcpu->kvm->cr2 = value;
+		kvm->cr2 = value;
 		return INSN_DONE;
 	}
-	return soft_stop(vcpu, KVM_STOP_EMULATE);
+	if (!is_simple(kvm, cr, value)) {
+		return soft_stop(vcpu, KVM_STOP_EMULATE);
+	}
+	r = cr == 0 ? kvm_reg_set_cr0(kvm, value) : kvm_reg_set_cr3(kvm, value);
+	soft_mmu_follow(vcpu);
+	return r == 0 ? INSN_DONE : insn_raise(env, INSN_EXC_GP, 0);
 }
 
 static enum insn_outcome op_read_dr(struct insn_env *env, unsigned dr, uint64_t *value)

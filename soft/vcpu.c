@@ -27,11 +27,7 @@ static void go_inside(struct soft_vcpu *vcpu)
 		atomic_store(&vcpu->stale, false);
 		soft_mmu_flush(&vcpu->mmu);
 	}
-	/* A load of CR3 that keeps translations keeps those of another PCID. */
-	if (vcpu->mmu.cr3 != vcpu->kvm->cr3) {
-		vcpu->mmu.cr3 = vcpu->kvm->cr3;
-		soft_mmu_flush(&vcpu->mmu);
-	}
+	soft_mmu_follow(vcpu);
 }
 
 static bool enter_guest(struct soft_vcpu *vcpu)
