@@ -76,12 +76,18 @@ int soft_cas4(void *at, const void *old, const void *new);
 int soft_cas8(void *at, const void *old, const void *new);
 int soft_cas16(void *at, const void *old, const void *new);
 
-static struct sigaction before[2]; /* of SIGSEGV, SIGBUS */
+static const int numbers[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL};
+static struct sigaction before[ARRAY_SIZE(numbers)];
+static bool (*asked)(int number, void *context);
 
 /* A fault of somebody else's: as if this handler did not exist. */
 static void pass_on(int number, siginfo_t *info, void *context)
 {
-	struct sigaction *old = &before[number == SIGBUS];
+	const struct sigaction *old = &before[0];
+
+	for (size_t i = 0; i < ARRAY_SIZE(numbers); i++) {
+		old = numbers[i] == number ? &before[i] : old;
+	}
 
 	if ((old->sa_flags & SA_SIGINFO) != 0) {
 		old->sa_sigaction(number, info, context);
@@ -107,6 +113,9 @@ static void on_fault(int number, siginfo_t *info, void *context)
 								     : soft_access_fault);
 		return;
 	}
+	if (info->si_code > 0 && asked != NULL && asked(number, context)) {
+		return;
+	}
 	pass_on(number, info, context);
 }
 
@@ -120,10 +129,16 @@ static void install(void)
 	};
 
 	sigemptyset(&action.sa_mask);
-	if (sigaction(SIGSEGV, &action, &before[0]) != 0 ||
-	    sigaction(SIGBUS, &action, &before[1]) != 0) {
-		installed = -errno;
+	for (size_t i = 0; i < ARRAY_SIZE(numbers); i++) {
+		if (sigaction(numbers[i], &action, &before[i]) != 0) {
+			installed = -errno;
+		}
 	}
+}
+
+void soft_access_hook(bool (*hook)(int number, void *context))
+{
+	asked = hook;
 }
 
 int soft_access_init(void)

@@ -9,6 +9,7 @@
 #include "lib/insn/decode.h"
 #include "lib/insn/emulate.h"
 #include "lib/kvm/vcpu.h"
+#include "soft/code.h"
 #include "soft/engine.h"
 #include "soft/map.h"
 #include "soft/mmu.h"
@@ -26,7 +27,10 @@ struct soft_decoded {
 
 struct soft_vm {
 	struct soft_map map;
+	struct soft_code code;
 };
+
+struct st_translator;
 
 struct soft_vcpu {
 	/* constant after creation */
@@ -41,10 +45,14 @@ struct soft_vcpu {
 	 */
 	_Atomic bool inside;
 	_Atomic bool stale;
+	_Atomic uint32_t *kick; /* set to 1 it ends what the engine does; NULL: not needed */
+
+	struct soft_code_mail mail;
 
 	/* the vCPU's thread only */
 	struct soft_mmu mmu;
 	struct insn_env env;
+	struct st_translator *translator;
 	struct kvm_stop *stop;
 	uint8_t insn_len;
 	uint64_t dr6_hits; /* data breakpoints that the instruction met */
@@ -65,6 +73,9 @@ void soft_vcpu_enter(struct kvm_vcpu *kvm, struct kvm_stop *stop);
  * Context: any thread but one that is inside; may wait for the end of one instruction.
  */
 void soft_vcpu_shoot(struct kvm_vm *vm);
+
+/** soft_vcpu_kick() - it looks at its requests soon. Context: any. */
+void soft_vcpu_kick(struct soft_vcpu *vcpu);
 
 /** soft_vcpu_must_stop() - is there a request, or a window that is waited for? Also: for engines.
  */

@@ -54,8 +54,14 @@ static void host_cpuid(uint32_t leaf, uint32_t subleaf, uint32_t regs[4])
 
 static int vm_init(struct kvm_vm *vm)
 {
-	vm->backend_data = calloc(1, sizeof(struct soft_vm));
-	return vm->backend_data == NULL ? -ENOMEM : 0;
+	struct soft_vm *soft = calloc(1, sizeof(*soft));
+
+	if (soft == NULL) {
+		return -ENOMEM;
+	}
+	soft_code_init(&soft->code);
+	vm->backend_data = soft;
+	return 0;
 }
 
 static void vm_fini(struct kvm_vm *vm)
@@ -64,6 +70,7 @@ static void vm_fini(struct kvm_vm *vm)
 
 	if (soft != NULL) {
 		soft_map_fini(&soft->map);
+		soft_code_fini(&soft->code);
 		free(soft);
 		vm->backend_data = NULL;
 	}
@@ -85,8 +92,16 @@ static int vcpu_init(struct kvm_vcpu *kvm)
 	}
 	vcpu->kvm = kvm;
 	vcpu->vm = kvm->vm->backend_data;
-	vcpu->engine = &soft_interp;
+	vcpu->engine = soft_engine_chosen();
+	pthread_mutex_init(&vcpu->mail.lock, NULL);
 	soft_ops_init(vcpu);
+	r = vcpu->engine->init(vcpu);
+	if (r != 0) {
+		vcpu->engine->fini(vcpu);
+		soft_thread_fini(kvm);
+		free(vcpu);
+		return r;
+	}
 	soft_mmu_flush(&vcpu->mmu);
 	vcpu->engine->forget(vcpu);
 	kvm->backend_data = vcpu;
@@ -97,6 +112,10 @@ static int vcpu_init(struct kvm_vcpu *kvm)
 static void vcpu_fini(struct kvm_vcpu *kvm)
 {
 	soft_thread_fini(kvm);
+	if (kvm->backend_data != NULL) {
+		soft_vcpu_of(kvm)->engine->fini(soft_vcpu_of(kvm));
+		pthread_mutex_destroy(&soft_vcpu_of(kvm)->mail.lock);
+	}
 	free(kvm->backend_data);
 	kvm->backend_data = NULL;
 }

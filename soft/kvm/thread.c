@@ -186,6 +186,9 @@ void soft_kick(struct kvm_env *env, struct kvm_vcpu *vcpu)
 	if (t == NULL) {
 		return;
 	}
+	if (soft_vcpu_of(vcpu) != NULL) {
+		soft_vcpu_kick(soft_vcpu_of(vcpu));
+	}
 	atomic_store(&t->kicked, true);
 	if (atomic_load(&t->blocked)) {
 		eventfd_write(t->wake, 1);
