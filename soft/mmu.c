@@ -27,6 +27,15 @@ void soft_mmu_flush(struct soft_mmu *mmu)
 	}
 }
 
+void soft_mmu_forget_code(struct soft_mmu *mmu)
+{
+	for (unsigned view = 0; view < 2; view++) {
+		for (unsigned i = 0; i < SOFT_TLB; i++) {
+			mmu->tlb[view][i].fetch = SOFT_NO_PAGE;
+		}
+	}
+}
+
 void soft_mmu_protect(struct soft_vcpu *vcpu, uint64_t host)
 {
 	for (unsigned view = 0; view < 2; view++) {

@@ -68,6 +68,9 @@ must_use enum insn_outcome soft_mmu_fetch(struct soft_vcpu *vcpu, uint64_t linea
 /** soft_mmu_protect() - forgets who may write to the page at @host. Context: as above. */
 void soft_mmu_protect(struct soft_vcpu *vcpu, uint64_t host);
 
+/** soft_mmu_forget_code() - code is found by a walk the next time. */
+void soft_mmu_forget_code(struct soft_mmu *mmu);
+
 /** soft_mmu_flush() - forgets all. soft_mmu_flush_page() - as INVLPG. */
 void soft_mmu_flush(struct soft_mmu *mmu);
 void soft_mmu_flush_page(struct soft_mmu *mmu, uint64_t linear);

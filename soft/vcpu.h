@@ -47,6 +47,9 @@ struct soft_vcpu {
 	_Atomic bool stale;
 	_Atomic uint32_t *kick; /* set to 1 it ends what the engine does; NULL: not needed */
 
+	/* Atomic: others than vCPUs may have written to code. */
+	_Atomic bool recheck;
+
 	struct soft_code_mail mail;
 
 	/* the vCPU's thread only */

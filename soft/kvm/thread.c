@@ -75,6 +75,7 @@ void soft_run_begin(struct kvm_env *env, struct kvm_vcpu *vcpu)
 {
 	(void)env;
 	thread_of(vcpu)->thread_before = set_mask(~NEVER_BLOCKED);
+	atomic_store(&soft_vcpu_of(vcpu)->recheck, true);
 }
 
 void soft_run_end(struct kvm_env *env, struct kvm_vcpu *vcpu)

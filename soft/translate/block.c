@@ -302,8 +302,6 @@ static void set_df(struct st_work *w, unsigned value)
 static void interpret(struct st_work *w)
 {
 	em_call(w->e, w->t->exit_insn);
-	/* The site is behind the call: it belongs to this instruction, too. */
-	em_byte(w->e, 0xcc);
 }
 
 static void one(struct st_work *w, unsigned i)

@@ -66,6 +66,7 @@ static void fpu_host(struct em *e)
 {
 	em_byte(e, 0xdb);
 	em_byte(e, 0xe3);
+	em_mem(e, false, 0, 0xd9, 5, AT(host_fcw));
 	em_mem(e, false, 1, 0xae, 2, AT(host_mxcsr));
 }
 
@@ -93,6 +94,8 @@ static void write_enter(struct st_translator *t)
 	add_rsp(e, -8);
 	em_store(e, EM_RSP, AT(host_rsp));
 	skip = if_fpu(e);
+	em_mem(e, false, 0, 0xd9, 7, AT(host_fcw));
+	em_mem(e, false, 1, 0xae, 3, AT(host_mxcsr));
 	fpu_state(e, 5);
 	em_patch(e, skip, em_here(e));
 	push_mem(e, AT(flags));

@@ -56,6 +56,7 @@ struct st_frame {
 	uint64_t xsave;				 /* the guest's area */
 	uint64_t xsave_mask;
 	uint32_t host_mxcsr;
+	uint16_t host_fcw;
 	uint32_t reason;
 	_Atomic uint32_t kick; /* 1: leave translated code soon */
 	uint8_t df;	       /* RFLAGS.DF */

@@ -229,7 +229,7 @@ static void link_site(struct soft_vcpu *vcpu, unsigned mode)
 {
 	struct st_translator *t = vcpu->translator;
 	uint32_t site = (uint32_t)(t->frame->site - (uintptr_t)t->rx), to;
-	struct st_block *b = st_block_at(t, site);
+	struct st_block *b = st_block_at(t, site - 1);
 	struct st_link *link = NULL;
 	uint64_t dropped = t->dropped;
 
@@ -255,7 +255,8 @@ static void link_site(struct soft_vcpu *vcpu, unsigned mode)
 
 static uint64_t site_rip(struct st_translator *t)
 {
-	uint32_t site = (uint32_t)(t->frame->site - (uintptr_t)t->rx);
+	/* Behind the call that left. */
+	uint32_t site = (uint32_t)(t->frame->site - (uintptr_t)t->rx) - 1;
 	const struct st_block *b = st_block_at(t, site);
 
 	if (b == NULL) {
@@ -317,6 +318,15 @@ static bool one(struct soft_vcpu *vcpu)
 	return enter(vcpu, b, mode);
 }
 
+/* Others than vCPUs may have written to memory: pages are compared when they are next executed. */
+static void recheck(struct soft_vcpu *vcpu)
+{
+	for (unsigned i = 0; i < ST_VIEWS; i++) {
+		st_flush_jumps(&vcpu->translator->frame->view[i]);
+	}
+	soft_mmu_forget_code(&vcpu->mmu);
+}
+
 static enum soft_end translate_run(struct soft_vcpu *vcpu, struct kvm_stop *stop)
 {
 	struct st_translator *t = vcpu->translator;
@@ -327,6 +337,9 @@ static enum soft_end translate_run(struct soft_vcpu *vcpu, struct kvm_stop *stop
 	current = t;
 	set_gs(t->frame);
 	atomic_store(&t->frame->kick, 0);
+	if (atomic_exchange(&vcpu->recheck, false)) {
+		recheck(vcpu);
+	}
 	soft_code_receive(vcpu);
 	for (unsigned i = 0; i < SLICE && !soft_vcpu_must_stop(vcpu) && go; i++) {
 		go = one(vcpu);
@@ -348,7 +361,7 @@ static bool on_fault(int number, void *context)
 	    at >= (uintptr_t)t->rx + ST_CACHE_BYTES) {
 		return false;
 	}
-	t->frame->site = at;
+	t->frame->site = at + 1; /* as if it were a call of one byte */
 	*rip = (greg_t)(uintptr_t)t->fault;
 	return true;
 }
@@ -406,7 +419,6 @@ static int translate_init(struct soft_vcpu *vcpu)
 	f->jump_mask = ST_JUMPS - 1;
 	f->xsave = (uintptr_t)vcpu->kvm->xsave;
 	f->xsave_mask = vcpu->kvm->env->backend->xcr0;
-	f->host_mxcsr = 0x1f80;
 	st_common(t);
 	st_reset(t);
 	st_flush(f);
