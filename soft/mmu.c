@@ -371,12 +371,15 @@ enum insn_outcome soft_mmu_cmpxchg(struct soft_vcpu *vcpu, uint64_t linear, cons
 			return vanished(vcpu, linear, SOFT_WRITE, false);
 		}
 	}
+	pthread_mutex_lock(&vcpu->vm->split);
 	outcome = soft_mmu_read(vcpu, linear, now, len, false);
-	if (outcome != INSN_DONE) {
-		return outcome;
+	if (outcome == INSN_DONE) {
+		outcome = memcmp(now, old, len) != 0
+				  ? INSN_AGAIN
+				  : soft_mmu_write(vcpu, linear, new, len, false);
 	}
-	return memcmp(now, old, len) != 0 ? INSN_AGAIN
-					  : soft_mmu_write(vcpu, linear, new, len, false);
+	pthread_mutex_unlock(&vcpu->vm->split);
+	return outcome;
 }
 
 enum insn_outcome soft_mmu_fetch(struct soft_vcpu *vcpu, uint64_t linear, uint8_t *bytes,

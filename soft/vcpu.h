@@ -28,6 +28,7 @@ struct soft_decoded {
 struct soft_vm {
 	struct soft_map map;
 	struct soft_code code;
+	pthread_mutex_t split; /* held in a locked access across pages */
 };
 
 struct st_translator;

@@ -60,6 +60,7 @@ static int vm_init(struct kvm_vm *vm)
 		return -ENOMEM;
 	}
 	soft_code_init(&soft->code);
+	pthread_mutex_init(&soft->split, NULL);
 	vm->backend_data = soft;
 	return 0;
 }
@@ -71,6 +72,7 @@ static void vm_fini(struct kvm_vm *vm)
 	if (soft != NULL) {
 		soft_map_fini(&soft->map);
 		soft_code_fini(&soft->code);
+		pthread_mutex_destroy(&soft->split);
 		free(soft);
 		vm->backend_data = NULL;
 	}

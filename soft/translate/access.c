@@ -196,7 +196,7 @@ static void slow(struct st_work *w, const struct st_cold *c)
 {
 	struct em *e = w->e;
 
-	st_record(w, c->guest);
+	st_record(w, c->guest | (c->live ? 0 : ST_NO_FLAGS));
 	if (c->live) {
 		em_load(e, EM_RCX, AT(save_rcx));
 		em_load(e, EM_R11, entry8(tags(w, c->write)));

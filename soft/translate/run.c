@@ -253,8 +253,12 @@ static void link_site(struct soft_vcpu *vcpu, unsigned mode)
 	}
 }
 
-static uint64_t site_rip(struct st_translator *t)
+/* @entry: where the block began that was entered, with registers @before. */
+static uint64_t site_rip(struct st_translator *t, uint64_t entry, const struct insn_cpu *before)
 {
+	unsigned guest;
+	uint64_t rip;
+
 	/* Behind the call that left. */
 	uint32_t site = (uint32_t)(t->frame->site - (uintptr_t)t->rx) - 1;
 	const struct st_block *b = st_block_at(t, site);
@@ -262,7 +266,14 @@ static uint64_t site_rip(struct st_translator *t)
 	if (b == NULL) {
 		abort();
 	}
-	return b->linear + st_guest_offset(t, b, site);
+	guest = st_guest_offset(t, b, site);
+	rip = b->linear + (guest & ~ST_NO_FLAGS);
+	/* If it is the first instruction that failed, then what was lost is known. */
+	if ((guest & ST_NO_FLAGS) != 0 && rip == entry &&
+	    memcmp(before->gpr, t->frame->gpr, sizeof(before->gpr)) == 0) {
+		t->frame->flags = before->rflags & ST_FLAGS;
+	}
+	return rip;
 }
 
 static __thread struct st_translator *current;
@@ -284,7 +295,7 @@ static bool enter(struct soft_vcpu *vcpu, uint32_t b, unsigned mode)
 	t->stat_enter++;
 	((void (*)(void))(uintptr_t)t->enter)();
 	if (f->reason == ST_REASON_INSN) {
-		f->rip = site_rip(t);
+		f->rip = site_rip(t, vcpu->kvm->cpu.rip, &vcpu->kvm->cpu);
 	}
 	sync_out(vcpu, f);
 	switch (f->reason) {
@@ -336,14 +347,17 @@ static enum soft_end translate_run(struct soft_vcpu *vcpu, struct kvm_stop *stop
 	(void)stop;
 	current = t;
 	set_gs(t->frame);
+	st_tick_run(&t->tick, true);
 	atomic_store(&t->frame->kick, 0);
 	if (atomic_exchange(&vcpu->recheck, false)) {
 		recheck(vcpu);
 	}
 	soft_code_receive(vcpu);
-	for (unsigned i = 0; i < SLICE && !soft_vcpu_must_stop(vcpu) && go; i++) {
+	for (unsigned i = 0; i < SLICE && go && t->frame->kick == 0 && !soft_vcpu_must_stop(vcpu);
+	     i++) {
 		go = one(vcpu);
 	}
+	st_tick_run(&t->tick, false);
 	current = NULL;
 	return go ? SOFT_END_AGAIN : SOFT_END_STOP;
 }
@@ -387,6 +401,7 @@ static void translate_fini(struct soft_vcpu *vcpu)
 	vcpu->mmu.frame = NULL;
 	vcpu->translator = NULL;
 	if (t != NULL) {
+		st_tick_remove(&t->tick);
 		if (getenv("YADO_SOFT_STATS") != NULL) {
 			dprintf(2, "enter %lu insn %lu lookup %lu slow %lu blocks %u code %u\n",
 				t->stat_enter, t->stat_insn, t->stat_lookup, t->stat_slow, t->nblocks,
@@ -425,7 +440,9 @@ static int translate_init(struct soft_vcpu *vcpu)
 	vcpu->mmu.frame = f;
 	vcpu->kick = &f->kick;
 	soft_access_hook(on_fault);
-	return 0;
+	t->tick.kick = &f->kick;
+	t->tick.recheck = &vcpu->recheck;
+	return st_tick_add(&t->tick);
 }
 
 const struct soft_engine soft_translate = {

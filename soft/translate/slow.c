@@ -7,11 +7,6 @@
 
 #define PAGE_MASK UINT64_C(4095)
 
-static uint64_t free_tag(unsigned i)
-{
-	return i == ST_TLB - 1 ? 0 : UINT64_MAX;
-}
-
 static void fill(struct soft_vcpu *vcpu, uint64_t linear, uint64_t host, bool write)
 {
 	struct st_view *v = &vcpu->translator->frame->view[st_view_of(st_mode(vcpu))];
@@ -20,7 +15,7 @@ static void fill(struct soft_vcpu *vcpu, uint64_t linear, uint64_t host, bool wr
 
 	host &= ~PAGE_MASK;
 	if (v->add[i] != host || (v->read[i] != page && v->write[i] != page)) {
-		v->read[i] = v->write[i] = free_tag(i);
+		v->read[i] = v->write[i] = st_free_tag(i);
 		v->add[i] = host;
 	}
 	/* What may be written to may be read, too. */

@@ -12,6 +12,7 @@
 #include "lib/insn/decode.h"
 #include "soft/translate/emit.h"
 #include "soft/translate/frame.h"
+#include "soft/translate/tick.h"
 
 struct soft_vcpu;
 
@@ -37,8 +38,10 @@ struct soft_vcpu;
 /** Where an instruction's code begins: sorted by @host. */
 struct st_record {
 	uint32_t host; /* offset in the cache */
-	uint16_t guest; /* offset in the page */
+	uint16_t guest; /* offset in the page; ST_NO_FLAGS: the flags that do not matter are lost */
 };
+
+#define ST_NO_FLAGS 0x8000u
 
 /** A direct jump, at the end of a block. */
 struct st_link {
@@ -85,7 +88,7 @@ struct st_translator {
 	uint32_t block_hash[ST_HASH], page_hash[ST_HASH];
 	uint32_t view_mode[ST_VIEWS]; /* the mode that the jumps in a view are for */
 	uint64_t dropped; /* counts blocks that were forgotten */
-	bool fill;	  /* the TLBs have entries */
+	struct st_tick tick;
 	uint64_t stat_enter, stat_insn, stat_lookup, stat_slow;
 };
 
@@ -195,10 +198,11 @@ void st_block_add(struct st_translator *t, uint32_t number);
 void st_drop(struct st_translator *t, uint64_t host, uint64_t mask);
 /** st_block_at() - the block with host code at offset @at, or NULL. */
 struct st_block *st_block_at(struct st_translator *t, uint32_t at);
-/** st_guest_offset() - of the instruction whose code @at is in. */
+/** st_guest_offset() - and ST_NO_FLAGS, of the instruction whose code @at is in. */
 unsigned st_guest_offset(const struct st_translator *t, const struct st_block *b, uint32_t at);
 void st_link_to(struct st_translator *t, struct st_link *link, uint32_t target);
 /** st_flush_view() and such: forget addresses. */
+uint64_t st_free_tag(unsigned i);
 void st_flush(struct st_frame *f);
 void st_flush_jumps(struct st_view *view);
 void st_flush_page(struct st_frame *f, uint64_t linear);
