@@ -25,7 +25,7 @@ static struct soft_decoded *slot_of(struct soft_vcpu *vcpu, uint64_t linear)
 	return &vcpu->decoded[(linear ^ linear >> 10) % SOFT_DECODED];
 }
 
-/* The instruction at RIP. Return: INSN_DONE, INSN_FAULT or INSN_EXIT. */
+/* The instruction at RIP, or NULL. Return: INSN_DONE, INSN_FAULT or INSN_EXIT. */
 static enum insn_outcome fetch(struct soft_vcpu *vcpu, const struct insn **insn)
 {
 	const struct insn_cpu *cpu = &vcpu->kvm->cpu;
@@ -172,29 +172,40 @@ static enum insn_outcome iterate(struct soft_vcpu *vcpu, const struct insn *insn
 	return INSN_DONE;
 }
 
-static enum insn_outcome execute(struct soft_vcpu *vcpu, const struct insn **insn)
+static enum insn_outcome execute(struct soft_vcpu *vcpu, const struct insn *insn)
 {
-	enum insn_outcome outcome = fetch(vcpu, insn);
+	enum insn_outcome outcome;
 	bool mine;
 
-	if (outcome != INSN_DONE) {
-		return outcome;
-	}
-	vcpu->insn_len = (*insn)->len;
-	outcome = intercepted(vcpu, *insn, &mine);
+	vcpu->insn_len = insn->len;
+	outcome = intercepted(vcpu, insn, &mine);
 	if (mine) {
 		return outcome;
 	}
-	return (vcpu->kvm->cpu.rflags & RFLAGS_TF) != 0 && repeats(*insn)
-		       ? iterate(vcpu, *insn)
-		       : insn_emulate(&vcpu->env, *insn);
+	return (vcpu->kvm->cpu.rflags & RFLAGS_TF) != 0 && repeats(insn)
+		       ? iterate(vcpu, insn)
+		       : insn_emulate(&vcpu->env, insn);
+}
+
+/* What did not come to its end. Return: false: there is a stop. */
+static bool interrupted(struct soft_vcpu *vcpu, enum insn_outcome outcome)
+{
+	switch (outcome) {
+	case INSN_FAULT:
+		return soft_deliver_fault(vcpu) == INSN_DONE;
+	case INSN_EXIT:
+		return false;
+	default:
+		(void)soft_stop(vcpu, KVM_STOP_EMULATE);
+		return false;
+	}
 }
 
 bool soft_interp_step(struct soft_vcpu *vcpu)
 {
 	struct kvm_vcpu *kvm = vcpu->kvm;
 	uint64_t flags = kvm->cpu.rflags;
-	const struct insn *insn = NULL;
+	const struct insn *insn;
 	enum insn_outcome outcome;
 
 	vcpu->dr6_hits = 0;
@@ -206,7 +217,11 @@ bool soft_interp_step(struct soft_vcpu *vcpu)
 			return soft_deliver_db(vcpu, found) == INSN_DONE;
 		}
 	}
-	outcome = execute(vcpu, &insn);
+	outcome = fetch(vcpu, &insn);
+	if (insn == NULL) {
+		return interrupted(vcpu, outcome);
+	}
+	outcome = execute(vcpu, insn);
 	switch (outcome) {
 	case INSN_DONE:
 		if (insn->mnemonic == INSN_IRET) {
@@ -218,13 +233,8 @@ bool soft_interp_step(struct soft_vcpu *vcpu)
 			return true;
 		}
 		break;
-	case INSN_FAULT:
-		return soft_deliver_fault(vcpu) == INSN_DONE;
-	case INSN_EXIT:
-		return false;
 	default:
-		(void)soft_stop(vcpu, KVM_STOP_EMULATE);
-		return false;
+		return interrupted(vcpu, outcome);
 	}
 	if ((flags & RFLAGS_TF) != 0) {
 		vcpu->dr6_hits |= DR6_BS;
