@@ -7,6 +7,9 @@
 #include <string.h>
 #include <ucontext.h>
 
+#include "lib/base/types.h"
+#include "soft/native.h"
+
 /*
  * The only instructions that touch the VMM's memory. All functions here are leaves that keep
  * nothing on the stack, so that a fault anywhere between the two labels can go on at
@@ -76,18 +79,26 @@ int soft_cas4(void *at, const void *old, const void *new);
 int soft_cas8(void *at, const void *old, const void *new);
 int soft_cas16(void *at, const void *old, const void *new);
 
+/* Those of accesses, and those of instructions that were not ours. */
 static const int numbers[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL};
 static struct sigaction before[ARRAY_SIZE(numbers)];
+
 static bool (*asked)(int number, void *context);
+
+static struct sigaction *before_of(int number)
+{
+	unsigned i = 0;
+
+	while (i + 1 < ARRAY_SIZE(numbers) && numbers[i] != number) {
+		i++;
+	}
+	return &before[i];
+}
 
 /* A fault of somebody else's: as if this handler did not exist. */
 static void pass_on(int number, siginfo_t *info, void *context)
 {
-	const struct sigaction *old = &before[0];
-
-	for (size_t i = 0; i < ARRAY_SIZE(numbers); i++) {
-		old = numbers[i] == number ? &before[i] : old;
-	}
+	struct sigaction *old = before_of(number);
 
 	if ((old->sa_flags & SA_SIGINFO) != 0) {
 		old->sa_sigaction(number, info, context);
@@ -113,7 +124,8 @@ static void on_fault(int number, siginfo_t *info, void *context)
 								     : soft_access_fault);
 		return;
 	}
-	if (info->si_code > 0 && asked != NULL && asked(number, context)) {
+	if (info->si_code > 0 &&
+	    (soft_native_trap(context) || (asked != NULL && asked(number, context)))) {
 		return;
 	}
 	pass_on(number, info, context);
@@ -129,7 +141,7 @@ static void install(void)
 	};
 
 	sigemptyset(&action.sa_mask);
-	for (size_t i = 0; i < ARRAY_SIZE(numbers); i++) {
+	for (unsigned i = 0; i < ARRAY_SIZE(numbers) && installed == 0; i++) {
 		if (sigaction(numbers[i], &action, &before[i]) != 0) {
 			installed = -errno;
 		}

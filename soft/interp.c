@@ -113,7 +113,9 @@ static enum insn_outcome intercepted(struct soft_vcpu *vcpu, const struct insn *
 	case INSN_RDPMC:
 		return cpu->cpl != 0 && (cpu->cr4 & CR4_PCE) == 0 ? general_protection(vcpu)
 								  : soft_stop(vcpu, KVM_STOP_RDPMC);
-	case INSN_VMCALL:
+	case INSN_VMCALL: /* an AMD CPU does not know it */
+		vcpu->stop->exception.vector = INSN_EXC_UD;
+		return soft_stop(vcpu, KVM_STOP_EXCEPTION);
 	case INSN_VMMCALL:
 		return soft_stop(vcpu, KVM_STOP_HYPERCALL);
 	case INSN_MONITOR:
@@ -201,6 +203,23 @@ static bool interrupted(struct soft_vcpu *vcpu, enum insn_outcome outcome)
 	}
 }
 
+/* Does #DB follow the instruction? @before: RFLAGS as they were. */
+static bool single_steps(const struct soft_vcpu *vcpu, const struct insn *insn, uint64_t before)
+{
+	switch (insn->mnemonic) {
+	case INSN_INT:
+	case INSN_INT1:
+	case INSN_INT3:
+	case INSN_INTO:
+		/* Unless INTO did nothing, the handler's first instruction is next, without TF. */
+		return (before & vcpu->kvm->cpu.rflags & RFLAGS_TF) != 0;
+	case INSN_SYSCALL:
+		return (vcpu->kvm->cpu.rflags & RFLAGS_TF) != 0;
+	default:
+		return (before & RFLAGS_TF) != 0;
+	}
+}
+
 bool soft_interp_step(struct soft_vcpu *vcpu)
 {
 	struct kvm_vcpu *kvm = vcpu->kvm;
@@ -208,7 +227,7 @@ bool soft_interp_step(struct soft_vcpu *vcpu)
 	const struct insn *insn;
 	enum insn_outcome outcome;
 
-	vcpu->dr6_hits = 0;
+	vcpu->dr6_hits = vcpu->dr6_held;
 	vcpu->insn_len = 0;
 	if ((kvm->hw_dr7 & DR7_ENABLED) != 0 && (flags & RFLAGS_RF) == 0) {
 		uint64_t found = soft_breakpoints(kvm, kvm_reg_linear_rip(kvm));
@@ -236,11 +255,13 @@ bool soft_interp_step(struct soft_vcpu *vcpu)
 	default:
 		return interrupted(vcpu, outcome);
 	}
-	if ((flags & RFLAGS_TF) != 0) {
-		vcpu->dr6_hits |= DR6_BS;
-	}
 	if (kvm->cpu.trap_shadow) {
-		return true; /* MOV SS: a data breakpoint of its own is forgotten, too */
+		vcpu->dr6_held = vcpu->dr6_hits; /* MOV SS: told after the next instruction */
+		return true;
+	}
+	vcpu->dr6_held = 0;
+	if (single_steps(vcpu, insn, flags)) {
+		vcpu->dr6_hits |= DR6_BS;
 	}
 	return vcpu->dr6_hits == 0 || soft_deliver_db(vcpu, vcpu->dr6_hits) == INSN_DONE;
 }

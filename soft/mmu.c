@@ -52,6 +52,14 @@ void soft_mmu_protect(struct soft_vcpu *vcpu, uint64_t host)
 	}
 }
 
+void soft_mmu_follow(struct soft_vcpu *vcpu)
+{
+	if (vcpu->mmu.cr3 != vcpu->kvm->cr3) {
+		vcpu->mmu.cr3 = vcpu->kvm->cr3;
+		soft_mmu_flush(&vcpu->mmu);
+	}
+}
+
 void soft_mmu_flush_page(struct soft_mmu *mmu, uint64_t linear)
 {
 	uint64_t page = linear >> 12;
@@ -342,11 +350,11 @@ enum insn_outcome soft_mmu_write(struct soft_vcpu *vcpu, uint64_t linear, const 
 	return INSN_DONE;
 }
 
-enum insn_outcome soft_mmu_probe(struct soft_vcpu *vcpu, uint64_t linear, unsigned len)
+enum insn_outcome soft_mmu_probe(struct soft_vcpu *vcpu, uint64_t linear, unsigned len, bool system)
 {
 	struct parts parts;
 
-	return split(vcpu, linear, len, SOFT_WRITE, false, &parts);
+	return split(vcpu, linear, len, SOFT_WRITE, system, &parts);
 }
 
 enum insn_outcome soft_mmu_cmpxchg(struct soft_vcpu *vcpu, uint64_t linear, const void *old,
@@ -371,14 +379,25 @@ enum insn_outcome soft_mmu_cmpxchg(struct soft_vcpu *vcpu, uint64_t linear, cons
 			return vanished(vcpu, linear, SOFT_WRITE, false);
 		}
 	}
-	pthread_mutex_lock(&vcpu->vm->split);
-	outcome = soft_mmu_read(vcpu, linear, now, len, false);
+	/* Pages that are neighbours here, too, the host's CPU can lock. */
+	if (len <= 8 && parts.host[1] == parts.host[0] + parts.bytes[0]) {
+		int r = soft_access_cmpxchg(parts.host[0], old, new, len);
+
+		if (r != -EFAULT) {
+			return r == 0 ? INSN_DONE : INSN_AGAIN;
+		}
+	}
+	soft_vcpu_alone(vcpu);
+	outcome = soft_mmu_probe(vcpu, linear, len, false);
+	if (outcome == INSN_DONE) {
+		outcome = soft_mmu_read(vcpu, linear, now, len, false);
+	}
 	if (outcome == INSN_DONE) {
 		outcome = memcmp(now, old, len) != 0
 				  ? INSN_AGAIN
 				  : soft_mmu_write(vcpu, linear, new, len, false);
 	}
-	pthread_mutex_unlock(&vcpu->vm->split);
+	soft_vcpu_not_alone(vcpu);
 	return outcome;
 }
 
