@@ -182,7 +182,7 @@ static void copy(struct st_work *w, unsigned i)
 	for (unsigned n = 0; n < insn->noperands; n++) {
 		const struct insn_operand *o = &insn->operand[n];
 
-		if (o->kind == INSN_OP_REG && o->klass == INSN_GPR && map[o->reg] == EM_NONE) {
+		if (o->kind == INSN_OP_REG && o->klass == INSN_GPR && map[o->reg] == EM_ABSENT) {
 			map[o->reg] = scratch[used++ % 2];
 			if ((insn->gpr_read & BIT(o->reg)) != 0) {
 				em_load(w->e, map[o->reg], GPR(o->reg));
@@ -191,7 +191,7 @@ static void copy(struct st_work *w, unsigned i)
 	}
 	st_copy(w->e, insn, map, memory);
 	for (unsigned g = 9; g <= 11; g++) {
-		if (map[g] != EM_NONE && (insn->gpr_write & BIT(g)) != 0) {
+		if (map[g] != EM_ABSENT && (insn->gpr_write & BIT(g)) != 0) {
 			em_store(w->e, map[g], GPR(g));
 		}
 	}
@@ -208,14 +208,14 @@ static void lea(struct st_work *w, unsigned i)
 	st_address(w, i);
 	w->insn[i] = plain;
 	if (insn->op_bytes == 2) {
-		if (reg == EM_NONE) {
+		if (reg == EM_ABSENT) {
 			em_byte(w->e, 0x66);
 			em_mem(w->e, false, 0, 0x89, EM_R10, GPR(insn->operand[0].reg));
 		} else {
 			em_byte(w->e, 0x66);
 			em_reg(w->e, false, 0x89, EM_R10, reg);
 		}
-	} else if (reg == EM_NONE) {
+	} else if (reg == EM_ABSENT) {
 		if (insn->op_bytes == 4) {
 			em_reg(w->e, false, 0x89, EM_R10, EM_R10);
 		}
@@ -232,7 +232,7 @@ static void push(struct st_work *w, unsigned i)
 	struct em *e = w->e;
 	bool wide = insn->mode == INSN_64;
 	int slot = wide ? 8 : 4;
-	unsigned reg = EM_NONE;
+	unsigned reg = EM_ABSENT;
 
 	if (o->kind == INSN_OP_MEM) {
 		st_address(w, i);
@@ -244,7 +244,7 @@ static void push(struct st_work *w, unsigned i)
 	}
 	em_lea(e, wide, EM_R10, EM_AT(EM_R9, -slot));
 	st_check(w, i, (unsigned)slot, true);
-	if (reg == EM_NONE) {
+	if (reg == EM_ABSENT) {
 		reg = EM_R11;
 		if (o->kind == INSN_OP_MEM) {
 			em_load(e, reg, AT(temp));
@@ -272,8 +272,8 @@ static void pop(struct st_work *w, unsigned i)
 		em_mem(e, wide, 0, 0x8b, EM_R9, EM_AT(EM_R10, 0));
 		return;
 	}
-	em_mem(e, wide, 0, 0x8b, reg == EM_NONE ? EM_R11 : reg, EM_AT(EM_R10, 0));
-	if (reg == EM_NONE) {
+	em_mem(e, wide, 0, 0x8b, reg == EM_ABSENT ? EM_R11 : reg, EM_AT(EM_R10, 0));
+	if (reg == EM_ABSENT) {
 		em_store(e, EM_R11, GPR(gpr));
 	}
 	em_lea(e, wide, EM_R9, EM_AT(EM_R9, slot));

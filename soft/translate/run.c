@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/syscall.h>
 #include <ucontext.h>
 #include <unistd.h>
@@ -20,6 +21,8 @@
 #include "soft/translate/slow.h"
 #include "soft/translate/translator.h"
 #include "soft/vcpu.h"
+
+#define HWCAP2_FSGSBASE BIT(1)
 
 #define PAGE_MASK   UINT64_C(4095)
 #define FLAG_DF	    BIT(10)
@@ -280,7 +283,11 @@ static __thread struct st_translator *current;
 
 static void set_gs(const struct st_frame *f)
 {
-	syscall(SYS_arch_prctl, ARCH_SET_GS, (uintptr_t)f);
+	if ((getauxval(AT_HWCAP2) & HWCAP2_FSGSBASE) != 0) {
+		__asm__ volatile("wrgsbase %0" : : "r"((uintptr_t)f));
+	} else {
+		syscall(SYS_arch_prctl, ARCH_SET_GS, (uintptr_t)f);
+	}
 }
 
 /* Return: false: there is a stop. */

@@ -150,10 +150,10 @@ struct st_work {
 
 #define ST_FLAGS UINT32_C(0x8d5) /* CF, PF, AF, ZF, SF, OF */
 
-/** st_host_reg() - the host's register of @gpr, or EM_NONE. */
+/** st_host_reg() - the host's register of @gpr, or EM_ABSENT. */
 static inline unsigned st_host_reg(unsigned gpr)
 {
-	return gpr == EM_RSP ? EM_R9 : gpr >= 9 && gpr <= 11 ? EM_NONE : gpr;
+	return gpr == EM_RSP ? EM_R9 : gpr >= 9 && gpr <= 11 ? EM_ABSENT : gpr;
 }
 
 /** st_address() - R10 = linear address of the memory operand. May use R11. */
