@@ -70,6 +70,7 @@ static int vm_init(struct kvm_vm *vm)
 	if (soft == NULL) {
 		return -ENOMEM;
 	}
+	soft_code_init(&soft->code);
 	pthread_mutex_init(&soft->alone, NULL);
 	vm->backend_data = soft;
 	return 0;
@@ -81,6 +82,7 @@ static void vm_fini(struct kvm_vm *vm)
 
 	if (soft != NULL) {
 		soft_map_fini(&soft->map);
+		soft_code_fini(&soft->code);
 		pthread_mutex_destroy(&soft->alone);
 		free(soft);
 		vm->backend_data = NULL;
@@ -107,8 +109,17 @@ static int vcpu_init(struct kvm_vcpu *kvm)
 	}
 	vcpu->kvm = kvm;
 	vcpu->vm = kvm->vm->backend_data;
-	vcpu->engine = &soft_interp;
+	vcpu->engine = soft_engine_chosen();
+	pthread_mutex_init(&vcpu->mail.lock, NULL);
 	soft_ops_init(vcpu);
+	r = vcpu->engine->init(vcpu);
+	if (r != 0) {
+		vcpu->engine->fini(vcpu);
+		soft_native_fini(&vcpu->native);
+		soft_thread_fini(kvm);
+		free(vcpu);
+		return r;
+	}
 	soft_mmu_flush(&vcpu->mmu);
 	vcpu->engine->forget(vcpu);
 	kvm->backend_data = vcpu;
@@ -119,7 +130,11 @@ static int vcpu_init(struct kvm_vcpu *kvm)
 static void vcpu_fini(struct kvm_vcpu *kvm)
 {
 	soft_thread_fini(kvm);
-	soft_native_fini(&soft_vcpu_of(kvm)->native);
+	if (kvm->backend_data != NULL) {
+		soft_vcpu_of(kvm)->engine->fini(soft_vcpu_of(kvm));
+		soft_native_fini(&soft_vcpu_of(kvm)->native);
+		pthread_mutex_destroy(&soft_vcpu_of(kvm)->mail.lock);
+	}
 	free(kvm->backend_data);
 	kvm->backend_data = NULL;
 }

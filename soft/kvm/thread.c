@@ -19,7 +19,7 @@
 /* Of faults; and those that nobody can block. */
 #define NEVER_BLOCKED                                                                         \
 	(SIGNAL_BIT(SIGSEGV) | SIGNAL_BIT(SIGBUS) | SIGNAL_BIT(SIGILL) | SIGNAL_BIT(SIGFPE) | \
-	 SIGNAL_BIT(SIGTRAP) | SIGNAL_BIT(SIGABRT))
+	 SIGNAL_BIT(SIGTRAP) | SIGNAL_BIT(SIGABRT) | SIGNAL_BIT(SIGSYS))
 /* Those whose default is to do nothing. */
 #define IGNORED \
 	(SIGNAL_BIT(SIGCHLD) | SIGNAL_BIT(SIGURG) | SIGNAL_BIT(SIGWINCH) | SIGNAL_BIT(SIGCONT))
@@ -75,6 +75,7 @@ void soft_run_begin(struct kvm_env *env, struct kvm_vcpu *vcpu)
 {
 	(void)env;
 	thread_of(vcpu)->thread_before = set_mask(~NEVER_BLOCKED);
+	atomic_store(&soft_vcpu_of(vcpu)->recheck, true);
 }
 
 void soft_run_end(struct kvm_env *env, struct kvm_vcpu *vcpu)
@@ -185,6 +186,9 @@ void soft_kick(struct kvm_env *env, struct kvm_vcpu *vcpu)
 	(void)env;
 	if (t == NULL) {
 		return;
+	}
+	if (soft_vcpu_of(vcpu) != NULL) {
+		soft_vcpu_kick(soft_vcpu_of(vcpu));
 	}
 	atomic_store(&t->kicked, true);
 	if (atomic_load(&t->blocked)) {
