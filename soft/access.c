@@ -83,6 +83,8 @@ int soft_cas16(void *at, const void *old, const void *new);
 static const int numbers[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL};
 static struct sigaction before[ARRAY_SIZE(numbers)];
 
+static bool (*asked)(int number, void *context);
+
 static struct sigaction *before_of(int number)
 {
 	unsigned i = 0;
@@ -122,7 +124,8 @@ static void on_fault(int number, siginfo_t *info, void *context)
 								     : soft_access_fault);
 		return;
 	}
-	if (info->si_code > 0 && soft_native_trap(context)) {
+	if (info->si_code > 0 &&
+	    (soft_native_trap(context) || (asked != NULL && asked(number, context)))) {
 		return;
 	}
 	pass_on(number, info, context);
@@ -143,6 +146,11 @@ static void install(void)
 			installed = -errno;
 		}
 	}
+}
+
+void soft_access_hook(bool (*hook)(int number, void *context))
+{
+	asked = hook;
 }
 
 int soft_access_init(void)

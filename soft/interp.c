@@ -2,11 +2,13 @@
  * The reference engine: one instruction after the other, by lib/insn. What the backend's contract
  * calls a stop is told here by the mnemonic, before the instruction changes anything.
  */
+#include <sched.h>
 #include <string.h>
 
 #include "lib/kvm/registers.h"
 #include "lib/x86/regs.h"
 #include "soft/deliver.h"
+#include "soft/interp.h"
 #include "soft/ops.h"
 #include "soft/vcpu.h"
 
@@ -16,6 +18,9 @@
 
 /* After so many instructions lib/kvm looks whether a signal is pending. */
 #define SLICE 2000
+
+/* After so many PAUSEs others may run. */
+#define PAUSES 64
 
 /* ---- fetching ---- */
 
@@ -121,6 +126,12 @@ static enum insn_outcome intercepted(struct soft_vcpu *vcpu, const struct insn *
 		return stop_privileged(vcpu, KVM_STOP_MONITOR);
 	case INSN_MWAIT:
 		return stop_privileged(vcpu, KVM_STOP_MWAIT);
+	case INSN_PAUSE:
+		/* Who spins may wait for a vCPU whose thread waits for this CPU. */
+		if (++vcpu->pauses % PAUSES == 0) {
+			sched_yield();
+		}
+		break;
 	case INSN_INS:
 	case INSN_OUTS:
 		return soft_stop(vcpu, KVM_STOP_EMULATE);
@@ -219,8 +230,7 @@ static bool single_steps(const struct soft_vcpu *vcpu, const struct insn *insn, 
 	}
 }
 
-/* Return: false: there is a stop. */
-static bool step(struct soft_vcpu *vcpu)
+bool soft_interp_step(struct soft_vcpu *vcpu)
 {
 	struct kvm_vcpu *kvm = vcpu->kvm;
 	uint64_t flags = kvm->cpu.rflags;
@@ -270,7 +280,7 @@ static enum soft_end interp_run(struct soft_vcpu *vcpu, struct kvm_stop *stop)
 {
 	(void)stop;
 	for (unsigned i = 0; i < SLICE; i++) {
-		if (!step(vcpu)) {
+		if (!soft_interp_step(vcpu)) {
 			return SOFT_END_STOP;
 		}
 		if (soft_vcpu_must_stop(vcpu)) {
@@ -287,8 +297,30 @@ static void interp_forget(struct soft_vcpu *vcpu)
 	}
 }
 
+/* It compares the bytes each time. */
+static void interp_written(struct soft_vcpu *vcpu, uint64_t host, uint64_t mask)
+{
+	(void)vcpu;
+	(void)host;
+	(void)mask;
+}
+
+static int interp_init(struct soft_vcpu *vcpu)
+{
+	(void)vcpu;
+	return 0;
+}
+
+static void interp_fini(struct soft_vcpu *vcpu)
+{
+	(void)vcpu;
+}
+
 const struct soft_engine soft_interp = {
 	.name = "interpret",
 	.run = interp_run,
 	.forget = interp_forget,
+	.written = interp_written,
+	.init = interp_init,
+	.fini = interp_fini,
 };
