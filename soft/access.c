@@ -82,6 +82,7 @@ int soft_cas16(void *at, const void *old, const void *new);
 /* Those of accesses, and those of instructions that were not ours. */
 static const int numbers[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL};
 static struct sigaction before[ARRAY_SIZE(numbers)];
+static bool (*asked)(int number, void *context);
 
 static struct sigaction *before_of(int number)
 {
@@ -122,7 +123,8 @@ static void on_fault(int number, siginfo_t *info, void *context)
 								     : soft_access_fault);
 		return;
 	}
-	if (info->si_code > 0 && soft_native_trap(context)) {
+	if (info->si_code > 0 &&
+	    (soft_native_trap(context) || (asked != NULL && asked(number, context)))) {
 		return;
 	}
 	pass_on(number, info, context);
@@ -143,6 +145,11 @@ static void install(void)
 			installed = -errno;
 		}
 	}
+}
+
+void soft_access_hook(bool (*hook)(int number, void *context))
+{
+	asked = hook;
 }
 
 int soft_access_init(void)

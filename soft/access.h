@@ -10,6 +10,12 @@
  * SIGILL, once. Return: 0 or -errno. */
 must_use int soft_access_init(void);
 
+/**
+ * soft_access_hook() - who is asked about each SIGSEGV, SIGBUS, SIGFPE and SIGILL that is not of
+ * these functions; once, before threads. It returns whether it was its own, after changing @context.
+ */
+void soft_access_hook(bool (*hook)(int number, void *context));
+
 /** soft_access_copy() - one of the sides is the VMM's, or both. Return: 0 or -EFAULT. */
 must_use int soft_access_copy(void *to, const void *from, size_t bytes);
 

@@ -7,6 +7,7 @@
 #include "lib/kvm/registers.h"
 #include "lib/x86/regs.h"
 #include "soft/deliver.h"
+#include "soft/interp.h"
 #include "soft/ops.h"
 #include "soft/vcpu.h"
 
@@ -219,8 +220,7 @@ static bool single_steps(const struct soft_vcpu *vcpu, const struct insn *insn, 
 	}
 }
 
-/* Return: false: there is a stop. */
-static bool step(struct soft_vcpu *vcpu)
+bool soft_interp_step(struct soft_vcpu *vcpu)
 {
 	struct kvm_vcpu *kvm = vcpu->kvm;
 	uint64_t flags = kvm->cpu.rflags;
@@ -270,7 +270,7 @@ static enum soft_end interp_run(struct soft_vcpu *vcpu, struct kvm_stop *stop)
 {
 	(void)stop;
 	for (unsigned i = 0; i < SLICE; i++) {
-		if (!step(vcpu)) {
+		if (!soft_interp_step(vcpu)) {
 			return SOFT_END_STOP;
 		}
 		if (soft_vcpu_must_stop(vcpu)) {
@@ -287,8 +287,30 @@ static void interp_forget(struct soft_vcpu *vcpu)
 	}
 }
 
+/* It compares the bytes each time. */
+static void interp_written(struct soft_vcpu *vcpu, uint64_t host, uint64_t mask)
+{
+	(void)vcpu;
+	(void)host;
+	(void)mask;
+}
+
+static int interp_init(struct soft_vcpu *vcpu)
+{
+	(void)vcpu;
+	return 0;
+}
+
+static void interp_fini(struct soft_vcpu *vcpu)
+{
+	(void)vcpu;
+}
+
 const struct soft_engine soft_interp = {
 	.name = "interpret",
 	.run = interp_run,
 	.forget = interp_forget,
+	.written = interp_written,
+	.init = interp_init,
+	.fini = interp_fini,
 };

@@ -7,18 +7,49 @@
 #include "lib/x86/regs.h"
 #include "lib/x86/walk.h"
 #include "soft/access.h"
+#include "soft/translate/translator.h"
 #include "soft/vcpu.h"
 
 #define PAGE	  UINT64_C(4096)
 #define PAGE_MASK (PAGE - 1)
 
-#define EXC_GP 13
+#define EXC_GP	13
+#define LONGEST 64 /* writes are not longer */
 
 void soft_mmu_flush(struct soft_mmu *mmu)
 {
 	/* All bits set: SOFT_NO_PAGE. */
 	memset(mmu->tlb, 0xff, sizeof(mmu->tlb));
 	mmu->large = false;
+	mmu->flushes++;
+	if (mmu->frame != NULL) {
+		st_flush(mmu->frame);
+	}
+}
+
+void soft_mmu_forget_code(struct soft_mmu *mmu)
+{
+	for (unsigned view = 0; view < 2; view++) {
+		for (unsigned i = 0; i < SOFT_TLB; i++) {
+			mmu->tlb[view][i].fetch = SOFT_NO_PAGE;
+		}
+	}
+}
+
+void soft_mmu_protect(struct soft_vcpu *vcpu, uint64_t host)
+{
+	for (unsigned view = 0; view < 2; view++) {
+		for (unsigned i = 0; i < SOFT_TLB; i++) {
+			struct soft_tlb_entry *e = &vcpu->mmu.tlb[view][i];
+
+			if ((uintptr_t)e->host == host) {
+				e->write = SOFT_NO_PAGE;
+			}
+		}
+	}
+	if (vcpu->mmu.frame != NULL) {
+		st_flush_writes(vcpu->mmu.frame, host);
+	}
 }
 
 void soft_mmu_flush_page(struct soft_mmu *mmu, uint64_t linear)
@@ -34,6 +65,9 @@ void soft_mmu_flush_page(struct soft_mmu *mmu, uint64_t linear)
 
 		/* Another page's entry may go along. */
 		e->read = e->write = e->fetch = SOFT_NO_PAGE;
+	}
+	if (mmu->frame != NULL) {
+		st_flush_page(mmu->frame, linear);
 	}
 }
 
@@ -158,11 +192,13 @@ static void fill(struct soft_vcpu *vcpu, uint64_t linear, enum soft_access acces
 	}
 	if (access == SOFT_FETCH) {
 		e->fetch = tag;
+		vcpu->mmu.fetches++;
 	} else {
 		e->read = tag;
 	}
 	/* The dirty bit is set by the first write. */
-	if (access == SOFT_WRITE && (page & SOFT_MAP_WRITE) != 0) {
+	if (access == SOFT_WRITE && (page & SOFT_MAP_WRITE) != 0 &&
+	    soft_code_mask(vcpu->vm, (uintptr_t)host) == 0) {
 		e->write = tag;
 	}
 	vcpu->mmu.large |= result->page_shift > 12;
@@ -200,8 +236,11 @@ static enum insn_outcome miss(struct soft_vcpu *vcpu, uint64_t linear, enum soft
 	    (vcpu->kvm->apic != NULL && kvm_irq_apic_page(vcpu->kvm, result.gpa, &offset))) {
 		return nowhere(vcpu, result.gpa, linear, access, false);
 	}
-	fill(vcpu, linear, access, system, &result, page);
 	*host = host_of(page, linear);
+	if (access == SOFT_WRITE) {
+		soft_code_write(vcpu, (uintptr_t)*host, LONGEST);
+	}
+	fill(vcpu, linear, access, system, &result, page);
 	return INSN_DONE;
 }
 

@@ -23,6 +23,9 @@ struct soft_mmu {
 	/* What CPL 3 may do, and what the others may. */
 	struct soft_tlb_entry tlb[2][SOFT_TLB];
 	bool large; /* a part of a large page is in it: INVLPG flushes all */
+	struct st_frame *frame; /* the translator's TLBs, or NULL; they hold no more than the above */
+	uint64_t flushes;	/* how often all was forgotten */
+	uint64_t fetches;	/* how often code was found by a walk */
 };
 
 enum soft_access {
@@ -61,6 +64,12 @@ must_use enum insn_outcome soft_mmu_cmpxchg(struct soft_vcpu *vcpu, uint64_t lin
  */
 must_use enum insn_outcome soft_mmu_fetch(struct soft_vcpu *vcpu, uint64_t linear, uint8_t *bytes,
 					  unsigned *len, bool more);
+
+/** soft_mmu_protect() - forgets who may write to the page at @host. Context: as above. */
+void soft_mmu_protect(struct soft_vcpu *vcpu, uint64_t host);
+
+/** soft_mmu_forget_code() - code is found by a walk the next time. */
+void soft_mmu_forget_code(struct soft_mmu *mmu);
 
 /** soft_mmu_flush() - forgets all. soft_mmu_flush_page() - as INVLPG. */
 void soft_mmu_flush(struct soft_mmu *mmu);

@@ -10,6 +10,7 @@
 #include "lib/insn/decode.h"
 #include "lib/insn/emulate.h"
 #include "lib/kvm/vcpu.h"
+#include "soft/code.h"
 #include "soft/engine.h"
 #include "soft/map.h"
 #include "soft/mmu.h"
@@ -37,7 +38,10 @@ struct soft_vm {
 	struct soft_map map;
 	pthread_mutex_t alone;		   /* held by `owner` */
 	_Atomic(struct soft_vcpu *) owner; /* all others do not enter; NULL: none */
+	struct soft_code code;
 };
+
+struct st_translator;
 
 struct soft_vcpu {
 	/* constant after creation */
@@ -52,11 +56,18 @@ struct soft_vcpu {
 	 */
 	_Atomic bool inside;
 	_Atomic bool stale;
+	_Atomic uint32_t *kick; /* set to 1 it ends what the engine does; NULL: not needed */
+
+	/* Atomic: others than vCPUs may have written to code. */
+	_Atomic bool recheck;
+
+	struct soft_code_mail mail;
 
 	/* the vCPU's thread only */
 	struct soft_mmu mmu;
 	struct soft_native native;
 	struct insn_env env;
+	struct st_translator *translator;
 	struct kvm_stop *stop;
 	uint8_t insn_len;
 	uint64_t dr6_hits; /* data breakpoints that the instruction met */
@@ -87,6 +98,8 @@ void soft_vcpu_shoot(struct kvm_vm *vm);
  */
 void soft_vcpu_alone(struct soft_vcpu *vcpu);
 void soft_vcpu_not_alone(struct soft_vcpu *vcpu);
+/** soft_vcpu_kick() - it looks at its requests soon. Context: any. */
+void soft_vcpu_kick(struct soft_vcpu *vcpu);
 
 /** soft_vcpu_must_stop() - is there a request, or a window that is waited for? Also: for engines.
  */

@@ -61,6 +61,7 @@ static int vm_init(struct kvm_vm *vm)
 		return -ENOMEM;
 	}
 	pthread_mutex_init(&soft->alone, NULL);
+	soft_code_init(&soft->code);
 	vm->backend_data = soft;
 	return 0;
 }
@@ -72,6 +73,7 @@ static void vm_fini(struct kvm_vm *vm)
 	if (soft != NULL) {
 		soft_map_fini(&soft->map);
 		pthread_mutex_destroy(&soft->alone);
+		soft_code_fini(&soft->code);
 		free(soft);
 		vm->backend_data = NULL;
 	}
@@ -97,8 +99,17 @@ static int vcpu_init(struct kvm_vcpu *kvm)
 	}
 	vcpu->kvm = kvm;
 	vcpu->vm = kvm->vm->backend_data;
-	vcpu->engine = &soft_interp;
+	vcpu->engine = soft_engine_chosen();
+	pthread_mutex_init(&vcpu->mail.lock, NULL);
 	soft_ops_init(vcpu);
+	r = vcpu->engine->init(vcpu);
+	if (r != 0) {
+		vcpu->engine->fini(vcpu);
+		soft_thread_fini(kvm);
+		soft_native_fini(&vcpu->native);
+		free(vcpu);
+		return r;
+	}
 	soft_mmu_flush(&vcpu->mmu);
 	vcpu->engine->forget(vcpu);
 	kvm->backend_data = vcpu;
@@ -109,7 +120,11 @@ static int vcpu_init(struct kvm_vcpu *kvm)
 static void vcpu_fini(struct kvm_vcpu *kvm)
 {
 	soft_thread_fini(kvm);
-	soft_native_fini(&soft_vcpu_of(kvm)->native);
+	if (kvm->backend_data != NULL) {
+		soft_vcpu_of(kvm)->engine->fini(soft_vcpu_of(kvm));
+		soft_native_fini(&soft_vcpu_of(kvm)->native);
+		pthread_mutex_destroy(&soft_vcpu_of(kvm)->mail.lock);
+	}
 	free(kvm->backend_data);
 	kvm->backend_data = NULL;
 }

@@ -75,6 +75,7 @@ void soft_run_begin(struct kvm_env *env, struct kvm_vcpu *vcpu)
 {
 	(void)env;
 	thread_of(vcpu)->thread_before = set_mask(~NEVER_BLOCKED);
+	atomic_store(&soft_vcpu_of(vcpu)->recheck, true);
 }
 
 void soft_run_end(struct kvm_env *env, struct kvm_vcpu *vcpu)
@@ -185,6 +186,9 @@ void soft_kick(struct kvm_env *env, struct kvm_vcpu *vcpu)
 	(void)env;
 	if (t == NULL) {
 		return;
+	}
+	if (soft_vcpu_of(vcpu) != NULL) {
+		soft_vcpu_kick(soft_vcpu_of(vcpu));
 	}
 	atomic_store(&t->kicked, true);
 	if (atomic_load(&t->blocked)) {
