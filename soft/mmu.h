@@ -23,9 +23,10 @@ struct soft_mmu {
 	/* What CPL 3 may do, and what the others may. */
 	struct soft_tlb_entry tlb[2][SOFT_TLB];
 	bool large; /* a part of a large page is in it: INVLPG flushes all */
-	struct st_frame *frame; /* the translator's TLBs, or NULL; they hold no more than the above */
-	uint64_t flushes;	/* how often all was forgotten */
-	uint64_t fetches;	/* how often code was found by a walk */
+	struct st_frame
+		*frame;	  /* the translator's TLBs, or NULL; they hold no more than the above */
+	uint64_t flushes; /* how often all was forgotten */
+	uint64_t fetches; /* how often code was found by a walk */
 };
 
 enum soft_access {

@@ -141,6 +141,7 @@ void soft_vcpu_alone(struct soft_vcpu *vcpu)
 			continue;
 		}
 		kvm_vcpu_note(kvm, KVM_REQ_KICK);
+		soft_vcpu_kick(other);
 		while (atomic_load(&other->inside)) {
 			sched_yield();
 		}

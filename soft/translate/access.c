@@ -108,20 +108,14 @@ static size_t adds(const struct st_work *w)
 
 static struct em_mem entry(size_t table)
 {
-	return (struct em_mem){.gs = true,
-			       .base = EM_R11,
-			       .index = EM_NONE,
-			       .scale = 1,
-			       .disp = (int32_t)table};
+	return (struct em_mem){
+		.gs = true, .base = EM_R11, .index = EM_NONE, .scale = 1, .disp = (int32_t)table};
 }
 
 static struct em_mem entry8(size_t table)
 {
-	return (struct em_mem){.gs = true,
-			       .base = EM_NONE,
-			       .index = EM_R11,
-			       .scale = 8,
-			       .disp = (int32_t)table};
+	return (struct em_mem){
+		.gs = true, .base = EM_NONE, .index = EM_R11, .scale = 8, .disp = (int32_t)table};
 }
 
 /* R10 becomes the offset in the page; what is beyond it is another page. */

@@ -40,11 +40,11 @@ struct em_mem {
 	int32_t disp;
 };
 
-#define EM_GS(offset)                                                           \
-	((struct em_mem){.gs = true,                                            \
-			 .base = EM_NONE,                                       \
-			 .index = EM_NONE,                                      \
-			 .scale = 1,                                            \
+#define EM_GS(offset)                      \
+	((struct em_mem){.gs = true,       \
+			 .base = EM_NONE,  \
+			 .index = EM_NONE, \
+			 .scale = 1,       \
 			 .disp = (int32_t)(offset)})
 #define EM_AT(register, offset) \
 	((struct em_mem){.base = (register), .index = EM_NONE, .scale = 1, .disp = (offset)})
