@@ -2,13 +2,14 @@
  * The reference engine: one instruction after the other, by lib/insn. What the backend's contract
  * calls a stop is told here by the mnemonic, before the instruction changes anything.
  */
+#include "soft/interp.h"
+
 #include <sched.h>
 #include <string.h>
 
 #include "lib/kvm/registers.h"
 #include "lib/x86/regs.h"
 #include "soft/deliver.h"
-#include "soft/interp.h"
 #include "soft/ops.h"
 #include "soft/vcpu.h"
 
