@@ -40,6 +40,10 @@ must_use int64_t user_read_string(char *to, uint64_t va, size_t size);
 /** user_get32() and so on - one number; alignment does not matter, but atomic only if aligned. */
 must_use int user_get32(uint64_t va, uint32_t *value);
 must_use int user_get64(uint64_t va, uint64_t *value);
+/** user_load64() - as user_get64(), by those who know that their context is right and that
+ * user_range_ok(). Return: 0 or -1. */
+must_use int user_load64(const void *from, uint64_t *to);
+
 must_use int user_put32(uint64_t va, uint32_t value);
 must_use int user_put64(uint64_t va, uint64_t value);
 

@@ -57,7 +57,7 @@ static int env_copy_in(struct kvm_env *env, void *to, uint64_t user, size_t byte
 static int env_load64(struct kvm_env *env, uint64_t user, uint64_t *value)
 {
 	(void)env;
-	return user_get64(user, value);
+	return user_range_ok(user, 8) && user_load64((const void *)user, value) == 0 ? 0 : -EFAULT;
 }
 
 static int env_copy_out(struct kvm_env *env, uint64_t user, const void *from, size_t bytes)

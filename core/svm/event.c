@@ -34,10 +34,6 @@ void svm_event_store(struct kvm_vcpu *vcpu)
 	uint64_t event = VMCB_EVENT_VALID | e->vector;
 
 	svm->soft_length = 0;
-	if (e->kind == KVM_EVENT_NONE) {
-		svm->vmcb->c.eventinj = 0;
-		return;
-	}
 	switch (e->kind) {
 	case KVM_EVENT_EXCEPTION:
 		event |= VMCB_EVENT_EXCEPTION;
@@ -162,15 +158,8 @@ void svm_window_store(struct kvm_vcpu *vcpu)
 	struct svm_vcpu *svm = svm_of(vcpu);
 	uint32_t exceptions = svm->vmcb->c.intercept_exceptions & ~(uint32_t)BIT(EXC_BP);
 	bool wait_for_iret = vcpu->events.nmi.masked && !svm->iret_pending;
-	bool wanted = vcpu->want_irq_window || vcpu->want_nmi_window || vcpu->events.nmi.masked ||
-		      vcpu->intercept_bp ||
-		      (vcpu->apic != NULL ? kvm_irq_cr8(vcpu) : vcpu->cr8) != 0;
 
-	/* Most of the time there is nothing, and has been nothing. */
-	if (!wanted && !svm->window) {
-		return;
-	}
-	svm->window = wanted;
+	svm->window = svm_window_wanted(vcpu);
 	store_interrupt_window(vcpu);
 	set_intercept1(svm, VMCB_IRET, wait_for_iret);
 	if (vcpu->intercept_bp) {

@@ -175,7 +175,7 @@ static bool load_debug(const struct kvm_vcpu *vcpu)
 }
 
 /* The guest itself, with its own XCR0. Interrupts are off. */
-static void run_guest(struct kvm_vcpu *vcpu, struct svm_cpu *cpu)
+static inline void run_guest(struct kvm_vcpu *vcpu, struct svm_cpu *cpu)
 {
 	struct svm_vcpu *svm = svm_of(vcpu);
 	uint64_t xcr0 = svm_features.xcr0;
@@ -263,7 +263,9 @@ static void undo_entry(struct kvm_vcpu *vcpu, struct kvm_stop *stop)
 
 static void enter(struct kvm_vcpu *vcpu, struct kvm_stop *stop)
 {
-	if (!svm_fpu_enter(vcpu)) {
+	struct svm_vcpu *svm = svm_of(vcpu);
+
+	if ((!svm->fpu_live || (vcpu->changed & KVM_REGS_FPU) != 0) && !svm_fpu_enter(vcpu)) {
 		*stop = (struct kvm_stop){.reason = KVM_STOP_FAIL_ENTRY,
 					  .undelivered = vcpu->inject,
 					  .hardware = UINT32_MAX};
@@ -271,8 +273,12 @@ static void enter(struct kvm_vcpu *vcpu, struct kvm_stop *stop)
 	}
 	svm_state_store(vcpu);
 	vcpu->changed = 0;
-	svm_event_store(vcpu);
-	svm_window_store(vcpu);
+	if (vcpu->inject.kind != KVM_EVENT_NONE) {
+		svm_event_store(vcpu);
+	}
+	if (svm->window || svm_window_wanted(vcpu)) {
+		svm_window_store(vcpu);
+	}
 	if (!try_run(vcpu)) {
 		undo_entry(vcpu, stop);
 		return;

@@ -17,7 +17,8 @@ struct kvm_vcpu;
 struct kvm_slot;
 
 /** Groups of registers. */
-/* GPRs, RIP, RFLAGS, CPL, interrupt shadow; and CS and EFER, to look at only; after each stop */
+/* GPRs, RIP, RFLAGS, CPL, interrupt shadow; and CS, CR0, CR3, CR4 and EFER, to look at only; after
+ * each stop */
 #define KVM_REGS_CORE	  BIT(0)
 #define KVM_REGS_CONTROL  BIT(1) /* CR0, CR2, CR3, CR4, EFER */
 #define KVM_REGS_SEGMENTS BIT(2) /* ES to GS, LDTR, TR, GDTR, IDTR */

@@ -678,7 +678,6 @@ bool kvm_emul_skip(struct kvm_vcpu *vcpu, unsigned len)
 	bool stepping = (vcpu->cpu.rflags & RFLAGS_TF) != 0;
 
 	if (len == 0) {
-		kvm_regs_need(vcpu, KVM_REGS_CORE | KVM_REGS_CONTROL);
 		ops->lock_read(vcpu->env, &vcpu->vm->memory);
 		len = known_length(vcpu);
 		if (len == 0) {

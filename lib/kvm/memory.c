@@ -7,10 +7,9 @@
 struct kvm_slot *kvm_memory_slot(struct kvm_vcpu *vcpu, uint64_t gfn)
 {
 	struct kvm_slots *slots = &vcpu->vm->slots;
-	struct kvm_slot *slot = vcpu->slot_hint;
+	struct kvm_slot *slot = kvm_memory_hint(vcpu, gfn);
 
-	if (vcpu->slot_generation == slots->generation && slot != NULL &&
-	    gfn - slot->gfn < slot->pages) {
+	if (slot != NULL) {
 		return slot;
 	}
 	slot = kvm_slots_find(slots, gfn);
@@ -33,10 +32,13 @@ int kvm_memory_read(struct kvm_vcpu *vcpu, uint64_t gpa, void *data, unsigned by
 
 int kvm_memory_load64(struct kvm_vcpu *vcpu, uint64_t gpa, uint64_t *value)
 {
-	const struct kvm_slot *slot = kvm_memory_slot(vcpu, gpa >> KVM_PAGE_SHIFT);
+	const struct kvm_slot *slot = kvm_memory_hint(vcpu, gpa >> KVM_PAGE_SHIFT);
 	const struct kvm_env_ops *ops = vcpu->env->ops;
 	uint64_t user;
 
+	if (slot == NULL) {
+		slot = kvm_memory_slot(vcpu, gpa >> KVM_PAGE_SHIFT);
+	}
 	if (slot == NULL) {
 		return -ENOENT;
 	}
