@@ -51,6 +51,7 @@ static void decode_memory(struct vmcb *vmcb, struct kvm_stop *stop)
 	stop->memory.write = (vmcb->c.exitinfo1 & VMCB_NPF_WRITE) != 0;
 	stop->memory.fetch = (vmcb->c.exitinfo1 & VMCB_NPF_FETCH) != 0;
 	stop->memory.walk = (vmcb->c.exitinfo1 & VMCB_NPF_WALK) != 0;
+	stop->memory.exact = !stop->memory.walk && !stop->memory.fetch;
 }
 
 /* Exits that say all by their number; one more than the reason, 0: unknown. */

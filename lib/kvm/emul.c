@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "lib/base/bytes.h"
 #include "lib/kvm/bus.h"
 #include "lib/kvm/debug.h"
 #include "lib/kvm/emul_regs.h"
@@ -87,7 +88,17 @@ static enum insn_outcome translate(struct insn_env *env, uint64_t linear, unsign
 {
 	struct kvm_vcpu *vcpu = vcpu_of(env);
 	unsigned bits = access_of(vcpu, access);
+	const struct kvm_exits *x = vcpu->exits;
 
+	/* The CPU has been there. */
+	if (x->operand_gpa != 0 && (linear ^ x->operand_gpa) % KVM_PAGE_BYTES == 0 &&
+	    linear % KVM_PAGE_BYTES + len <= KVM_PAGE_BYTES &&
+	    (access == 0 || (access == INSN_ACCESS_WRITE && x->operand_write))) {
+		pieces->count = 1;
+		pieces->piece[0].gpa = x->operand_gpa;
+		pieces->piece[0].bytes = len;
+		return INSN_DONE;
+	}
 	pieces->count = 0;
 	while (len != 0) {
 		unsigned room = (unsigned)(KVM_PAGE_BYTES - linear % KVM_PAGE_BYTES);
@@ -509,8 +520,62 @@ static enum insn_result decode(struct kvm_vcpu *vcpu, struct insn *insn)
 	return result;
 }
 
+/*
+ * The instruction at RIP, decoded now or before: INSN_OK and *@insn, or as decode(). In 64-bit code
+ * its bytes are found by a short walk and compared with those of instructions that were decoded.
+ */
+static enum insn_result find_insn(struct kvm_vcpu *vcpu, const struct insn **insn)
+{
+	struct kvm_exits *x = vcpu->exits;
+	uint64_t rip = vcpu->cpu.rip, gpa, bytes[2];
+	struct kvm_decoded *d = &x->decoded[(rip ^ rip >> 3) % KVM_DECODED];
+	bool usual = usual_mode(vcpu) && rip % KVM_PAGE_BYTES <= KVM_PAGE_BYTES - sizeof(bytes) &&
+		     find_code(vcpu, rip, &gpa) && kvm_memory_load64(vcpu, gpa, &bytes[0]) == 0 &&
+		     kvm_memory_load64(vcpu, gpa + 8, &bytes[1]) == 0;
+	enum insn_result result = INSN_OK;
+
+	*insn = &d->insn;
+	if (usual) {
+		store_le64(x->code, bytes[0]);
+		store_le64(x->code + 8, bytes[1]);
+		x->code_bytes = INSN_MAX;
+		bytes[1] = bytes[1] << 8 >> 8 | UINT64_C(1) << 56;
+		if (d->bytes[0] == bytes[0] && d->bytes[1] == bytes[1]) {
+			return INSN_OK;
+		}
+		result = insn_decode(&d->insn, INSN_64 | (vcpu->features.amd ? INSN_AMD : 0),
+				     x->code, INSN_MAX);
+		d->bytes[0] = bytes[0];
+		d->bytes[1] = result == INSN_OK ? bytes[1] : 0;
+		return result;
+	}
+	d->bytes[1] = 0;
+	kvm_regs_need(vcpu, NEEDED);
+	return decode(vcpu, &d->insn);
+}
+
+/*
+ * One that reaches its only memory operand and touches no segment: neither does the emulator need
+ * the segment registers, nor is there doubt which access it is that stopped the guest.
+ */
+static bool is_simple(const struct kvm_vcpu *vcpu, const struct insn *insn)
+{
+	if (insn->klass != INSN_CLASS_INTEGER || insn->nmem != 1 || insn->mode != INSN_64 ||
+	    insn->mem[0].seg >= INSN_FS || (vcpu->cpu.rflags & RFLAGS_TF) != 0 ||
+	    (insn->attributes & (INSN_ATTR_PUSH | INSN_ATTR_POP)) != 0) {
+		return false;
+	}
+	for (unsigned i = 0; i < insn->noperands; i++) {
+		if (insn->operand[i].kind == INSN_OP_REG && insn->operand[i].klass == INSN_SEG) {
+			return false;
+		}
+	}
+	return true;
+}
+
 static void forget(struct kvm_exits *x)
 {
+	x->operand_gpa = 0;
 	x->resumed = false;
 	x->answered_count = 0;
 	x->cursor = 0;
@@ -591,11 +656,17 @@ static bool emulate(struct kvm_vcpu *vcpu)
 	bool stepping = (vcpu->cpu.rflags & RFLAGS_TF) != 0;
 	enum insn_outcome outcome;
 
+	if (is_simple(vcpu, x->insn)) {
+		kvm_regs_change(vcpu, KVM_REGS_CORE);
+	} else {
+		x->operand_gpa = 0;
+		kvm_regs_need(vcpu, NEEDED);
+		kvm_regs_change(vcpu, KVM_REGS_CORE | KVM_REGS_SEGMENTS);
+	}
 	x->cursor = 0;
 	x->written_count = 0;
 	x->string_out = false;
-	kvm_regs_change(vcpu, KVM_REGS_CORE | KVM_REGS_SEGMENTS);
-	outcome = insn_emulate(&vcpu->emulator, &x->insn);
+	outcome = insn_emulate(&vcpu->emulator, x->insn);
 	switch (outcome) {
 	case INSN_EXIT:
 		if (must_exit_first(vcpu)) {
@@ -624,13 +695,19 @@ static bool emulate(struct kvm_vcpu *vcpu)
 	return flush_written(vcpu);
 }
 
+bool kvm_emul_access(struct kvm_vcpu *vcpu, uint64_t gpa, bool write)
+{
+	vcpu->exits->operand_gpa = gpa;
+	vcpu->exits->operand_write = write;
+	return kvm_emul_insn(vcpu);
+}
+
 bool kvm_emul_insn(struct kvm_vcpu *vcpu)
 {
 	struct kvm_exits *x = vcpu->exits;
 
-	kvm_regs_need(vcpu, NEEDED);
 	if (!x->resumed) {
-		enum insn_result result = decode(vcpu, &x->insn);
+		enum insn_result result = find_insn(vcpu, &x->insn);
 
 		if (result == INSN_UNDEFINED || result == INSN_TOO_LONG) {
 			forget(x);
