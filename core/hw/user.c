@@ -10,6 +10,7 @@
 size_t user_copy(void *to, const void *from, size_t len);
 size_t user_zero(void *to, size_t len);
 int user_load32(const void *from, uint32_t *to);
+int user_load64(const void *from, uint64_t *to);
 int user_load32_nofault(const void *from, uint32_t *to);
 int user_store32(void *to, uint32_t value);
 int user_store64(void *to, uint64_t value);

@@ -14,6 +14,7 @@
 #include "lib/x86/regs.h"
 
 #define EXC_UD 6
+#define EXC_GP 13
 #define EXC_PF 14
 
 #define NEEDED (KVM_REGS_CORE | KVM_REGS_CONTROL | KVM_REGS_SEGMENTS)
@@ -427,8 +428,6 @@ static unsigned fetch(struct kvm_vcpu *vcpu, uint64_t linear, uint8_t *code, uns
 	}
 }
 
-#define TABLE_ADDRESS UINT64_C(0x000ffffffffff000) /* in CR3 and in entries */
-
 /* In 64-bit code with four levels of tables? */
 static bool usual_mode(const struct kvm_vcpu *vcpu)
 {
@@ -436,26 +435,17 @@ static bool usual_mode(const struct kvm_vcpu *vcpu)
 }
 
 /*
- * Where code that the CPU has just executed lies: so it is mapped, may be executed, and is marked
- * as accessed already. Return: false if that takes more than reading the tables.
+ * Code that the CPU has just executed, 16 bytes of it: so it is mapped, may be executed, and is
+ * marked as accessed. Return: false if that takes more than reading the tables.
  */
-static bool find_code(struct kvm_vcpu *vcpu, uint64_t linear, uint64_t *gpa)
+static bool peek(struct kvm_vcpu *vcpu, uint64_t bytes[2])
 {
-	uint64_t entry = vcpu->cr3;
+	const struct kvm_env *env = vcpu->env;
 
-	for (unsigned shift = 39;; shift -= 9) {
-		uint64_t at = (entry & TABLE_ADDRESS) + (linear >> shift & 511) * 8;
-
-		if (kvm_memory_load64(vcpu, at, &entry) != 0 || (entry & PTE_P) == 0) {
-			return false;
-		}
-		if (shift == 12 || (shift < 39 && (entry & PTE_PS) != 0)) {
-			uint64_t offset = BIT(shift) - 1;
-
-			*gpa = (entry & TABLE_ADDRESS & ~offset) | (linear & offset);
-			return true;
-		}
-	}
+	return env->ops->fetch_code != NULL && usual_mode(vcpu) &&
+	       vcpu->slot_generation == vcpu->vm->slots.generation && vcpu->slot_hint != NULL &&
+	       env->ops->fetch_code(vcpu->env, vcpu->slot_hint, vcpu->cr3, vcpu->cpu.rip, bytes) ==
+		       0;
 }
 
 /*
@@ -483,17 +473,6 @@ static unsigned short_length(uint64_t bytes)
 	default:
 		return 0;
 	}
-}
-
-static unsigned known_length(struct kvm_vcpu *vcpu)
-{
-	uint64_t rip = vcpu->cpu.rip, gpa, bytes;
-
-	if (!usual_mode(vcpu) || rip % KVM_PAGE_BYTES > KVM_PAGE_BYTES - sizeof(bytes) ||
-	    !find_code(vcpu, rip, &gpa) || kvm_memory_load64(vcpu, gpa, &bytes) != 0) {
-		return 0;
-	}
-	return short_length(bytes);
 }
 
 /* Return: INSN_OK, or another result: #UD and #GP are pending then; INSN_MORE: nothing is. */
@@ -527,15 +506,12 @@ static enum insn_result decode(struct kvm_vcpu *vcpu, struct insn *insn)
 static enum insn_result find_insn(struct kvm_vcpu *vcpu, const struct insn **insn)
 {
 	struct kvm_exits *x = vcpu->exits;
-	uint64_t rip = vcpu->cpu.rip, gpa, bytes[2];
+	uint64_t rip = vcpu->cpu.rip, bytes[2];
 	struct kvm_decoded *d = &x->decoded[(rip ^ rip >> 3) % KVM_DECODED];
-	bool usual = usual_mode(vcpu) && rip % KVM_PAGE_BYTES <= KVM_PAGE_BYTES - sizeof(bytes) &&
-		     find_code(vcpu, rip, &gpa) && kvm_memory_load64(vcpu, gpa, &bytes[0]) == 0 &&
-		     kvm_memory_load64(vcpu, gpa + 8, &bytes[1]) == 0;
 	enum insn_result result = INSN_OK;
 
 	*insn = &d->insn;
-	if (usual) {
+	if (peek(vcpu, bytes)) {
 		store_le64(x->code, bytes[0]);
 		store_le64(x->code + 8, bytes[1]);
 		x->code_bytes = INSN_MAX;
@@ -695,35 +671,6 @@ static bool emulate(struct kvm_vcpu *vcpu)
 	return flush_written(vcpu);
 }
 
-bool kvm_emul_access(struct kvm_vcpu *vcpu, uint64_t gpa, bool write)
-{
-	vcpu->exits->operand_gpa = gpa;
-	vcpu->exits->operand_write = write;
-	return kvm_emul_insn(vcpu);
-}
-
-bool kvm_emul_insn(struct kvm_vcpu *vcpu)
-{
-	struct kvm_exits *x = vcpu->exits;
-
-	if (!x->resumed) {
-		enum insn_result result = find_insn(vcpu, &x->insn);
-
-		if (result == INSN_UNDEFINED || result == INSN_TOO_LONG) {
-			forget(x);
-			if (result == INSN_UNDEFINED) {
-				return failed(vcpu);
-			}
-			kvm_event_exception(vcpu, 13, 0);
-			return false;
-		}
-		if (result != INSN_OK) {
-			return failed(vcpu);
-		}
-	}
-	return emulate(vcpu);
-}
-
 /* 16- and 32-bit code wraps at 4 GiB; RIP above it is 64-bit code's. */
 static void advance(struct kvm_vcpu *vcpu, unsigned len)
 {
@@ -741,6 +688,109 @@ static void advance(struct kvm_vcpu *vcpu, unsigned len)
 	vcpu->cpu.interrupt_shadow = false;
 }
 
+/*
+ * Stores by MOV are most of what drivers do to devices. They are carried out here, if there is
+ * nothing about them that the emulator would have to look at: @value gets what is stored.
+ */
+static bool is_plain_store(const struct kvm_vcpu *vcpu, const struct insn *insn, uint64_t gpa,
+			   uint64_t *value)
+{
+	const struct insn_operand *from = &insn->operand[1];
+	const struct insn_mem *m = &insn->mem[0];
+	const uint64_t *gpr = vcpu->cpu.gpr;
+	uint64_t address = (uint64_t)m->disp;
+
+	if (insn->mnemonic != INSN_MOV || insn->operand[0].kind != INSN_OP_MEM ||
+	    m->kind != INSN_MEM_MODRM || insn->adr_bytes != 8 || m->base >= 16 ||
+	    (vcpu->cpu.rflags & RFLAGS_AC) != 0 || !is_simple(vcpu, insn)) {
+		return false;
+	}
+	if (from->kind == INSN_OP_IMM) {
+		*value = insn->imm[from->reg];
+	} else if (from->kind == INSN_OP_REG && from->klass == INSN_GPR) {
+		*value = gpr[from->reg];
+	} else {
+		return false;
+	}
+	address += gpr[m->base] + (m->index != INSN_NO_REG ? gpr[m->index] * m->scale : 0);
+	return (address ^ gpa) % KVM_PAGE_BYTES == 0 &&
+	       gpa % KVM_PAGE_BYTES + m->bytes <= KVM_PAGE_BYTES;
+}
+
+/* Return: as kvm_emul_insn(). */
+static bool store(struct kvm_vcpu *vcpu, const struct insn *insn, uint64_t gpa, uint64_t value)
+{
+	struct kvm_exits *x = vcpu->exits;
+	struct kvm_fragment *f = &x->written[0];
+	unsigned bytes = insn->mem[0].bytes;
+
+	f->gpa = gpa;
+	f->bytes = (uint8_t)bytes;
+	store_le64(f->data, value);
+	forget(x);
+	x->written_count = 0;
+	advance(vcpu, insn->len);
+	vcpu->cpu.trap_shadow = false;
+	if (kvm_irq_mmio(vcpu, gpa, bytes, f->data, true) ||
+	    kvm_bus_write(vcpu->vm, false, gpa, bytes, f->data)) {
+		return false;
+	}
+	x->written_count = 1;
+	x->written_seen = 0;
+	x->pending = KVM_PENDING_MMIO_WRITE;
+	kvm_exit_mmio(vcpu, f, true);
+	return true;
+}
+
+/* x->insn becomes the instruction at RIP. Return: false: there is none, and *@exit as
+ * kvm_emul_insn(). */
+static bool begin(struct kvm_vcpu *vcpu, bool *exit)
+{
+	enum insn_result result = find_insn(vcpu, &vcpu->exits->insn);
+
+	switch (result) {
+	case INSN_OK:
+		return true;
+	case INSN_TOO_LONG:
+		forget(vcpu->exits);
+		kvm_event_exception(vcpu, EXC_GP, 0);
+		*exit = false;
+		return false;
+	default:
+		*exit = failed(vcpu);
+		return false;
+	}
+}
+
+bool kvm_emul_access(struct kvm_vcpu *vcpu, uint64_t gpa, bool write)
+{
+	struct kvm_exits *x = vcpu->exits;
+	uint64_t value;
+	bool exit;
+
+	if (!x->resumed) {
+		if (!begin(vcpu, &exit)) {
+			return exit;
+		}
+		if (write && !vcpu->single_step && is_plain_store(vcpu, x->insn, gpa, &value)) {
+			return store(vcpu, x->insn, gpa, value);
+		}
+	}
+	x->operand_gpa = gpa;
+	x->operand_write = write;
+	return emulate(vcpu);
+}
+
+bool kvm_emul_insn(struct kvm_vcpu *vcpu)
+{
+	bool exit;
+
+	if (!vcpu->exits->resumed && !begin(vcpu, &exit)) {
+		return exit;
+	}
+	return emulate(vcpu);
+}
+
 static unsigned decoded_length(struct kvm_vcpu *vcpu)
 {
 	struct insn insn;
@@ -755,8 +805,10 @@ bool kvm_emul_skip(struct kvm_vcpu *vcpu, unsigned len)
 	bool stepping = (vcpu->cpu.rflags & RFLAGS_TF) != 0;
 
 	if (len == 0) {
+		uint64_t bytes[2];
+
 		ops->lock_read(vcpu->env, &vcpu->vm->memory);
-		len = known_length(vcpu);
+		len = peek(vcpu, bytes) ? short_length(bytes[0]) : 0;
 		if (len == 0) {
 			len = decoded_length(vcpu);
 		}

@@ -72,13 +72,16 @@ static void unlock_memory(struct kvm_vcpu *vcpu)
 static int on_memory(struct kvm_vcpu *vcpu, const struct kvm_stop *stop)
 {
 	uint64_t gfn = stop->memory.gpa >> KVM_PAGE_SHIFT;
-	const struct kvm_slot *slot = kvm_memory_slot(vcpu, gfn);
-	struct kvm_fault fault;
 	uint32_t offset;
+	/* The local APIC's page lies above memory. */
+	const struct kvm_slot *slot =
+		vcpu->apic != NULL && kvm_irq_apic_page(vcpu, stop->memory.gpa, &offset)
+			? NULL
+			: kvm_memory_slot(vcpu, gfn);
+	struct kvm_fault fault;
 	int r;
 
-	if (slot == NULL || (stop->memory.write && (slot->flags & KVM_MEM_READONLY) != 0) ||
-	    (vcpu->apic != NULL && kvm_irq_apic_page(vcpu, stop->memory.gpa, &offset))) {
+	if (slot == NULL || (stop->memory.write && (slot->flags & KVM_MEM_READONLY) != 0)) {
 		return exit_if(stop->memory.exact ? kvm_emul_access(vcpu, stop->memory.gpa,
 								    stop->memory.write)
 						  : kvm_emul_insn(vcpu));
