@@ -179,7 +179,9 @@ static inline void run_guest(struct kvm_vcpu *vcpu, struct svm_cpu *cpu)
 {
 	struct svm_vcpu *svm = svm_of(vcpu);
 	uint64_t xcr0 = svm_features.xcr0;
-	bool other = svm_features.xsave && vcpu->xcr0 != xcr0;
+	/* Without CR4.OSXSAVE, whose writes are intercepted, the guest does not depend on XCR0. */
+	bool has_xcr0 = svm_features.xsave && (svm->vmcb->s.cr4 & CR4_OSXSAVE) != 0;
+	bool other = has_xcr0 && vcpu->xcr0 != xcr0;
 	bool debugged;
 
 	load_cpu_msrs(vcpu, cpu);
@@ -194,7 +196,7 @@ static inline void run_guest(struct kvm_vcpu *vcpu, struct svm_cpu *cpu)
 	if (debugged) {
 		asm_write_dr7(DR7_OFF);
 	}
-	if (svm_features.xsave) {
+	if (has_xcr0) {
 		uint64_t now = asm_xgetbv(0);
 
 		if (now != xcr0) {

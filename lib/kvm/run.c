@@ -560,7 +560,10 @@ static int run_locked(struct kvm_vcpu *vcpu, bool immediate)
 	if (vcpu->mp_state == KVM_MP_STATE_UNINITIALIZED) {
 		return immediate ? -EINTR : wait_for_start(vcpu);
 	}
-	r = take_synced(vcpu);
+	r = (__atomic_load_n(&run->kvm_dirty_regs, __ATOMIC_RELAXED) |
+	     __atomic_load_n(&run->kvm_valid_regs, __ATOMIC_RELAXED)) != 0
+		    ? take_synced(vcpu)
+		    : 0;
 	if (r != 0) {
 		return r;
 	}
