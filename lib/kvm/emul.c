@@ -54,8 +54,8 @@ enum walk_outcome kvm_emul_translate(struct kvm_vcpu *vcpu, uint64_t linear, uns
 		.pages_1g = vcpu->features.pages_1g,
 		.ac = (vcpu->cpu.rflags & RFLAGS_AC) != 0,
 	};
-	if (kvm_reg_is_pae(vcpu) && kvm_reg_load_pdptrs(vcpu, vcpu->cr3) != 0) {
-		memset(vcpu->pdptr, 0, sizeof(vcpu->pdptr));
+	if (kvm_reg_is_pae(vcpu)) {
+		kvm_reg_refresh_pdptrs(vcpu);
 	}
 	return walk(&mode, &walk_ops, vcpu, linear, access, result);
 }
