@@ -12,7 +12,8 @@ must_use int soft_access_init(void);
 
 /**
  * soft_access_hook() - who is asked about each SIGSEGV, SIGBUS, SIGFPE and SIGILL that is not of
- * these functions; once, before threads. It returns whether it was its own, after changing @context.
+ * these functions; once, before threads. It returns whether it was its own, after changing
+ * @context.
  */
 void soft_access_hook(bool (*hook)(int number, void *context));
 
@@ -22,6 +23,9 @@ must_use int soft_access_copy(void *to, const void *from, size_t bytes);
 /** soft_access_load() / _store() - as a copy, in one access if @bytes is 1, 2, 4 or 8. */
 must_use int soft_access_load(void *to, const void *from, size_t bytes);
 must_use int soft_access_store(void *to, const void *from, size_t bytes);
+
+/** soft_access_equal16() - 16 bytes of each. Return: a bit for each that is equal, or -EFAULT. */
+must_use int soft_access_equal16(const void *at, const void *bytes);
 
 /**
  * soft_access_cmpxchg() - LOCK CMPXCHG of 1, 2, 4, 8 or 16 bytes; only 16 have to be aligned.
