@@ -189,6 +189,17 @@ static unsigned generate_opcode(uint8_t *b)
 		return n;
 	case 17:
 	case 18:
+		if (below(8) == 0) { /* gathers and masked moves */
+			static const uint8_t several[] = {0x2c, 0x2d, 0x2e, 0x2f, 0x8c,
+							  0x8e, 0x90, 0x91, 0x92, 0x93};
+
+			b[n++] = 0xc4;
+			b[n++] = (uint8_t)((next_random() >> 7 & 0xe0) | 2);
+			b[n++] = (uint8_t)((below(256) & 0xfc) | 1);
+			b[n++] = several[below(sizeof(several))];
+			b[n] = (uint8_t)((below(256) & 0x38) | 4); /* SIB */
+			return n;
+		}
 		b[n++] = 0xc4;
 		b[n++] = (uint8_t)((next_random() >> 7 & 0xe0) | (1 + below(3)));
 		b[n++] = (uint8_t)(below(256) | (below(2) ? 0x78 : 0));
@@ -298,11 +309,47 @@ static uint64_t address(void)
 	}
 }
 
+static void put(unsigned at, uint64_t value, unsigned bytes)
+{
+	memcpy(guest.area + at, &value, bytes);
+}
+
+/* Numbers of four bytes and of eight: ordinary ones, infinities, NaNs, denormals, anything. */
+static uint64_t number(void)
+{
+	static const uint64_t values[] = {
+		0x3ff0000000000000, 0x4008000000000000, 0xbfe0000000000000, 0x7ff0000000000000,
+		0x7ff8000000000000, 0x7ff0000000000001, 0x0000000000000001, 0x8000000000000000,
+		0x3f8000003f800000, 0xc0400000bf000000, 0x7f8000007fc00000, 0x0000000180000000,
+		0x7f80000100800000, 0x4f0000005f000000, 0x43e0000000000000, 0x0,
+	};
+
+	return below(2) ? values[below(ARRAY_SIZE(values))] : next_random();
+}
+
+/* Small indices for a gather, for the most part. */
+static void aim_gather(const struct insn *insn, const struct insn_mem *m)
+{
+	unsigned bytes = (insn->opcode & 1) == 0 ? 4 : 8;
+
+	for (unsigned i = 0; i < 16; i += bytes) {
+		put(NATIVE_XMM + 16 * m->index + i, below(20) == 0 ? number() : below(64), bytes);
+		put(NATIVE_YMM_HIGH + 16 * m->index + i, below(64), bytes);
+	}
+}
+
 /* Registers, or the displacement, such that the operand lies at @at, about. */
 static void aim(const struct insn *insn, const struct insn_mem *m, uint8_t *bytes, uint64_t at)
 {
 	uint64_t *gpr = guest.cpu.gpr;
 
+	if (m->kind == INSN_MEM_VSIB) {
+		aim_gather(insn, m);
+		if (m->base != INSN_NO_REG) {
+			gpr[m->base] = at - (uint64_t)m->disp;
+		}
+		return;
+	}
 	if (m->kind == INSN_MEM_MOFFS || m->base == INSN_RIP || m->base == INSN_NO_REG) {
 		uint64_t disp = at;
 
@@ -382,24 +429,6 @@ static void match_memory(const struct insn *insn)
 		memcpy(guest.memory + i, &rax, 8);
 		memcpy(guest.memory + i + half, &rdx, half);
 	}
-}
-
-static void put(unsigned at, uint64_t value, unsigned bytes)
-{
-	memcpy(guest.area + at, &value, bytes);
-}
-
-/* Numbers of four bytes and of eight: ordinary ones, infinities, NaNs, denormals, anything. */
-static uint64_t number(void)
-{
-	static const uint64_t values[] = {
-		0x3ff0000000000000, 0x4008000000000000, 0xbfe0000000000000, 0x7ff0000000000000,
-		0x7ff8000000000000, 0x7ff0000000000001, 0x0000000000000001, 0x8000000000000000,
-		0x3f8000003f800000, 0xc0400000bf000000, 0x7f8000007fc00000, 0x0000000180000000,
-		0x7f80000100800000, 0x4f0000005f000000, 0x43e0000000000000, 0x0,
-	};
-
-	return below(2) ? values[below(ARRAY_SIZE(values))] : next_random();
 }
 
 static void prepare_area(void)
@@ -783,23 +812,23 @@ static void test_32(void **state)
 static void test_covered(void **state)
 {
 	static const unsigned must[] = {
-		INSN_ADD,	 INSN_OR,      INSN_ADC,    INSN_SBB,	 INSN_AND,
-		INSN_SUB,	 INSN_XOR,     INSN_CMP,    INSN_TEST,	 INSN_INC,
-		INSN_DEC,	 INSN_NEG,     INSN_NOT,    INSN_XCHG,	 INSN_CMPXCHG,
-		INSN_XADD,	 INSN_BT,      INSN_BTS,    INSN_BTR,	 INSN_BTC,
-		INSN_ROL,	 INSN_ROR,     INSN_RCL,    INSN_RCR,	 INSN_SHL,
-		INSN_SHR,	 INSN_SAR,     INSN_SHLD,   INSN_SHRD,	 INSN_MUL,
-		INSN_IMUL,	 INSN_DIV,     INSN_IDIV,   INSN_PUSH,	 INSN_POP,
-		INSN_LEA,	 INSN_MOV,     INSN_MOVZX,  INSN_MOVSX,	 INSN_MOVSXD,
-		INSN_MOVS,	 INSN_CMPS,    INSN_STOS,   INSN_LODS,	 INSN_SCAS,
-		INSN_MOVUPS,	 INSN_MOVAPS,  INSN_MOVDQA, INSN_MOVDQU, INSN_MOVNTDQ,
-		INSN_MOVD,	 INSN_MOVQ,    INSN_MOVSS,  INSN_MOVSD,	 INSN_CMPXCHG8B,
-		INSN_CMPXCHG16B, INSN_LOOP,    INSN_JCXZ,   INSN_JZ,	 INSN_CMOVZ,
-		INSN_SETZ,	 INSN_XLAT,    INSN_ENTER,  INSN_LEAVE,	 INSN_BSF,
-		INSN_BSR,	 INSN_BSWAP,   INSN_CBW,    INSN_CQO,	 INSN_LAHF,
-		INSN_SAHF,	 INSN_MOVNTI,  INSN_FADD,   INSN_FLD,	 INSN_FST,
-		INSN_FILD,	 INSN_FMUL,    INSN_PADDB,  INSN_PXOR,	 INSN_ADDPS,
-		INSN_VPADDB,	 INSN_VMOVUPS,
+		INSN_ADD,	 INSN_OR,      INSN_ADC,	INSN_SBB,	 INSN_AND,
+		INSN_SUB,	 INSN_XOR,     INSN_CMP,	INSN_TEST,	 INSN_INC,
+		INSN_DEC,	 INSN_NEG,     INSN_NOT,	INSN_XCHG,	 INSN_CMPXCHG,
+		INSN_XADD,	 INSN_BT,      INSN_BTS,	INSN_BTR,	 INSN_BTC,
+		INSN_ROL,	 INSN_ROR,     INSN_RCL,	INSN_RCR,	 INSN_SHL,
+		INSN_SHR,	 INSN_SAR,     INSN_SHLD,	INSN_SHRD,	 INSN_MUL,
+		INSN_IMUL,	 INSN_DIV,     INSN_IDIV,	INSN_PUSH,	 INSN_POP,
+		INSN_LEA,	 INSN_MOV,     INSN_MOVZX,	INSN_MOVSX,	 INSN_MOVSXD,
+		INSN_MOVS,	 INSN_CMPS,    INSN_STOS,	INSN_LODS,	 INSN_SCAS,
+		INSN_MOVUPS,	 INSN_MOVAPS,  INSN_MOVDQA,	INSN_MOVDQU,	 INSN_MOVNTDQ,
+		INSN_MOVD,	 INSN_MOVQ,    INSN_MOVSS,	INSN_MOVSD,	 INSN_CMPXCHG8B,
+		INSN_CMPXCHG16B, INSN_LOOP,    INSN_JCXZ,	INSN_JZ,	 INSN_CMOVZ,
+		INSN_SETZ,	 INSN_XLAT,    INSN_ENTER,	INSN_LEAVE,	 INSN_BSF,
+		INSN_BSR,	 INSN_BSWAP,   INSN_CBW,	INSN_CQO,	 INSN_LAHF,
+		INSN_SAHF,	 INSN_MOVNTI,  INSN_FADD,	INSN_FLD,	 INSN_FST,
+		INSN_FILD,	 INSN_FMUL,    INSN_PADDB,	INSN_PXOR,	 INSN_ADDPS,
+		INSN_VPADDB,	 INSN_VMOVUPS, INSN_VGATHERDPS, INSN_VPGATHERQD, INSN_VMASKMOVPS,
 	};
 
 	(void)state;
