@@ -115,8 +115,8 @@ static int vcpu_init(struct kvm_vcpu *kvm)
 	r = vcpu->engine->init(vcpu);
 	if (r != 0) {
 		vcpu->engine->fini(vcpu);
-		soft_native_fini(&vcpu->native);
 		soft_thread_fini(kvm);
+		soft_native_fini(&vcpu->native);
 		free(vcpu);
 		return r;
 	}

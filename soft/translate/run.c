@@ -81,7 +81,8 @@ unsigned st_mode(const struct soft_vcpu *vcpu)
 
 	if (mode == INSN_16 || (mode == INSN_32 && !flat(cpu)) ||
 	    (cpu->rflags & (RFLAGS_TF | RFLAGS_RF)) != 0 || cpu->interrupt_shadow ||
-	    cpu->trap_shadow || (kvm->hw_dr7 & DR7_ENABLED) != 0) {
+	    cpu->trap_shadow || (kvm->hw_dr7 & DR7_ENABLED) != 0 || cpu->cpl == 1 ||
+	    cpu->cpl == 2) {
 		return ST_MODE_INTERPRET;
 	}
 	if (cpu->cpl == 3) {
@@ -103,7 +104,10 @@ static void sync_in(struct soft_vcpu *vcpu, struct st_frame *f)
 
 	memcpy(f->gpr, cpu->gpr, sizeof(f->gpr));
 	f->flags = (cpu->rflags & ST_FLAGS) | 2;
+	f->system = cpu->rflags & ~(ST_FLAGS | FLAG_DF | RFLAGS_IF);
 	f->df = (cpu->rflags & FLAG_DF) != 0;
+	f->interrupts = (cpu->rflags & RFLAGS_IF) != 0;
+	f->window = vcpu->kvm->want_irq_window;
 	f->fs_base = cpu->seg[INSN_FS].base;
 	f->gs_base = cpu->seg[INSN_GS].base;
 }
@@ -114,8 +118,8 @@ static void sync_out(struct soft_vcpu *vcpu, const struct st_frame *f)
 
 	memcpy(cpu->gpr, f->gpr, sizeof(f->gpr));
 	cpu->rip = f->rip;
-	cpu->rflags = (cpu->rflags & ~(ST_FLAGS | FLAG_DF)) | (f->flags & ST_FLAGS) |
-		      (f->df != 0 ? FLAG_DF : 0);
+	cpu->rflags = f->system | (f->flags & ST_FLAGS) | (f->df != 0 ? FLAG_DF : 0) |
+		      (f->interrupts != 0 ? RFLAGS_IF : 0);
 }
 
 /* ---- blocks ---- */
@@ -436,6 +440,8 @@ static int translate_init(struct soft_vcpu *vcpu)
 	}
 	f = t->frame;
 	f->slow = (uintptr_t)st_slow;
+	f->string = (uintptr_t)st_string;
+	f->bit_mask = 63;
 	f->self = (uintptr_t)vcpu;
 	f->tlb_mask = (uint64_t)(ST_TLB - 1) << 12;
 	f->page_mask = ~PAGE_MASK;

@@ -79,7 +79,7 @@ struct st_translator {
 	struct em em;
 	uint32_t start; /* offset of the first block: what is before is common */
 	/* Common code, executable addresses. */
-	uint8_t *enter, *exit_link, *exit_insn, *exit_lookup, *exit_kick, *slow, *fault;
+	uint8_t *enter, *exit_link, *exit_insn, *exit_lookup, *exit_kick, *slow, *string, *fault;
 	struct st_block *blocks;
 	struct st_record *records;
 	struct st_link *link;
