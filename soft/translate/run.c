@@ -220,14 +220,12 @@ static void remember(struct st_translator *t, uint64_t rip, unsigned mode, uint3
 {
 	enum st_view_kind kind = st_view_of(mode);
 	struct st_view *v = &t->frame->view[kind];
-	unsigned i = (unsigned)rip % ST_JUMPS;
 
 	if (t->view_mode[kind] != mode) {
 		st_flush_jumps(v);
 		t->view_mode[kind] = mode;
 	}
-	v->rip[i] = rip;
-	v->code[i] = (uintptr_t)t->rx + t->blocks[b].code;
+	st_view_jump(v, rip, (uintptr_t)t->rx + t->blocks[b].code);
 }
 
 /* ---- leaving ---- */
@@ -343,9 +341,6 @@ static bool one(struct soft_vcpu *vcpu)
 /* Others than vCPUs may have written to memory: pages are compared when they are next executed. */
 static void recheck(struct soft_vcpu *vcpu)
 {
-	for (unsigned i = 0; i < ST_VIEWS; i++) {
-		st_flush_jumps(&vcpu->translator->frame->view[i]);
-	}
 	soft_mmu_forget_code(&vcpu->mmu);
 }
 
@@ -447,7 +442,11 @@ static int translate_init(struct soft_vcpu *vcpu)
 	f->jump_mask = ST_JUMPS - 1;
 	f->xsave = (uintptr_t)vcpu->kvm->xsave;
 	f->xsave_mask = vcpu->kvm->env->backend->xcr0;
+	for (unsigned i = 0; i < ST_VIEWS; i++) {
+		st_view_init(&f->view[i]);
+	}
 	st_common(t);
+	st_flush(f);
 	st_reset(t);
 	st_flush(f);
 	vcpu->mmu.frame = f;
