@@ -358,6 +358,8 @@ static void x2_refuses_reserved_bits(void **unused)
 	assert_int_equal(lapic_msr_write(lapic, 0x80f, 0x21ff, &now), -EINVAL);
 	assert_int_equal(lapic_msr_write(lapic, 0x828, 1, &now), -EINVAL);
 	assert_int_equal(lapic_msr_write(lapic, 0x832, 0x80040, &now), -EINVAL);
+	assert_int_equal(lapic_msr_write(lapic, 0x830, 0x6040, &now), -EINVAL);
+	assert_int_equal(lapic_msr_write(lapic, 0x830, 0x5040, &now), 0); /* delivery status */
 	assert_int_equal(lapic_msr_write(lapic, 0x838, UINT64_C(1) << 32, &now), -EINVAL);
 	assert_int_equal(lapic_msr_write(lapic, 0x83f, 0x141, &now), -EINVAL);
 }
