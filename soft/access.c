@@ -25,6 +25,15 @@ __asm__(".pushsection .text\n"
 	"	rep movsb\n"
 	"	xor %eax, %eax\n"
 	"	ret\n"
+	/* (to, value, count) */
+	"soft_fill1: mov %rsi, %rax\n	mov %rdx, %rcx\n	rep stosb\n	xor %eax, "
+	"%eax\n	ret\n"
+	"soft_fill2: mov %rsi, %rax\n	mov %rdx, %rcx\n	rep stosw\n	xor %eax, "
+	"%eax\n	ret\n"
+	"soft_fill4: mov %rsi, %rax\n	mov %rdx, %rcx\n	rep stosl\n	xor %eax, "
+	"%eax\n	ret\n"
+	"soft_fill8: mov %rsi, %rax\n	mov %rdx, %rcx\n	rep stosq\n	xor %eax, "
+	"%eax\n	ret\n"
 	"soft_move1: movzbl (%rsi), %ecx\n	mov %cl, (%rdi)\n	xor %eax, %eax\n	"
 	"ret\n"
 	"soft_move2: movzwl (%rsi), %ecx\n	mov %cx, (%rdi)\n	xor %eax, %eax\n	"
@@ -69,6 +78,10 @@ extern const char soft_access_begin[], soft_access_begin16[], soft_access_end[];
 extern const char soft_access_fault[], soft_access_fault16[];
 
 int soft_copy_bytes(void *to, const void *from, size_t bytes);
+int soft_fill1(void *to, uint64_t value, size_t count);
+int soft_fill2(void *to, uint64_t value, size_t count);
+int soft_fill4(void *to, uint64_t value, size_t count);
+int soft_fill8(void *to, uint64_t value, size_t count);
 int soft_move1(void *to, const void *from);
 int soft_move2(void *to, const void *from);
 int soft_move4(void *to, const void *from);
@@ -82,6 +95,8 @@ int soft_cas16(void *at, const void *old, const void *new);
 /* Those of accesses, and those of instructions that were not ours. */
 static const int numbers[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL};
 static struct sigaction before[ARRAY_SIZE(numbers)];
+static bool (*asked)(int number, void *context);
+
 static bool (*asked)(int number, void *context);
 
 static struct sigaction *before_of(int number)
@@ -206,5 +221,19 @@ int soft_access_cmpxchg(void *at, const void *old, const void *new, unsigned byt
 		return (uintptr_t)at % 16 != 0 ? -EINVAL : soft_cas16(at, old, new);
 	default:
 		return -EINVAL;
+	}
+}
+
+int soft_access_fill(void *to, uint64_t value, unsigned bytes, size_t count)
+{
+	switch (bytes) {
+	case 1:
+		return soft_fill1(to, value, count);
+	case 2:
+		return soft_fill2(to, value, count);
+	case 4:
+		return soft_fill4(to, value, count);
+	default:
+		return soft_fill8(to, value, count);
 	}
 }

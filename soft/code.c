@@ -1,7 +1,6 @@
 #include "soft/code.h"
 
 #include <errno.h>
-#include <sched.h>
 #include <stdlib.h>
 
 #include "soft/vcpu.h"
@@ -79,13 +78,15 @@ static void shoot_others(struct soft_vcpu *vcpu)
 	if (kvm_vm_count(vm) < 2) {
 		return;
 	}
-	/* Two vCPUs that wait for each other must not be inside. */
-	atomic_store(&vcpu->inside, false);
-	soft_vcpu_shoot(vm);
-	atomic_store(&vcpu->inside, true);
-	if (atomic_exchange(&vcpu->stale, false)) {
-		soft_mmu_flush(&vcpu->mmu);
+	soft_vcpu_alone(vcpu);
+	for (uint32_t i = 0; i < kvm_vm_count(vm); i++) {
+		struct soft_vcpu *other = soft_vcpu_of(kvm_vm_vcpu(vm, i));
+
+		if (other != vcpu) {
+			atomic_store(&other->stale, true);
+		}
 	}
+	soft_vcpu_not_alone(vcpu);
 }
 
 int soft_code_add(struct soft_vcpu *vcpu, uint64_t host, uint64_t mask)

@@ -52,6 +52,14 @@ void soft_mmu_protect(struct soft_vcpu *vcpu, uint64_t host)
 	}
 }
 
+void soft_mmu_follow(struct soft_vcpu *vcpu)
+{
+	if (vcpu->mmu.cr3 != vcpu->kvm->cr3) {
+		vcpu->mmu.cr3 = vcpu->kvm->cr3;
+		soft_mmu_flush(&vcpu->mmu);
+	}
+}
+
 void soft_mmu_flush_page(struct soft_mmu *mmu, uint64_t linear)
 {
 	uint64_t page = linear >> 12;
@@ -342,11 +350,11 @@ enum insn_outcome soft_mmu_write(struct soft_vcpu *vcpu, uint64_t linear, const 
 	return INSN_DONE;
 }
 
-enum insn_outcome soft_mmu_probe(struct soft_vcpu *vcpu, uint64_t linear, unsigned len)
+enum insn_outcome soft_mmu_probe(struct soft_vcpu *vcpu, uint64_t linear, unsigned len, bool system)
 {
 	struct parts parts;
 
-	return split(vcpu, linear, len, SOFT_WRITE, false, &parts);
+	return split(vcpu, linear, len, SOFT_WRITE, system, &parts);
 }
 
 enum insn_outcome soft_mmu_cmpxchg(struct soft_vcpu *vcpu, uint64_t linear, const void *old,
@@ -380,7 +388,7 @@ enum insn_outcome soft_mmu_cmpxchg(struct soft_vcpu *vcpu, uint64_t linear, cons
 		}
 	}
 	soft_vcpu_alone(vcpu);
-	outcome = soft_mmu_probe(vcpu, linear, len);
+	outcome = soft_mmu_probe(vcpu, linear, len, false);
 	if (outcome == INSN_DONE) {
 		outcome = soft_mmu_read(vcpu, linear, now, len, false);
 	}

@@ -27,6 +27,7 @@ static void go_inside(struct soft_vcpu *vcpu)
 		atomic_store(&vcpu->stale, false);
 		soft_mmu_flush(&vcpu->mmu);
 	}
+	soft_mmu_follow(vcpu);
 }
 
 static bool enter_guest(struct soft_vcpu *vcpu)

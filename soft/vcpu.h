@@ -36,9 +36,9 @@ struct soft_vcpu;
  */
 struct soft_vm {
 	struct soft_map map;
+	struct soft_code code;
 	pthread_mutex_t alone;		   /* held by `owner` */
 	_Atomic(struct soft_vcpu *) owner; /* all others do not enter; NULL: none */
-	struct soft_code code;
 };
 
 struct st_translator;
@@ -90,6 +90,8 @@ void soft_vcpu_enter(struct kvm_vcpu *kvm, struct kvm_stop *stop);
  */
 void soft_vcpu_shoot(struct kvm_vm *vm);
 
+/** soft_vcpu_kick() - it looks at its requests soon. Context: any. */
+void soft_vcpu_kick(struct soft_vcpu *vcpu);
 /**
  * soft_vcpu_alone() - when it returns, no other vCPU of the VM is inside, until
  * soft_vcpu_not_alone(). Meanwhile this one may have been outside itself: its TLB may be empty,
@@ -98,8 +100,6 @@ void soft_vcpu_shoot(struct kvm_vm *vm);
  */
 void soft_vcpu_alone(struct soft_vcpu *vcpu);
 void soft_vcpu_not_alone(struct soft_vcpu *vcpu);
-/** soft_vcpu_kick() - it looks at its requests soon. Context: any. */
-void soft_vcpu_kick(struct soft_vcpu *vcpu);
 
 /** soft_vcpu_must_stop() - is there a request, or a window that is waited for? Also: for engines.
  */

@@ -42,7 +42,7 @@ static unsigned fetch(struct em *e, unsigned gpr, unsigned scratch)
 {
 	unsigned reg = st_host_reg(gpr);
 
-	if (reg == EM_NONE) {
+	if (reg == EM_ABSENT) {
 		em_load(e, scratch, GPR(gpr));
 		reg = scratch;
 	}
@@ -54,7 +54,7 @@ static void offset(struct st_work *w, unsigned i)
 	const struct insn *insn = &w->insn[i];
 	const struct insn_mem *m = &insn->mem[0];
 	bool wide = insn->adr_bytes == 8;
-	struct em_mem a = {.base = EM_NONE, .index = EM_NONE, .scale = 1, .disp = (int32_t)m->disp};
+	struct em_mem a = {.base = EM_ABSENT, .index = EM_ABSENT, .scale = 1, .disp = (int32_t)m->disp};
 	uint64_t all = (uint64_t)m->disp;
 
 	if (m->base == INSN_RIP || (m->base == INSN_NO_REG && m->index == INSN_NO_REG)) {
@@ -71,7 +71,7 @@ static void offset(struct st_work *w, unsigned i)
 		a.index = (uint8_t)fetch(w->e, m->index, EM_R11);
 		a.scale = m->scale;
 	}
-	if (wide && a.index == EM_NONE && a.disp == 0) {
+	if (wide && a.index == EM_ABSENT && a.disp == 0) {
 		if (a.base != EM_R10) {
 			em_reg(w->e, true, 0x89, a.base, EM_R10);
 		}
@@ -108,14 +108,20 @@ static size_t adds(const struct st_work *w)
 
 static struct em_mem entry(size_t table)
 {
-	return (struct em_mem){
-		.gs = true, .base = EM_R11, .index = EM_NONE, .scale = 1, .disp = (int32_t)table};
+	return (struct em_mem){.gs = true,
+			       .base = EM_R11,
+			       .index = EM_ABSENT,
+			       .scale = 1,
+			       .disp = (int32_t)table};
 }
 
 static struct em_mem entry8(size_t table)
 {
-	return (struct em_mem){
-		.gs = true, .base = EM_NONE, .index = EM_R11, .scale = 8, .disp = (int32_t)table};
+	return (struct em_mem){.gs = true,
+			       .base = EM_ABSENT,
+			       .index = EM_R11,
+			       .scale = 8,
+			       .disp = (int32_t)table};
 }
 
 /* R10 becomes the offset in the page; what is beyond it is another page. */
@@ -190,7 +196,7 @@ static void slow(struct st_work *w, const struct st_cold *c)
 {
 	struct em *e = w->e;
 
-	st_record(w, c->guest);
+	st_record(w, c->guest | (c->live ? 0 : ST_NO_FLAGS));
 	if (c->live) {
 		em_load(e, EM_RCX, AT(save_rcx));
 		em_load(e, EM_R11, entry8(tags(w, c->write)));

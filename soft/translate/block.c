@@ -4,6 +4,7 @@
  */
 #include <string.h>
 
+#include "soft/translate/slow.h"
 #include "soft/translate/translator.h"
 
 #define AT(field) EM_GS(offsetof(struct st_frame, field))
@@ -21,6 +22,12 @@ enum how {
 	HOW_LEAVE,
 	HOW_CLD,
 	HOW_STD,
+	HOW_PUSHF,
+	HOW_CLI,
+	HOW_STI,
+	HOW_PAUSE,
+	HOW_BIT, /* BT and such, with a bit far away */
+	HOW_STRING,
 	HOW_BRANCH,
 	HOW_INTERPRET, /* ends the block in front of the instruction */
 };
@@ -48,6 +55,25 @@ static enum how push_pop(const struct insn *insn)
 	}
 	return o->kind == INSN_OP_MEM && insn->mem[0].kind != INSN_MEM_MODRM ? HOW_INTERPRET
 									     : HOW_PUSH;
+}
+
+static enum how string(const struct insn *insn)
+{
+	for (unsigned i = 0; i < insn->nmem; i++) {
+		if (insn->mem[i].seg == INSN_FS || insn->mem[i].seg == INSN_GS ||
+		    insn->mem[i].seg == INSN_CS) {
+			return HOW_INTERPRET;
+		}
+	}
+	return insn->adr_bytes == (insn->mode == INSN_64 ? 8 : 4) ? HOW_STRING : HOW_INTERPRET;
+}
+
+static enum how bit(const struct insn *insn)
+{
+	bool plain = insn->nmem == 1 && insn->mem[0].kind == INSN_MEM_MODRM &&
+		     insn->op_bytes == 8 && insn->operand[1].kind == INSN_OP_REG;
+
+	return plain && st_host_reg(insn->operand[1].reg) != EM_ABSENT ? HOW_BIT : HOW_INTERPRET;
 }
 
 static enum how how_of(const struct insn *insn, unsigned mode)
@@ -80,6 +106,25 @@ static enum how how_of(const struct insn *insn, unsigned mode)
 		return HOW_CLD;
 	case INSN_STD:
 		return HOW_STD;
+	case INSN_PAUSE:
+		return HOW_PAUSE;
+	case INSN_PUSHF:
+		return insn->mode == INSN_64 && insn->op_bytes == 8 ? HOW_PUSHF : HOW_INTERPRET;
+	case INSN_CLI:
+		return (mode & ST_MODE_USER) == 0 ? HOW_CLI : HOW_INTERPRET;
+	case INSN_STI:
+		return (mode & ST_MODE_USER) == 0 ? HOW_STI : HOW_INTERPRET;
+	case INSN_MOVS:
+	case INSN_STOS:
+		return string(insn);
+	case INSN_BT:
+	case INSN_BTS:
+	case INSN_BTR:
+	case INSN_BTC:
+		if ((insn->attributes & INSN_ATTR_BITSTR) != 0 && insn->nmem != 0) {
+			return bit(insn);
+		}
+		return st_can_copy(insn, mode) ? HOW_COPY : HOW_INTERPRET;
 	default:
 		return st_can_copy(insn, mode) ? HOW_COPY : HOW_INTERPRET;
 	}
@@ -182,7 +227,7 @@ static void copy(struct st_work *w, unsigned i)
 	for (unsigned n = 0; n < insn->noperands; n++) {
 		const struct insn_operand *o = &insn->operand[n];
 
-		if (o->kind == INSN_OP_REG && o->klass == INSN_GPR && map[o->reg] == EM_NONE) {
+		if (o->kind == INSN_OP_REG && o->klass == INSN_GPR && map[o->reg] == EM_ABSENT) {
 			map[o->reg] = scratch[used++ % 2];
 			if ((insn->gpr_read & BIT(o->reg)) != 0) {
 				em_load(w->e, map[o->reg], GPR(o->reg));
@@ -191,7 +236,7 @@ static void copy(struct st_work *w, unsigned i)
 	}
 	st_copy(w->e, insn, map, memory);
 	for (unsigned g = 9; g <= 11; g++) {
-		if (map[g] != EM_NONE && (insn->gpr_write & BIT(g)) != 0) {
+		if (map[g] != EM_ABSENT && (insn->gpr_write & BIT(g)) != 0) {
 			em_store(w->e, map[g], GPR(g));
 		}
 	}
@@ -208,14 +253,14 @@ static void lea(struct st_work *w, unsigned i)
 	st_address(w, i);
 	w->insn[i] = plain;
 	if (insn->op_bytes == 2) {
-		if (reg == EM_NONE) {
+		if (reg == EM_ABSENT) {
 			em_byte(w->e, 0x66);
 			em_mem(w->e, false, 0, 0x89, EM_R10, GPR(insn->operand[0].reg));
 		} else {
 			em_byte(w->e, 0x66);
 			em_reg(w->e, false, 0x89, EM_R10, reg);
 		}
-	} else if (reg == EM_NONE) {
+	} else if (reg == EM_ABSENT) {
 		if (insn->op_bytes == 4) {
 			em_reg(w->e, false, 0x89, EM_R10, EM_R10);
 		}
@@ -232,7 +277,7 @@ static void push(struct st_work *w, unsigned i)
 	struct em *e = w->e;
 	bool wide = insn->mode == INSN_64;
 	int slot = wide ? 8 : 4;
-	unsigned reg = EM_NONE;
+	unsigned reg = EM_ABSENT;
 
 	if (o->kind == INSN_OP_MEM) {
 		st_address(w, i);
@@ -244,7 +289,7 @@ static void push(struct st_work *w, unsigned i)
 	}
 	em_lea(e, wide, EM_R10, EM_AT(EM_R9, -slot));
 	st_check(w, i, (unsigned)slot, true);
-	if (reg == EM_NONE) {
+	if (reg == EM_ABSENT) {
 		reg = EM_R11;
 		if (o->kind == INSN_OP_MEM) {
 			em_load(e, reg, AT(temp));
@@ -272,8 +317,8 @@ static void pop(struct st_work *w, unsigned i)
 		em_mem(e, wide, 0, 0x8b, EM_R9, EM_AT(EM_R10, 0));
 		return;
 	}
-	em_mem(e, wide, 0, 0x8b, reg == EM_NONE ? EM_R11 : reg, EM_AT(EM_R10, 0));
-	if (reg == EM_NONE) {
+	em_mem(e, wide, 0, 0x8b, reg == EM_ABSENT ? EM_R11 : reg, EM_AT(EM_R10, 0));
+	if (reg == EM_ABSENT) {
 		em_store(e, EM_R11, GPR(gpr));
 	}
 	em_lea(e, wide, EM_R9, EM_AT(EM_R9, slot));
@@ -297,6 +342,90 @@ static void set_df(struct st_work *w, unsigned value)
 {
 	em_mem(w->e, false, 0, 0xc6, 0, AT(df));
 	em_byte(w->e, value);
+}
+
+/* The host's arithmetic flags, and the rest from the frame. */
+static void pushf(struct st_work *w, unsigned i)
+{
+	static const uint8_t and_flags[] = {0x49, 0x81, 0xe3, 0xd5, 0x08, 0, 0}; /* .., %r11 */
+	static const uint8_t or_df[] = {0x49, 0x81, 0xcb, 0, 0x04, 0, 0};
+	static const uint8_t or_if[] = {0x49, 0x81, 0xcb, 0, 0x02, 0, 0};
+	struct em *e = w->e;
+
+	em_lea(e, true, EM_R10, EM_AT(EM_R9, -8));
+	st_check(w, i, 8, true);
+	em_byte(e, 0x9c); /* pushfq */
+	em_load(e, EM_R11, EM_AT(EM_RSP, 0));
+	em_bytes(e, and_flags, sizeof(and_flags));
+	em_mem(e, true, 0, 0x0b, EM_R11, AT(system));
+	em_mem(e, false, 0, 0x80, 7, AT(df)); /* cmpb $0; je */
+	em_byte(e, 0);
+	em_byte(e, 0x74);
+	em_byte(e, sizeof(or_df));
+	em_bytes(e, or_df, sizeof(or_df));
+	em_mem(e, false, 0, 0x80, 7, AT(interrupts));
+	em_byte(e, 0);
+	em_byte(e, 0x74);
+	em_byte(e, sizeof(or_if));
+	em_bytes(e, or_if, sizeof(or_if));
+	em_store(e, EM_R11, EM_AT(EM_R10, 0));
+	if (w->live[i + 1] != 0) {
+		em_byte(e, 0x9d);
+	} else {
+		em_lea(e, true, EM_RSP, EM_AT(EM_RSP, 8));
+	}
+	em_lea(e, true, EM_R9, EM_AT(EM_R9, -8));
+}
+
+/* If somebody waits for it, the interpreter does it, and sees to the instruction behind. */
+static void sti(struct st_work *w)
+{
+	struct em *e = w->e;
+
+	em_reg(e, true, 0x89, EM_RCX, EM_R11);
+	em_mem(e, false, 1, 0xb6, EM_RCX, AT(window)); /* movzbl */
+	em_byte(e, 0xe3);
+	em_byte(e, 8);
+	em_reg(e, true, 0x89, EM_R11, EM_RCX);
+	em_call(e, w->t->exit_insn);
+	em_reg(e, true, 0x89, EM_R11, EM_RCX);
+	em_mem(e, false, 0, 0xc6, 0, AT(interrupts));
+	em_byte(e, 1);
+}
+
+/* The bit's offset moves the operand by multiples of 8 bytes. */
+static void bit_string(struct st_work *w, unsigned i)
+{
+	const struct insn *insn = &w->insn[i];
+	unsigned reg = st_host_reg(insn->operand[1].reg);
+	struct em *e = w->e;
+
+	st_address(w, i);
+	em_mov_imm(e, EM_R11, 6);
+	/* sarx %r11, reg, %r11 */
+	em_byte(e, 0xc4);
+	em_byte(e, 0x40 | (reg >= 8 ? 0 : 0x20) | 2);
+	em_byte(e, 0x80 | (~EM_R11 & 15) << 3 | 2);
+	em_byte(e, 0xf7);
+	em_byte(e, 0xc0 | (EM_R11 & 7) << 3 | (reg & 7));
+	em_lea(e, true, EM_R10, (struct em_mem){.base = EM_R10, .index = EM_R11, .scale = 8});
+	st_check(w, i, 8, insn->mnemonic != INSN_BT);
+	em_pext(e, EM_R11, reg, AT(bit_mask));
+	if ((insn->prefixes & INSN_PREFIX_LOCK) != 0) {
+		em_byte(e, 0xf0);
+	}
+	em_mem(e, true, 1, insn->opcode, EM_R11, EM_AT(EM_R10, 0));
+}
+
+static void string_insn(struct st_work *w, unsigned i)
+{
+	const struct insn *insn = &w->insn[i];
+	uint32_t what = insn->mem[0].bytes;
+
+	what |= insn->mnemonic == INSN_MOVS ? ST_STRING_MOVS : 0;
+	what |= (insn->prefixes & (INSN_PREFIX_REP | INSN_PREFIX_REPNE)) != 0 ? ST_STRING_REP : 0;
+	em_mov_imm(w->e, EM_R11, what);
+	em_call(w->e, w->t->string);
 }
 
 static void interpret(struct st_work *w)
@@ -327,6 +456,26 @@ static void one(struct st_work *w, unsigned i)
 		break;
 	case HOW_STD:
 		set_df(w, 1);
+		break;
+	case HOW_PUSHF:
+		pushf(w, i);
+		break;
+	case HOW_CLI:
+		em_mem(w->e, false, 0, 0xc6, 0, AT(interrupts));
+		em_byte(w->e, 0);
+		break;
+	case HOW_STI:
+		sti(w);
+		break;
+	case HOW_PAUSE:
+		em_byte(w->e, 0xf3);
+		em_byte(w->e, 0x90);
+		break;
+	case HOW_BIT:
+		bit_string(w, i);
+		break;
+	case HOW_STRING:
+		string_insn(w, i);
 		break;
 	default:
 		break;

@@ -60,7 +60,7 @@ static void indirect(struct st_work *w)
 	em_store(e, EM_RCX, AT(save_rcx));
 	em_load(e, EM_RCX,
 		(struct em_mem){.gs = true,
-				.base = EM_NONE,
+				.base = EM_ABSENT,
 				.index = EM_R11,
 				.scale = 8,
 				.disp = (int32_t)(v + offsetof(struct st_view, rip))});
@@ -86,7 +86,7 @@ static void indirect(struct st_work *w)
 	em_load(e, EM_RCX, AT(save_rcx));
 	em_mem(e, false, 0, 0xff, 4,
 	       (struct em_mem){.gs = true,
-			       .base = EM_NONE,
+			       .base = EM_ABSENT,
 			       .index = EM_R11,
 			       .scale = 8,
 			       .disp = (int32_t)(v + offsetof(struct st_view, code))});
@@ -203,7 +203,7 @@ static void target(struct st_work *w, unsigned i)
 		return;
 	}
 	reg = st_host_reg(o->reg);
-	if (reg == EM_NONE) {
+	if (reg == EM_ABSENT) {
 		em_load(w->e, EM_R10, GPR(o->reg));
 	} else {
 		em_reg(w->e, wide, 0x89, reg, EM_R10);

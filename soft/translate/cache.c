@@ -275,10 +275,21 @@ void st_drop(struct st_translator *t, uint64_t host, uint64_t mask)
 
 /* ---- addresses ---- */
 
+#define NOT_CANONICAL (UINT64_C(1) << 63)
+
+/* A page of another entry than @i, even of addresses that are none. */
+uint64_t st_free_tag(unsigned i)
+{
+	return NOT_CANONICAL | (i == ST_TLB - 1 ? 0 : (uint64_t)(ST_TLB - 1) << 12);
+}
+
 void st_flush_jumps(struct st_view *view)
 {
-	memset(view->rip, 0xff, sizeof(view->rip));
-	view->rip[ST_JUMPS - 1] = 0;
+	/* Neither the entry's own, nor one more, which is what `kick` adds: see branch.c. */
+	for (unsigned i = 0; i < ST_JUMPS; i++) {
+		view->rip[i] = NOT_CANONICAL | (ST_JUMPS - 1);
+	}
+	view->rip[ST_JUMPS - 2] = view->rip[ST_JUMPS - 1] = NOT_CANONICAL | 5;
 }
 
 void st_flush(struct st_frame *f)
@@ -286,17 +297,16 @@ void st_flush(struct st_frame *f)
 	for (unsigned i = 0; i < ST_VIEWS; i++) {
 		struct st_view *v = &f->view[i];
 
-		/* All ones would be a tag of the last entry only. */
-		memset(v->read, 0xff, sizeof(v->read));
-		memset(v->write, 0xff, sizeof(v->write));
-		v->read[ST_TLB - 1] = v->write[ST_TLB - 1] = 0;
+		for (unsigned n = 0; n < ST_TLB; n++) {
+			v->read[n] = v->write[n] = st_free_tag(n);
+		}
 		st_flush_jumps(v);
 	}
 }
 
 static void free_entry(uint64_t *tags, unsigned i)
 {
-	tags[i] = i == ST_TLB - 1 ? 0 : UINT64_MAX;
+	tags[i] = st_free_tag(i);
 }
 
 void st_flush_page(struct st_frame *f, uint64_t linear)

@@ -196,6 +196,45 @@ static void write_slow(struct st_translator *t)
 	}
 }
 
+/* Called with what the string instruction is in R11D; returns behind it, or not at all. */
+static void write_string(struct st_translator *t)
+{
+	struct em *e = &t->em;
+	uint8_t *skip, *fail;
+
+	t->string = em_here(e);
+	em_byte(e, 0x9c);
+	move_gprs(e, 0x89);
+	em_load(e, EM_RDI, AT(self));
+	em_reg(e, false, 0x89, EM_R11, EM_RSI);
+	skip = if_fpu(e);
+	fpu_state(e, 4);
+	fpu_host(e);
+	em_patch(e, skip, em_here(e));
+	em_mem(e, false, 0, 0xff, 2, AT(string)); /* call */
+	em_reg(e, true, 0x89, EM_RAX, EM_R11);
+	skip = if_fpu(e);
+	fpu_state(e, 5);
+	em_patch(e, skip, em_here(e));
+	em_reg(e, true, 0x85, EM_R11, EM_R11);
+	em_byte(e, 0x0f);
+	em_byte(e, 0x80 | EM_CC_E);
+	em_32(e, 0);
+	fail = em_here(e);
+	for (unsigned pass = 0; pass < 2; pass++) {
+		if (pass == 1) {
+			em_patch(e, fail, em_here(e));
+		}
+		move_gprs(e, 0x8b);
+		em_byte(e, 0x9d);
+		if (pass == 0) {
+			em_byte(e, 0xc3);
+		} else {
+			em_jmp(e, t->exit_insn);
+		}
+	}
+}
+
 void st_common(struct st_translator *t)
 {
 	uint8_t *tail;
@@ -209,5 +248,6 @@ void st_common(struct st_translator *t)
 	/* A fault of the host has filled in frame.site. */
 	t->fault = write_exit(t, ST_REASON_INSN, false, tail);
 	write_slow(t);
+	write_string(t);
 	t->start = (uint32_t)(em_here(&t->em) - t->rx);
 }

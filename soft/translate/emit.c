@@ -39,21 +39,21 @@ static unsigned scale_bits(unsigned scale)
 void em_address(struct em *e, unsigned reg, const struct em_mem *m)
 {
 	unsigned r = (reg & 7) << 3;
-	bool sib = m->index != EM_NONE || m->base == EM_NONE || (m->base & 7) == EM_RSP;
+	bool sib = m->index != EM_ABSENT || m->base == EM_ABSENT || (m->base & 7) == EM_RSP;
 	bool byte = m->disp >= -128 && m->disp <= 127;
-	unsigned mod = m->base == EM_NONE			 ? 0
+	unsigned mod = m->base == EM_ABSENT				   ? 0
 		       : m->disp == 0 && (m->base & 7) != EM_RBP ? 0
-		       : byte					 ? 0x40
-								 : 0x80;
+		       : byte						   ? 0x40
+									   : 0x80;
 
 	em_byte(e, mod | r | (sib ? 4 : m->base & 7));
 	if (sib) {
-		unsigned index = m->index == EM_NONE ? 4 : m->index & 7;
-		unsigned base = m->base == EM_NONE ? 5 : m->base & 7;
+		unsigned index = m->index == EM_ABSENT ? 4 : m->index & 7;
+		unsigned base = m->base == EM_ABSENT ? 5 : m->base & 7;
 
 		em_byte(e, scale_bits(m->scale) << 6 | index << 3 | base);
 	}
-	if (m->base == EM_NONE || mod == 0x80) {
+	if (m->base == EM_ABSENT || mod == 0x80) {
 		em_32(e, (uint32_t)m->disp);
 	} else if (mod == 0x40) {
 		em_byte(e, (uint8_t)m->disp);
@@ -62,7 +62,7 @@ void em_address(struct em *e, unsigned reg, const struct em_mem *m)
 
 static unsigned high(unsigned reg)
 {
-	return reg != EM_NONE && reg >= 8;
+	return reg != EM_ABSENT && reg >= 8;
 }
 
 void em_mem(struct em *e, bool wide, unsigned map, unsigned opcode, unsigned reg, struct em_mem m)
@@ -121,8 +121,8 @@ void em_pext(struct em *e, unsigned to, unsigned from, struct em_mem m)
 		em_byte(e, 0x65);
 	}
 	em_byte(e, 0xc4);
-	em_byte(e,
-		(high(to) ? 0 : 0x80) | (high(m.index) ? 0 : 0x40) | (high(m.base) ? 0 : 0x20) | 2);
+	em_byte(e, (high(to) ? 0 : 0x80) | (high(m.index) ? 0 : 0x40) | (high(m.base) ? 0 : 0x20) |
+			   2);
 	em_byte(e, 0x80 | (~from & 15) << 3 | 2);
 	em_byte(e, 0xf5);
 	em_address(e, to, &m);

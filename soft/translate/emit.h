@@ -18,7 +18,7 @@ enum {
 	EM_R9,
 	EM_R10,
 	EM_R11,
-	EM_NONE = 0xff,
+	EM_ABSENT = 0xff,
 };
 
 /** Conditions as in the opcodes of Jcc. */
@@ -40,14 +40,14 @@ struct em_mem {
 	int32_t disp;
 };
 
-#define EM_GS(offset)                      \
-	((struct em_mem){.gs = true,       \
-			 .base = EM_NONE,  \
-			 .index = EM_NONE, \
-			 .scale = 1,       \
+#define EM_GS(offset)                                                           \
+	((struct em_mem){.gs = true,                                            \
+			 .base = EM_ABSENT,                                       \
+			 .index = EM_ABSENT,                                      \
+			 .scale = 1,                                            \
 			 .disp = (int32_t)(offset)})
 #define EM_AT(register, offset) \
-	((struct em_mem){.base = (register), .index = EM_NONE, .scale = 1, .disp = (offset)})
+	((struct em_mem){.base = (register), .index = EM_ABSENT, .scale = 1, .disp = (offset)})
 
 void em_byte(struct em *e, unsigned byte);
 void em_bytes(struct em *e, const void *bytes, unsigned n);

@@ -43,7 +43,8 @@ enum st_reason {
 struct st_frame {
 	uint64_t gpr[16];
 	uint64_t rip;
-	uint64_t flags; /* CF, PF, AF, ZF, SF, OF */
+	uint64_t flags;	 /* CF, PF, AF, ZF, SF, OF */
+	uint64_t system; /* the other bits of RFLAGS, without DF and IF */
 	uint64_t fs_base, gs_base;
 	uint64_t save_rcx; /* while RCX is needed for a check that spares the flags */
 	uint64_t temp;
@@ -51,6 +52,8 @@ struct st_frame {
 	uint64_t jump; /* where to enter */
 	uint64_t host_rsp;
 	uint64_t slow; /* st_slow() */
+	uint64_t string; /* st_string() */
+	uint64_t bit_mask; /* 63, for PEXT */
 	uint64_t self;
 	uint64_t tlb_mask, page_mask, jump_mask; /* for PEXT */
 	uint64_t xsave;				 /* the guest's area */
@@ -60,6 +63,8 @@ struct st_frame {
 	uint32_t reason;
 	_Atomic uint32_t kick; /* 1: leave translated code soon */
 	uint8_t df;	       /* RFLAGS.DF */
+	uint8_t interrupts;    /* RFLAGS.IF */
+	uint8_t window;	       /* something waits for RFLAGS.IF to be set */
 	uint8_t fpu;	       /* the guest's x87 and vector registers are in the host's */
 	struct st_view view[ST_VIEWS];
 };

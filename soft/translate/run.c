@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/syscall.h>
 #include <ucontext.h>
 #include <unistd.h>
@@ -21,6 +22,8 @@
 #include "soft/translate/slow.h"
 #include "soft/translate/translator.h"
 #include "soft/vcpu.h"
+
+#define HWCAP2_FSGSBASE BIT(1)
 
 #define PAGE_MASK   UINT64_C(4095)
 #define FLAG_DF	    BIT(10)
@@ -78,7 +81,8 @@ unsigned st_mode(const struct soft_vcpu *vcpu)
 
 	if (mode == INSN_16 || (mode == INSN_32 && !flat(cpu)) ||
 	    (cpu->rflags & (RFLAGS_TF | RFLAGS_RF)) != 0 || cpu->interrupt_shadow ||
-	    cpu->trap_shadow || (kvm->hw_dr7 & DR7_ENABLED) != 0) {
+	    cpu->trap_shadow || (kvm->hw_dr7 & DR7_ENABLED) != 0 ||
+	    cpu->cpl == 1 || cpu->cpl == 2) {
 		return ST_MODE_INTERPRET;
 	}
 	if (cpu->cpl == 3) {
@@ -100,7 +104,10 @@ static void sync_in(struct soft_vcpu *vcpu, struct st_frame *f)
 
 	memcpy(f->gpr, cpu->gpr, sizeof(f->gpr));
 	f->flags = (cpu->rflags & ST_FLAGS) | 2;
+	f->system = cpu->rflags & ~(ST_FLAGS | FLAG_DF | RFLAGS_IF);
 	f->df = (cpu->rflags & FLAG_DF) != 0;
+	f->interrupts = (cpu->rflags & RFLAGS_IF) != 0;
+	f->window = vcpu->kvm->want_irq_window;
 	f->fs_base = cpu->seg[INSN_FS].base;
 	f->gs_base = cpu->seg[INSN_GS].base;
 }
@@ -111,8 +118,8 @@ static void sync_out(struct soft_vcpu *vcpu, const struct st_frame *f)
 
 	memcpy(cpu->gpr, f->gpr, sizeof(f->gpr));
 	cpu->rip = f->rip;
-	cpu->rflags = (cpu->rflags & ~(ST_FLAGS | FLAG_DF)) | (f->flags & ST_FLAGS) |
-		      (f->df != 0 ? FLAG_DF : 0);
+	cpu->rflags = f->system | (f->flags & ST_FLAGS) | (f->df != 0 ? FLAG_DF : 0) |
+		      (f->interrupts != 0 ? RFLAGS_IF : 0);
 }
 
 /* ---- blocks ---- */
@@ -254,8 +261,12 @@ static void link_site(struct soft_vcpu *vcpu, unsigned mode)
 	}
 }
 
-static uint64_t site_rip(struct st_translator *t)
+/* @entry: where the block began that was entered, with registers @before. */
+static uint64_t site_rip(struct st_translator *t, uint64_t entry, const struct insn_cpu *before)
 {
+	unsigned guest;
+	uint64_t rip;
+
 	/* Behind the call that left. */
 	uint32_t site = (uint32_t)(t->frame->site - (uintptr_t)t->rx) - 1;
 	const struct st_block *b = st_block_at(t, site);
@@ -263,14 +274,25 @@ static uint64_t site_rip(struct st_translator *t)
 	if (b == NULL) {
 		abort();
 	}
-	return b->linear + st_guest_offset(t, b, site);
+	guest = st_guest_offset(t, b, site);
+	rip = b->linear + (guest & ~ST_NO_FLAGS);
+	/* If it is the first instruction that failed, then what was lost is known. */
+	if ((guest & ST_NO_FLAGS) != 0 && rip == entry &&
+	    memcmp(before->gpr, t->frame->gpr, sizeof(before->gpr)) == 0) {
+		t->frame->flags = before->rflags & ST_FLAGS;
+	}
+	return rip;
 }
 
 static __thread struct st_translator *current;
 
 static void set_gs(const struct st_frame *f)
 {
-	syscall(SYS_arch_prctl, ARCH_SET_GS, (uintptr_t)f);
+	if ((getauxval(AT_HWCAP2) & HWCAP2_FSGSBASE) != 0) {
+		__asm__ volatile("wrgsbase %0" : : "r"((uintptr_t)f));
+	} else {
+		syscall(SYS_arch_prctl, ARCH_SET_GS, (uintptr_t)f);
+	}
 }
 
 /* Return: false: there is a stop. */
@@ -285,7 +307,7 @@ static bool enter(struct soft_vcpu *vcpu, uint32_t b, unsigned mode)
 	t->stat_enter++;
 	((void (*)(void))(uintptr_t)t->enter)();
 	if (f->reason == ST_REASON_INSN) {
-		f->rip = site_rip(t);
+		f->rip = site_rip(t, vcpu->kvm->cpu.rip, &vcpu->kvm->cpu);
 	}
 	sync_out(vcpu, f);
 	switch (f->reason) {
@@ -337,14 +359,17 @@ static enum soft_end translate_run(struct soft_vcpu *vcpu, struct kvm_stop *stop
 	(void)stop;
 	current = t;
 	set_gs(t->frame);
+	st_tick_run(&t->tick, true);
 	atomic_store(&t->frame->kick, 0);
 	if (atomic_exchange(&vcpu->recheck, false)) {
 		recheck(vcpu);
 	}
 	soft_code_receive(vcpu);
-	for (unsigned i = 0; i < SLICE && !soft_vcpu_must_stop(vcpu) && go; i++) {
+	for (unsigned i = 0; i < SLICE && go && t->frame->kick == 0 && !soft_vcpu_must_stop(vcpu);
+	     i++) {
 		go = one(vcpu);
 	}
+	st_tick_run(&t->tick, false);
 	current = NULL;
 	return go ? SOFT_END_AGAIN : SOFT_END_STOP;
 }
@@ -388,6 +413,7 @@ static void translate_fini(struct soft_vcpu *vcpu)
 	vcpu->mmu.frame = NULL;
 	vcpu->translator = NULL;
 	if (t != NULL) {
+		st_tick_remove(&t->tick);
 		if (getenv("YADO_SOFT_STATS") != NULL) {
 			dprintf(2, "enter %lu insn %lu lookup %lu slow %lu blocks %u code %u\n",
 				t->stat_enter, t->stat_insn, t->stat_lookup, t->stat_slow,
@@ -414,6 +440,8 @@ static int translate_init(struct soft_vcpu *vcpu)
 	}
 	f = t->frame;
 	f->slow = (uintptr_t)st_slow;
+	f->string = (uintptr_t)st_string;
+	f->bit_mask = 63;
 	f->self = (uintptr_t)vcpu;
 	f->tlb_mask = (uint64_t)(ST_TLB - 1) << 12;
 	f->page_mask = ~PAGE_MASK;
@@ -426,7 +454,9 @@ static int translate_init(struct soft_vcpu *vcpu)
 	vcpu->mmu.frame = f;
 	vcpu->kick = &f->kick;
 	soft_access_hook(on_fault);
-	return 0;
+	t->tick.kick = &f->kick;
+	t->tick.recheck = &vcpu->recheck;
+	return st_tick_add(&t->tick);
 }
 
 const struct soft_engine soft_translate = {

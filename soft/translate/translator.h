@@ -12,6 +12,7 @@
 #include "lib/insn/decode.h"
 #include "soft/translate/emit.h"
 #include "soft/translate/frame.h"
+#include "soft/translate/tick.h"
 
 struct soft_vcpu;
 
@@ -36,9 +37,11 @@ struct soft_vcpu;
 
 /** Where an instruction's code begins: sorted by @host. */
 struct st_record {
-	uint32_t host;	/* offset in the cache */
-	uint16_t guest; /* offset in the page */
+	uint32_t host; /* offset in the cache */
+	uint16_t guest; /* offset in the page; ST_NO_FLAGS: the flags that do not matter are lost */
 };
+
+#define ST_NO_FLAGS 0x8000u
 
 /** A direct jump, at the end of a block. */
 struct st_link {
@@ -51,15 +54,15 @@ struct st_link {
 };
 
 struct st_block {
-	uint64_t page;	 /* host address */
+	uint64_t page; /* host address */
 	uint64_t linear; /* of the page, when it was translated: the links are for that */
 	uint16_t offset, bytes, mode;
 	bool dead;
-	bool fpu;		 /* uses x87 or vector registers */
+	bool fpu; /* uses x87 or vector registers */
 	uint32_t code, code_end; /* offsets */
 	uint32_t first_record, records;
 	uint32_t first_link, links;
-	uint32_t incoming;	       /* links */
+	uint32_t incoming;		/* links */
 	uint32_t hash_next, page_next; /* blocks */
 };
 
@@ -76,7 +79,7 @@ struct st_translator {
 	struct em em;
 	uint32_t start; /* offset of the first block: what is before is common */
 	/* Common code, executable addresses. */
-	uint8_t *enter, *exit_link, *exit_insn, *exit_lookup, *exit_kick, *slow, *fault;
+	uint8_t *enter, *exit_link, *exit_insn, *exit_lookup, *exit_kick, *slow, *string, *fault;
 	struct st_block *blocks;
 	struct st_record *records;
 	struct st_link *link;
@@ -84,8 +87,8 @@ struct st_translator {
 	uint32_t nblocks, nrecords, nlinks, npages;
 	uint32_t block_hash[ST_HASH], page_hash[ST_HASH];
 	uint32_t view_mode[ST_VIEWS]; /* the mode that the jumps in a view are for */
-	uint64_t dropped;	      /* counts blocks that were forgotten */
-	bool fill;		      /* the TLBs have entries */
+	uint64_t dropped; /* counts blocks that were forgotten */
+	struct st_tick tick;
 	uint64_t stat_enter, stat_insn, stat_lookup, stat_slow;
 };
 
@@ -147,10 +150,10 @@ struct st_work {
 
 #define ST_FLAGS UINT32_C(0x8d5) /* CF, PF, AF, ZF, SF, OF */
 
-/** st_host_reg() - the host's register of @gpr, or EM_NONE. */
+/** st_host_reg() - the host's register of @gpr, or EM_ABSENT. */
 static inline unsigned st_host_reg(unsigned gpr)
 {
-	return gpr == EM_RSP ? EM_R9 : gpr >= 9 && gpr <= 11 ? EM_NONE : gpr;
+	return gpr == EM_RSP ? EM_R9 : gpr >= 9 && gpr <= 11 ? EM_ABSENT : gpr;
 }
 
 /** st_address() - R10 = linear address of the memory operand. May use R11. */
@@ -195,10 +198,11 @@ void st_block_add(struct st_translator *t, uint32_t number);
 void st_drop(struct st_translator *t, uint64_t host, uint64_t mask);
 /** st_block_at() - the block with host code at offset @at, or NULL. */
 struct st_block *st_block_at(struct st_translator *t, uint32_t at);
-/** st_guest_offset() - of the instruction whose code @at is in. */
+/** st_guest_offset() - and ST_NO_FLAGS, of the instruction whose code @at is in. */
 unsigned st_guest_offset(const struct st_translator *t, const struct st_block *b, uint32_t at);
 void st_link_to(struct st_translator *t, struct st_link *link, uint32_t target);
 /** st_flush_view() and such: forget addresses. */
+uint64_t st_free_tag(unsigned i);
 void st_flush(struct st_frame *f);
 void st_flush_jumps(struct st_view *view);
 void st_flush_page(struct st_frame *f, uint64_t linear);
