@@ -4,6 +4,7 @@
  */
 #include "soft/interp.h"
 
+#include <sched.h>
 #include <string.h>
 
 #include "lib/kvm/registers.h"
@@ -18,6 +19,9 @@
 
 /* After so many instructions lib/kvm looks whether a signal is pending. */
 #define SLICE 2000
+
+/* After so many PAUSEs others may run. */
+#define PAUSES 64
 
 /* ---- fetching ---- */
 
@@ -123,6 +127,12 @@ static enum insn_outcome intercepted(struct soft_vcpu *vcpu, const struct insn *
 		return stop_privileged(vcpu, KVM_STOP_MONITOR);
 	case INSN_MWAIT:
 		return stop_privileged(vcpu, KVM_STOP_MWAIT);
+	case INSN_PAUSE:
+		/* Who spins may wait for a vCPU whose thread waits for this CPU. */
+		if (++vcpu->pauses % PAUSES == 0) {
+			sched_yield();
+		}
+		break;
 	case INSN_INS:
 	case INSN_OUTS:
 		return soft_stop(vcpu, KVM_STOP_EMULATE);

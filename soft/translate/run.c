@@ -2,8 +2,6 @@
  * The translating engine. Translated code runs until it meets something that is not known yet (a
  * jump, a page) or that is the interpreter's; then this decides and goes on.
  */
-#include "soft/translate/run.h"
-
 #include <asm/prctl.h>
 #include <cpuid.h>
 #include <errno.h>
@@ -19,6 +17,7 @@
 #include "lib/x86/regs.h"
 #include "soft/access.h"
 #include "soft/interp.h"
+#include "soft/translate/run.h"
 #include "soft/translate/slow.h"
 #include "soft/translate/translator.h"
 #include "soft/vcpu.h"
@@ -416,8 +415,8 @@ static void translate_fini(struct soft_vcpu *vcpu)
 		st_tick_remove(&t->tick);
 		if (getenv("YADO_SOFT_STATS") != NULL) {
 			dprintf(2, "enter %lu insn %lu lookup %lu slow %lu blocks %u code %u\n",
-				t->stat_enter, t->stat_insn, t->stat_lookup, t->stat_slow,
-				t->nblocks, (unsigned)(em_here(&t->em) - t->rx));
+				t->stat_enter, t->stat_insn, t->stat_lookup, t->stat_slow, t->nblocks,
+				(unsigned)(em_here(&t->em) - t->rx));
 		}
 		st_cache_fini(t);
 		free(t);
