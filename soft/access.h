@@ -12,7 +12,8 @@ must_use int soft_access_init(void);
 
 /**
  * soft_access_hook() - who is asked about each SIGSEGV, SIGBUS, SIGFPE and SIGILL that is not of
- * these functions; once, before threads. It returns whether it was its own, after changing @context.
+ * these functions; once, before threads. It returns whether it was its own, after changing
+ * @context.
  */
 void soft_access_hook(bool (*hook)(int number, void *context));
 

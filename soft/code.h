@@ -18,8 +18,8 @@ struct soft_vm;
 #define SOFT_CODE_PIECE	  64
 
 struct soft_code_page {
-	uint64_t host;		/* constant */
-	_Atomic uint64_t mask;	/* of pieces with translated code, of any vCPU */
+	uint64_t host;		     /* constant */
+	_Atomic uint64_t mask;	     /* of pieces with translated code, of any vCPU */
 	struct soft_code_page *next; /* constant */
 };
 

@@ -25,7 +25,8 @@ struct soft_engine {
 	enum soft_end (*run)(struct soft_vcpu *vcpu, struct kvm_stop *stop);
 	/** Forgets what it made of guest code. Context: the vCPU's thread. */
 	void (*forget)(struct soft_vcpu *vcpu);
-	/** The pieces @mask of the page at @host (soft/code.h) are written to. Context: as above. */
+	/** The pieces @mask of the page at @host (soft/code.h) are written to. Context: as above.
+	 */
 	void (*written)(struct soft_vcpu *vcpu, uint64_t host, uint64_t mask);
 	int (*init)(struct soft_vcpu *vcpu); /* 0 or -errno */
 	void (*fini)(struct soft_vcpu *vcpu);

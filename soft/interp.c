@@ -2,12 +2,14 @@
  * The reference engine: one instruction after the other, by lib/insn. What the backend's contract
  * calls a stop is told here by the mnemonic, before the instruction changes anything.
  */
+#include "soft/interp.h"
+
+#include <sched.h>
 #include <string.h>
 
 #include "lib/kvm/registers.h"
 #include "lib/x86/regs.h"
 #include "soft/deliver.h"
-#include "soft/interp.h"
 #include "soft/ops.h"
 #include "soft/vcpu.h"
 
@@ -17,6 +19,9 @@
 
 /* After so many instructions lib/kvm looks whether a signal is pending. */
 #define SLICE 2000
+
+/* After so many PAUSEs others may run. */
+#define PAUSES 64
 
 /* ---- fetching ---- */
 
@@ -122,6 +127,12 @@ static enum insn_outcome intercepted(struct soft_vcpu *vcpu, const struct insn *
 		return stop_privileged(vcpu, KVM_STOP_MONITOR);
 	case INSN_MWAIT:
 		return stop_privileged(vcpu, KVM_STOP_MWAIT);
+	case INSN_PAUSE:
+		/* Who spins may wait for a vCPU whose thread waits for this CPU. */
+		if (++vcpu->pauses % PAUSES == 0) {
+			sched_yield();
+		}
+		break;
 	case INSN_INS:
 	case INSN_OUTS:
 		return soft_stop(vcpu, KVM_STOP_EMULATE);

@@ -72,6 +72,7 @@ struct soft_vcpu {
 	uint8_t insn_len;
 	uint64_t dr6_hits; /* data breakpoints that the instruction met */
 	uint64_t dr6_held; /* those of a MOV SS before it */
+	uint32_t pauses;   /* PAUSE instructions, to count by */
 	_Alignas(64) uint8_t buffer[SOFT_BUFFER];
 	struct soft_decoded decoded[SOFT_DECODED];
 };

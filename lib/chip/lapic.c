@@ -452,8 +452,11 @@ static uint64_t x2_writable(uint32_t offset)
 		return 0xffffffff;
 	case LAPIC_TIMER_DIVIDE:
 		return 0xb;
+	case LAPIC_LVT_LINT0:
+	case LAPIC_LVT_LINT1:
+		/* Delivery status and remote IRR are ignored, not refused: Linux writes both. */
+		return lvt_writable(offset) | BIT(12) | BIT(14);
 	default:
-		/* The delivery status bit is ignored, not refused. */
 		return lvt_writable(offset) | BIT(12);
 	}
 }

@@ -95,6 +95,10 @@ static int on_memory(struct kvm_vcpu *vcpu, const struct kvm_stop *stop)
 		kvm_dirty_mark(slot, gfn);
 	}
 	r = vcpu->env->backend->map(vcpu, &fault);
+	/* A log taken between the two has cleared the mark, and found no mapping to protect. */
+	if (r == 0 && fault.may_write) {
+		kvm_dirty_mark(slot, gfn);
+	}
 	return r == 0 || r == -EAGAIN ? GO_ON : r;
 }
 
