@@ -87,6 +87,7 @@ struct st_translator {
 	uint32_t nblocks, nrecords, nlinks, npages;
 	uint32_t block_hash[ST_HASH], page_hash[ST_HASH];
 	uint32_t view_mode[ST_VIEWS]; /* the mode that the jumps in a view are for */
+	bool checked;	  /* each block is judged: check.h */
 	uint64_t dropped; /* counts blocks that were forgotten */
 	struct st_tick tick;
 	uint64_t stat_enter, stat_insn, stat_lookup, stat_slow;
