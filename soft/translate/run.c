@@ -303,7 +303,7 @@ static bool enter(struct soft_vcpu *vcpu, uint32_t b, unsigned mode)
 	struct st_frame *f = t->frame;
 
 	sync_in(vcpu, f);
-	f->fpu = t->blocks[b].fpu;
+	f->fpu = 0;
 	f->jump = (uintptr_t)t->rx + t->blocks[b].code;
 	t->stat_enter++;
 	((void (*)(void))(uintptr_t)t->enter)();

@@ -79,7 +79,7 @@ struct st_translator {
 	struct em em;
 	uint32_t start; /* offset of the first block: what is before is common */
 	/* Common code, executable addresses. */
-	uint8_t *enter, *exit_link, *exit_insn, *exit_lookup, *exit_kick, *slow, *string, *fault;
+	uint8_t *enter, *exit_link, *exit_insn, *exit_lookup, *exit_kick, *slow, *string, *load_fpu, *fault;
 	struct st_block *blocks;
 	struct st_record *records;
 	struct st_link *link;
@@ -119,7 +119,7 @@ uint32_t st_translate(struct st_translator *t, uint64_t page, uint64_t linear, u
 enum st_cold_kind {
 	ST_COLD_SLOW, /* call C for an access */
 	ST_COLD_KICK, /* leave, to go on at @rip */
-	ST_COLD_FPU,  /* likewise, to enter with the FPU's registers */
+	ST_COLD_FPU,  /* load the FPU's registers */
 	ST_COLD_LINK, /* a direct jump that is not linked */
 };
 
