@@ -170,6 +170,10 @@ static void on_signal(void *arg, uint32_t events)
 	if (read(m->signals.fd, &info, sizeof(info)) != sizeof(info)) {
 		return;
 	}
+	if (info.ssi_signo == SIGPWR) {
+		on_power_button(m);
+		return;
+	}
 	if (info.ssi_signo != SIGCONT) {
 		machine_end(m, VM_END_QUIT);
 		return;
@@ -194,6 +198,7 @@ static int signals_up(struct machine *m)
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGINT);
 	sigaddset(&set, SIGHUP);
+	sigaddset(&set, SIGPWR);
 	sigaddset(&set, SIGCONT);
 	pthread_sigmask(SIG_BLOCK, &set, NULL);
 	signal(SIGPIPE, SIG_IGN);

@@ -312,6 +312,9 @@ static int serve_requests(struct kvm_vcpu *vcpu)
 	(void)kvm_vcpu_take(vcpu, KVM_REQ_DEAD);
 	(void)kvm_vcpu_take(vcpu, KVM_REQ_KICK);
 	(void)kvm_vcpu_take(vcpu, KVM_REQ_UNHALT);
+	if (kvm_vcpu_take(vcpu, KVM_REQ_FILTER)) {
+		vcpu->env->backend->features_changed(vcpu);
+	}
 	if (kvm_vcpu_take(vcpu, KVM_REQ_CLOCK)) {
 		kvm_clock_update(vcpu);
 	}

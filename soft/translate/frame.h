@@ -11,8 +11,9 @@
 
 #define ST_TLB_BITS  10
 #define ST_TLB	     (1u << ST_TLB_BITS)
-#define ST_JUMP_BITS 11
+#define ST_JUMP_BITS 13
 #define ST_JUMPS     (1u << ST_JUMP_BITS)
+#define ST_USED	     256
 
 /** What CPL 3 may access; what the others may; and what they may with RFLAGS.AC. */
 enum st_view_kind {
@@ -30,6 +31,9 @@ struct st_view {
 	uint64_t read[ST_TLB], write[ST_TLB]; /* linear address of the page, if allowed */
 	uint64_t add[ST_TLB];		      /* host address of the page */
 	uint64_t rip[ST_JUMPS], code[ST_JUMPS];
+	/* Entries in use; if there are more than ST_USED, it may be any. */
+	uint32_t pages, jumps;
+	uint16_t page[ST_USED], jump[ST_USED];
 };
 
 /** How translated code was left. */
