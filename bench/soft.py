@@ -17,7 +17,7 @@ from lab import cpio, debian
 SUBJECTS = ['native', 'soft', 'qemu-tcg']
 MEMORY_MIB = 1024
 DATA_MIB = 16
-REPEATS = 3
+REPEATS = 2
 SECONDS = 1800  # for all rows of a guest
 CMDLINE = 'console=ttyS0 quiet panic=-1 cryptomgr.notests rdinit=/init'
 NATIVE = 'mount --rbind /dev "$0/dev" && exec chroot "$0" /bin/init native'
