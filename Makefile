@@ -79,4 +79,5 @@ need-build:
 	@command -v meson >/dev/null && command -v ninja >/dev/null || \
 		{ echo "make: meson or ninja is missing; lab/setup installs what is needed" >&2; exit 1; }
 
-.PHONY: help build run run-metal test unit fuzz iso conformance bench bench-soft checks format lab-shell clean need-build
+.PHONY: help build run run-metal test unit fuzz iso conformance bench bench-soft selftests checks format lab-shell \
+	clean need-build

@@ -175,6 +175,12 @@ def check_devices(guest, cpus):
     return right
 
 
+def check_sandbox(host):
+    status = run_to_end(host, 6, '/bin/busybox', 'sh', '-c',
+                        '/bin/busybox cat /proc/$(/bin/busybox pidof yado)/status')
+    assert 'NoNewPrivs:\t1' in status and 'Seccomp:\t2' in status, status
+
+
 def check_guest(cpus, machine_cpus):
     with Host(cpus=machine_cpus) as host:
         seen = run_to_end(host, 9, '/bin/busybox', 'sha256sum', '/bin/yado').split()[0]
@@ -183,6 +189,7 @@ def check_guest(cpus, machine_cpus):
         guest = host.guest(0, '--disk', 'path=/tmp/disk.img', cpus=cpus)
         guest.wait_ready()
         right = check_devices(guest, cpus)
+        check_sandbox(host)
         guest.send('poweroff -f')
         assert guest.end() == 0, guest.text
         seen = run_to_end(host, 7, '/bin/busybox', 'sh', '-c', '/bin/busybox dd if=/tmp/disk.img '
