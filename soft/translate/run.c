@@ -82,8 +82,8 @@ unsigned st_mode(const struct soft_vcpu *vcpu)
 
 	if (mode == INSN_16 || (mode == INSN_32 && !flat(cpu)) ||
 	    (cpu->rflags & (RFLAGS_TF | RFLAGS_RF)) != 0 || cpu->interrupt_shadow ||
-	    cpu->trap_shadow || (kvm->hw_dr7 & DR7_ENABLED) != 0 || cpu->cpl == 1 ||
-	    cpu->cpl == 2) {
+	    cpu->trap_shadow || (kvm->hw_dr7 & DR7_ENABLED) != 0 ||
+	    cpu->cpl == 1 || cpu->cpl == 2) {
 		return ST_MODE_INTERPRET;
 	}
 	if (cpu->cpl == 3) {
@@ -303,7 +303,7 @@ static bool enter(struct soft_vcpu *vcpu, uint32_t b, unsigned mode)
 	struct st_frame *f = t->frame;
 
 	sync_in(vcpu, f);
-	f->fpu = t->blocks[b].fpu;
+	f->fpu = 0;
 	f->jump = (uintptr_t)t->rx + t->blocks[b].code;
 	t->stat_enter++;
 	((void (*)(void))(uintptr_t)t->enter)();
