@@ -80,7 +80,7 @@ class Host(Prompt):
         mark = f'mark{self._mark}'
         # The shell's echo has quotes inside of the marks, so that only output matches.
         self.send(f' echo "<""{mark}"; eval {shlex.quote(command)}; echo "<""{mark}:$?>"\n')
-        found = self.wait(f'<{mark}\n((?:.*\n)*?)<{mark}:(\\d+)>')
+        found = self.wait(rf'<{mark}\n([^<]*)<{mark}:(\d+)>')
         assert found.group(2) == '0', found.group(0)
         return found.group(1)
 
