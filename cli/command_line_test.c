@@ -195,7 +195,7 @@ static void bad_values(void **unused)
 	refused("--memory 99999999999999999999M", "no size");
 	refused("--cpu x86-64-v4",
 		"\"x86-64-v4\" is none of host|x86-64-v2|x86-64-v3; did you mean");
-	refused("--accel tcg", "none of auto|kvm");
+	refused("--accel tcg", "none of auto|kvm|soft");
 	refused("--sandbox yes", "\"yes\" is neither on nor off");
 	refused("--name=", "--name: it must not be empty");
 	refused("--kernel=", "must not be empty");

@@ -44,7 +44,8 @@ static int doctor_main(int argc, char **argv)
 		return status;
 	}
 	doctor_probe(&facts);
-	return doctor_report(stdout, &facts) ? 0 : 1;
+	doctor_report(stdout, &facts);
+	return 0;
 }
 
 static void doctor_help(FILE *out)

@@ -220,7 +220,7 @@ static const struct group virtio_console_group = {
 
 /* In the order of the enums in vmm/config.h. */
 static const char *const cpu_models[] = {"host", "x86-64-v2", "x86-64-v3", NULL};
-static const char *const accels[] = {"auto", "kvm", NULL};
+static const char *const accels[] = {"auto", "kvm", "soft", NULL};
 static const char *const restarts[] = {"no", "on-failure", "always", NULL};
 
 const struct field options[] = {
@@ -253,8 +253,8 @@ const struct field options[] = {
 	 FIELD_GROUP, .group = &virtio_console_group},
 	{"balloon", "SIZE", "how much of its memory the guest gives back at first (0M)", FIELD_SIZE,
 	 IN(struct cli_config, vm.balloon_bytes)},
-	{"accel", "auto|kvm", "who runs the guest's CPUs (auto); see `yado doctor`", FIELD_CHOICE,
-	 IN(struct cli_config, vm.accel), .choices = accels},
+	{"accel", "auto|kvm|soft", "who runs the guest's CPUs (auto); see `yado doctor`",
+	 FIELD_CHOICE, IN(struct cli_config, vm.accel), .choices = accels},
 	{"sandbox", "on|off", "drop privileges and system calls after set-up (on)", FIELD_SWITCH,
 	 IN(struct cli_config, vm.sandbox)},
 	{"json", NULL, "messages as JSON objects, one a line", FIELD_FLAG,

@@ -35,6 +35,7 @@
 struct machine {
 	/* constant while the guest runs */
 	const struct vm_config *config;
+	const struct host_provider *provider;
 	struct host_vm host;
 	struct guest_memory mem;
 	struct loop loop;
@@ -236,7 +237,7 @@ static void loop_down(struct machine *m)
 
 static int host_up(struct machine *m)
 {
-	int r = host_open(&m->host);
+	int r = host_open(&m->host, m->provider);
 
 	if (r == 0 && m->config->cpus > m->host.max_vcpus) {
 		log_error("this host runs at most %u vCPUs in a VM, not %u", m->host.max_vcpus,
@@ -583,7 +584,8 @@ static void take_down(struct machine *m, unsigned nsteps)
 	free(m);
 }
 
-int machine_create(struct machine **out, const struct vm_config *config, enum vm_end *end)
+int machine_create(struct machine **out, const struct vm_config *config,
+		   const struct host_provider *provider, enum vm_end *end)
 {
 	struct machine *m = calloc(1, sizeof(*m));
 
@@ -593,6 +595,7 @@ int machine_create(struct machine **out, const struct vm_config *config, enum vm
 		return -ENOMEM;
 	}
 	m->config = config;
+	m->provider = provider;
 	atomic_init(&m->end, NOT_ENDED);
 	for (unsigned i = 0; i < ARRAY_SIZE(steps); i++) {
 		int r = steps[i].up(m);

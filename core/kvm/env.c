@@ -54,6 +54,12 @@ static int env_copy_in(struct kvm_env *env, void *to, uint64_t user, size_t byte
 	return user_read(to, user, bytes);
 }
 
+static int env_load64(struct kvm_env *env, uint64_t user, uint64_t *value)
+{
+	(void)env;
+	return user_get64(user, value);
+}
+
 static int env_copy_out(struct kvm_env *env, uint64_t user, const void *from, size_t bytes)
 {
 	(void)env;
@@ -131,6 +137,7 @@ const struct kvm_env_ops env_ops = {
 	.unlock_read = env_unlock_read,
 	.lock_killable = env_lock_killable,
 	.copy_in = env_copy_in,
+	.load64 = env_load64,
 	.copy_out = env_copy_out,
 	.cmpxchg = env_cmpxchg,
 	.user_range = env_user_range,

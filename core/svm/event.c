@@ -34,6 +34,10 @@ void svm_event_store(struct kvm_vcpu *vcpu)
 	uint64_t event = VMCB_EVENT_VALID | e->vector;
 
 	svm->soft_length = 0;
+	if (e->kind == KVM_EVENT_NONE) {
+		svm->vmcb->c.eventinj = 0;
+		return;
+	}
 	switch (e->kind) {
 	case KVM_EVENT_EXCEPTION:
 		event |= VMCB_EVENT_EXCEPTION;
@@ -74,10 +78,11 @@ void svm_event_load(struct kvm_vcpu *vcpu, struct kvm_event *event)
 
 	svm->vmcb->c.eventinj = 0;
 	svm->soft_length = 0;
-	*event = (struct kvm_event){.kind = KVM_EVENT_NONE, .vector = vector};
+	event->kind = KVM_EVENT_NONE;
 	if ((info & VMCB_EVENT_VALID) == 0) {
 		return;
 	}
+	*event = (struct kvm_event){.kind = KVM_EVENT_NONE, .vector = vector};
 	if ((info & VMCB_EVENT_HAS_ERROR) != 0) {
 		event->has_error = true;
 		event->error = (uint32_t)(info >> 32);
@@ -157,7 +162,15 @@ void svm_window_store(struct kvm_vcpu *vcpu)
 	struct svm_vcpu *svm = svm_of(vcpu);
 	uint32_t exceptions = svm->vmcb->c.intercept_exceptions & ~(uint32_t)BIT(EXC_BP);
 	bool wait_for_iret = vcpu->events.nmi.masked && !svm->iret_pending;
+	bool wanted = vcpu->want_irq_window || vcpu->want_nmi_window || vcpu->events.nmi.masked ||
+		      vcpu->intercept_bp ||
+		      (vcpu->apic != NULL ? kvm_irq_cr8(vcpu) : vcpu->cr8) != 0;
 
+	/* Most of the time there is nothing, and has been nothing. */
+	if (!wanted && !svm->window) {
+		return;
+	}
+	svm->window = wanted;
 	store_interrupt_window(vcpu);
 	set_intercept1(svm, VMCB_IRET, wait_for_iret);
 	if (vcpu->intercept_bp) {
@@ -167,8 +180,13 @@ void svm_window_store(struct kvm_vcpu *vcpu)
 		svm->vmcb->c.intercept_exceptions = exceptions;
 		svm->fresh &= ~(uint32_t)VMCB_CLEAN_INTERCEPTS;
 	}
-	/* The shadow of STI or MOV SS, or an IRET, is over after one instruction. */
-	svm->stepping = vcpu->want_nmi_window && !wait_for_iret;
+	/*
+	 * The shadow of STI or MOV SS, or an IRET, is over after one instruction. Behind another
+	 * event the NMI comes before any: the guest is left as soon as that has been delivered.
+	 */
+	svm->stepping =
+		vcpu->want_nmi_window && !wait_for_iret && vcpu->inject.kind == KVM_EVENT_NONE;
+	svm->leave_at_once = vcpu->want_nmi_window && !wait_for_iret && !svm->stepping;
 	if (svm->stepping) {
 		svm->step_had_tf = (svm->vmcb->s.rflags & RFLAGS_TF) != 0;
 		svm->vmcb->s.rflags |= RFLAGS_TF;

@@ -13,13 +13,14 @@ bool svm_fpu_enter(struct kvm_vcpu *vcpu)
 {
 	struct svm_vcpu *svm = svm_of(vcpu);
 	struct user_state *user = &thread_current()->user;
-	uint64_t mask = cpu_features()->xcr0;
+	uint64_t mask = svm_features.xcr0;
 	uint64_t flags;
 
 	if (svm->fpu_live && (vcpu->changed & KVM_REGS_FPU) == 0) {
 		return true;
 	}
-	if (!fpu_area_is_valid(vcpu->xsave, mask)) {
+	/* What the CPU itself has saved there it takes back. */
+	if ((vcpu->changed & KVM_REGS_FPU) != 0 && !fpu_area_is_valid(vcpu->xsave, mask)) {
 		return false;
 	}
 	flags = irq_save();
@@ -44,7 +45,7 @@ void svm_fpu_save(struct kvm_vcpu *vcpu)
 	 */
 	if (svm_of(vcpu)->fpu_live && (vcpu->changed & KVM_REGS_FPU) == 0) {
 		flags = irq_save();
-		fpu_save(vcpu->xsave, cpu_features()->xcr0);
+		fpu_save(vcpu->xsave, svm_features.xcr0);
 		irq_restore(flags);
 	}
 }
@@ -62,6 +63,6 @@ void svm_leave(struct kvm_vcpu *vcpu)
 	svm_fpu_save(vcpu);
 	svm->fpu_live = false;
 	user->xsave = svm->host_xsave;
-	fpu_load(user->xsave, cpu_features()->xcr0);
+	fpu_load(user->xsave, svm_features.xcr0);
 	irq_restore(flags);
 }

@@ -178,8 +178,8 @@ static bool load_debug(const struct kvm_vcpu *vcpu)
 static void run_guest(struct kvm_vcpu *vcpu, struct svm_cpu *cpu)
 {
 	struct svm_vcpu *svm = svm_of(vcpu);
-	uint64_t xcr0 = cpu_features()->xcr0;
-	bool other = cpu_features()->xsave && vcpu->xcr0 != xcr0;
+	uint64_t xcr0 = svm_features.xcr0;
+	bool other = svm_features.xsave && vcpu->xcr0 != xcr0;
 	bool debugged;
 
 	load_cpu_msrs(vcpu, cpu);
@@ -194,7 +194,7 @@ static void run_guest(struct kvm_vcpu *vcpu, struct svm_cpu *cpu)
 	if (debugged) {
 		asm_write_dr7(DR7_OFF);
 	}
-	if (cpu_features()->xsave) {
+	if (svm_features.xsave) {
 		uint64_t now = asm_xgetbv(0);
 
 		if (now != xcr0) {
@@ -233,6 +233,9 @@ static bool try_run(struct kvm_vcpu *vcpu)
 		struct svm_cpu *cpu = cpu_this()->virt;
 
 		svm_asid_enter(svm, cpu, npt_enter(npt, index));
+		if (svm->leave_at_once) {
+			ipi_reschedule(index); /* it waits until the guest runs */
+		}
 		run_guest(vcpu, cpu);
 		npt_leave(npt, index);
 	}

@@ -22,6 +22,8 @@ struct svm_vcpu {
 	bool flush;	     /* forget the guest's translations at the next entry */
 	bool stepping;	     /* one instruction, for the NMI window */
 	bool step_had_tf;    /* the guest's own TF then */
+	bool window;	     /* the VMCB asks for some window, or has a V_TPR */
+	bool leave_at_once;  /* after the event that is injected, for the NMI window */
 	bool iret_pending;   /* the IRET that ends an NMI's handler is about to run */
 	uint64_t iret_rip;
 	uint64_t tlb_generation; /* of the VM's nested tables, at the last entry */
@@ -46,7 +48,9 @@ static inline struct svm_vcpu *svm_of(const struct kvm_vcpu *vcpu)
 /* What the CPUs of this machine can, as far as it matters here. Constant after start. */
 struct svm_features {
 	bool nrips, decode_assists, flush_by_asid, tsc_rate, clean, rdtscp, pause_filter;
+	bool xsave;
 	uint32_t asids;
+	uint64_t xcr0; /* the kernel's */
 };
 
 extern struct svm_features svm_features;

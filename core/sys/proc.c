@@ -59,6 +59,12 @@ static int64_t huge_text(struct node *n, char *buf, size_t size)
 	return (int64_t)format(buf, size, "[always] within_size advise never deny force\n");
 }
 
+static int64_t huge_size_text(struct node *n, char *buf, size_t size)
+{
+	(void)n;
+	return (int64_t)format(buf, size, "%lu\n", PAGE_SIZE << PAGE_ORDER_BLOCK);
+}
+
 static int64_t version_text(struct node *n, char *buf, size_t size)
 {
 	(void)n;
@@ -500,6 +506,7 @@ static const struct node_ops meminfo_ops = {.text = meminfo_text};
 static const struct node_ops cpuinfo_ops = {.text = cpuinfo_text};
 static const struct node_ops cpus_ops = {.text = cpus_text};
 static const struct node_ops huge_ops = {.text = huge_text};
+static const struct node_ops huge_size_ops = {.text = huge_size_text};
 static const struct node_ops version_ops = {.text = version_text};
 static const struct node_ops uptime_ops = {.text = uptime_text};
 static const struct node_ops mounts_ops = {.text = mounts_text};
@@ -531,6 +538,8 @@ int proc_init(void)
 		{"/sys/kernel/mm/transparent_hugepage", NODE_DIR | 0555, NULL},
 		{"/sys/kernel/mm/transparent_hugepage/shmem_enabled", NODE_FILE | 0444, &huge_ops},
 		{"/sys/kernel/mm/transparent_hugepage/enabled", NODE_FILE | 0444, &huge_ops},
+		{"/sys/kernel/mm/transparent_hugepage/hpage_pmd_size", NODE_FILE | 0444,
+		 &huge_size_ops},
 	};
 	int error = 0;
 

@@ -21,6 +21,9 @@ must_use int kvm_bus_ioeventfd(struct kvm_vm *vm, const struct kvm_ioeventfd *sp
 must_use int kvm_bus_register(struct kvm_vm *vm, const struct kvm_coalesced_mmio_zone *zone);
 must_use int kvm_bus_unregister(struct kvm_vm *vm, const struct kvm_coalesced_mmio_zone *zone);
 
+/** kvm_bus_has_ports() - may there be somebody at a port? Without vm->memory: as of some moment. */
+bool kvm_bus_has_ports(const struct kvm_vm *vm);
+
 /** kvm_bus_fini() - takes all away. */
 void kvm_bus_fini(struct kvm_vm *vm);
 

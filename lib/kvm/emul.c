@@ -376,6 +376,7 @@ static const struct insn_ops insn_ops = {
 	.port_out = op_port_out,
 	.read_xmm = kvm_op_read_xmm,
 	.write_xmm = kvm_op_write_xmm,
+	.x87_image = kvm_op_x87_image,
 	.read_cr = kvm_op_read_cr,
 	.write_cr = kvm_op_write_cr,
 	.read_dr = kvm_op_read_dr,
@@ -412,6 +413,75 @@ static unsigned fetch(struct kvm_vcpu *vcpu, uint64_t linear, uint8_t *code, uns
 	default:
 		return kvm_memory_read(vcpu, result.gpa, code, len) == 0 ? len : 0;
 	}
+}
+
+#define TABLE_ADDRESS UINT64_C(0x000ffffffffff000) /* in CR3 and in entries */
+
+/* In 64-bit code with four levels of tables? */
+static bool usual_mode(const struct kvm_vcpu *vcpu)
+{
+	return insn_mode(&vcpu->cpu) == INSN_64 && (vcpu->cpu.cr4 & CR4_LA57) == 0;
+}
+
+/*
+ * Where code that the CPU has just executed lies: so it is mapped, may be executed, and is marked
+ * as accessed already. Return: false if that takes more than reading the tables.
+ */
+static bool find_code(struct kvm_vcpu *vcpu, uint64_t linear, uint64_t *gpa)
+{
+	uint64_t entry = vcpu->cr3;
+
+	for (unsigned shift = 39;; shift -= 9) {
+		uint64_t at = (entry & TABLE_ADDRESS) + (linear >> shift & 511) * 8;
+
+		if (kvm_memory_load64(vcpu, at, &entry) != 0 || (entry & PTE_P) == 0) {
+			return false;
+		}
+		if (shift == 12 || (shift < 39 && (entry & PTE_PS) != 0)) {
+			uint64_t offset = BIT(shift) - 1;
+
+			*gpa = (entry & TABLE_ADDRESS & ~offset) | (linear & offset);
+			return true;
+		}
+	}
+}
+
+/*
+ * The length of an instruction that stopped the guest, from its first bytes, if it is one of those
+ * that guests use without prefixes: 0F 01 with two registers, the rest of 0F, HLT. 0: decode it.
+ */
+static unsigned short_length(uint64_t bytes)
+{
+	if ((bytes & 0xff) == 0xf4) {
+		return 1;
+	}
+	if ((bytes & 0xff) != 0x0f) {
+		return 0;
+	}
+	switch (bytes >> 8 & 0xff) {
+	case 0x01:
+		return (bytes >> 16 & 0xc0) == 0xc0 ? 3 : 0;
+	case 0x08: /* INVD */
+	case 0x09: /* WBINVD */
+	case 0x30: /* WRMSR */
+	case 0x32: /* RDMSR */
+	case 0x33: /* RDPMC */
+	case 0xa2: /* CPUID */
+		return 2;
+	default:
+		return 0;
+	}
+}
+
+static unsigned known_length(struct kvm_vcpu *vcpu)
+{
+	uint64_t rip = vcpu->cpu.rip, gpa, bytes;
+
+	if (!usual_mode(vcpu) || rip % KVM_PAGE_BYTES > KVM_PAGE_BYTES - sizeof(bytes) ||
+	    !find_code(vcpu, rip, &gpa) || kvm_memory_load64(vcpu, gpa, &bytes) != 0) {
+		return 0;
+	}
+	return short_length(bytes);
 }
 
 /* Return: INSN_OK, or another result: #UD and #GP are pending then; INSN_MORE: nothing is. */
@@ -593,23 +663,30 @@ static void advance(struct kvm_vcpu *vcpu, unsigned len)
 	vcpu->cpu.interrupt_shadow = false;
 }
 
+static unsigned decoded_length(struct kvm_vcpu *vcpu)
+{
+	struct insn insn;
+
+	kvm_regs_need(vcpu, NEEDED);
+	return decode(vcpu, &insn) == INSN_OK ? insn.len : 0;
+}
+
 bool kvm_emul_skip(struct kvm_vcpu *vcpu, unsigned len)
 {
 	const struct kvm_env_ops *ops = vcpu->env->ops;
 	bool stepping = (vcpu->cpu.rflags & RFLAGS_TF) != 0;
 
 	if (len == 0) {
-		struct insn insn;
-		enum insn_result result;
-
-		kvm_regs_need(vcpu, NEEDED);
+		kvm_regs_need(vcpu, KVM_REGS_CORE | KVM_REGS_CONTROL);
 		ops->lock_read(vcpu->env, &vcpu->vm->memory);
-		result = decode(vcpu, &insn);
+		len = known_length(vcpu);
+		if (len == 0) {
+			len = decoded_length(vcpu);
+		}
 		ops->unlock_read(vcpu->env, &vcpu->vm->memory);
-		if (result != INSN_OK) {
+		if (len == 0) {
 			return failed(vcpu);
 		}
-		len = insn.len;
 	}
 	advance(vcpu, len);
 	return (vcpu->single_step || stepping) && kvm_debug_stepped(vcpu, stepping);

@@ -82,6 +82,8 @@ struct kvm_env_ops {
 	/* ---- user memory: of the process that calls, at an address it gave ---- */
 	/** 0 or -EFAULT; nothing is promised of the destination after an error. */
 	int (*copy_in)(struct kvm_env *env, void *to, uint64_t user, size_t bytes);
+	/** Eight bytes, as copy_in(). May be NULL: it is faster, nothing more. */
+	int (*load64)(struct kvm_env *env, uint64_t user, uint64_t *value);
 	int (*copy_out)(struct kvm_env *env, uint64_t user, const void *from, size_t bytes);
 	/**
 	 * Atomic compare and exchange of 1, 2, 4, 8 or 16 aligned bytes. Return: 0; -EAGAIN if

@@ -50,7 +50,7 @@ static uint64_t beyond_phys(const struct kvm_vcpu *vcpu)
 
 uint64_t kvm_reg_linear_rip(struct kvm_vcpu *vcpu)
 {
-	kvm_regs_need(vcpu, KVM_REGS_SEGMENTS | KVM_REGS_CONTROL);
+	kvm_regs_need(vcpu, KVM_REGS_CORE);
 	if (long_mode(vcpu) && (vcpu->cpu.seg[INSN_CS].attr & INSN_SEG_L) != 0) {
 		return vcpu->cpu.rip;
 	}

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "lib/kvm/bus.h"
 #include "lib/kvm/clock.h"
 #include "lib/kvm/cpuid.h"
 #include "lib/kvm/debug.h"
@@ -95,6 +96,10 @@ static int on_memory(struct kvm_vcpu *vcpu, const struct kvm_stop *stop)
 		kvm_dirty_mark(slot, gfn);
 	}
 	r = vcpu->env->backend->map(vcpu, &fault);
+	/* A log taken between the two has cleared the mark, and found no mapping to protect. */
+	if (r == 0 && fault.may_write) {
+		kvm_dirty_mark(slot, gfn);
+	}
 	return r == 0 || r == -EAGAIN ? GO_ON : r;
 }
 
@@ -137,11 +142,9 @@ static int on_cpuid(struct kvm_vcpu *vcpu, const struct kvm_stop *stop)
 
 static int on_hlt(struct kvm_vcpu *vcpu, const struct kvm_stop *stop)
 {
-	bool exit = kvm_emul_skip(vcpu, stop->insn_len);
+	bool stepped = kvm_emul_skip(vcpu, stop->insn_len);
 
-	if (exit) {
-		return EXIT;
-	}
+	/* User space that has the APIC hears of HLT even when it steps. */
 	if (vcpu->apic == NULL) {
 		vcpu->run->exit_reason = KVM_EXIT_HLT;
 		return EXIT;
@@ -152,7 +155,7 @@ static int on_hlt(struct kvm_vcpu *vcpu, const struct kvm_stop *stop)
 	} else {
 		kvm_vcpu_note(vcpu, KVM_REQ_EVENT);
 	}
-	return GO_ON;
+	return exit_if(stepped);
 }
 
 static int on_xsetbv(struct kvm_vcpu *vcpu, const struct kvm_stop *stop)
@@ -264,8 +267,13 @@ static int on_stop(struct kvm_vcpu *vcpu, const struct kvm_stop *stop)
 	case KVM_STOP_MSR_WRITE:
 		return exit_if(
 			kvm_exit_msr(vcpu, stop->reason == KVM_STOP_MSR_WRITE, stop->insn_len));
-	case KVM_STOP_MEMORY:
 	case KVM_STOP_IO:
+		if (!kvm_bus_has_ports(vcpu->vm)) {
+			return exit_if(kvm_exit_port(vcpu, stop->io.port, stop->io.bytes,
+						     stop->io.in, stop->insn_len));
+		}
+		/* fallthrough */
+	case KVM_STOP_MEMORY:
 	case KVM_STOP_EXCEPTION:
 	case KVM_STOP_EMULATE:
 		lock_memory(vcpu);
@@ -307,9 +315,15 @@ static int serve_requests(struct kvm_vcpu *vcpu)
 	if (__atomic_load_n((bool *)&vcpu->vm->dead, __ATOMIC_RELAXED)) {
 		return -EIO;
 	}
+	if (__atomic_load_n((uint32_t *)&vcpu->requests, __ATOMIC_RELAXED) == 1u << KVM_REQ_EVENT) {
+		return GO_ON; /* as usual; it is looked at next */
+	}
 	(void)kvm_vcpu_take(vcpu, KVM_REQ_DEAD);
 	(void)kvm_vcpu_take(vcpu, KVM_REQ_KICK);
 	(void)kvm_vcpu_take(vcpu, KVM_REQ_UNHALT);
+	if (kvm_vcpu_take(vcpu, KVM_REQ_FILTER)) {
+		vcpu->env->backend->features_changed(vcpu);
+	}
 	if (kvm_vcpu_take(vcpu, KVM_REQ_CLOCK)) {
 		kvm_clock_update(vcpu);
 	}
@@ -517,6 +531,24 @@ static void tell_user_space(struct kvm_vcpu *vcpu)
 		vcpu->vm->irqchip == KVM_IRQCHIP_FULL || kvm_event_window_open(vcpu);
 }
 
+/* What reaches memory or the buses needs the lock; registers do not. */
+static bool complete(struct kvm_vcpu *vcpu)
+{
+	uint8_t pending = vcpu->exits->pending;
+	bool locked = pending == KVM_PENDING_STRING_IN || pending == KVM_PENDING_MMIO_READ ||
+		      pending == KVM_PENDING_MMIO_WRITE;
+	bool exit;
+
+	if (locked) {
+		lock_memory(vcpu);
+	}
+	exit = kvm_exit_complete(vcpu);
+	if (locked) {
+		unlock_memory(vcpu);
+	}
+	return exit;
+}
+
 static int run_locked(struct kvm_vcpu *vcpu, bool immediate)
 {
 	struct kvm_run *run = vcpu->run;
@@ -535,12 +567,7 @@ static int run_locked(struct kvm_vcpu *vcpu, bool immediate)
 		return -EINVAL;
 	}
 	if (vcpu->exits->pending != KVM_PENDING_NONE) {
-		bool exit;
-
-		lock_memory(vcpu);
-		exit = kvm_exit_complete(vcpu);
-		unlock_memory(vcpu);
-		if (exit) {
+		if (complete(vcpu)) {
 			return EXIT;
 		}
 	}
@@ -564,7 +591,9 @@ int kvm_run(struct kvm_vcpu *vcpu)
 	int r;
 
 	ops->run_begin(vcpu->env, vcpu);
-	kvm_vcpu_note(vcpu, KVM_REQ_STEAL);
+	if (vcpu->msr[KVM_MSR_STEAL_TIME] != 0) {
+		kvm_vcpu_note(vcpu, KVM_REQ_STEAL);
+	}
 	r = run_locked(vcpu, immediate);
 	tell_user_space(vcpu);
 	ops->run_end(vcpu->env, vcpu);

@@ -84,9 +84,9 @@ class Host(Prompt):
         assert found.group(2) == '0', found.group(0)
         return found.group(1)
 
-    def power_off(self):
+    def power_off(self, timeout=READY_SECONDS):
         """From the prompt: the machine turns itself off."""
-        self.ask('poweroff', 'power off')
+        self.ask('poweroff', 'power off', timeout)
         assert self.machine.ended(core.START_SECONDS), 'the machine did not turn itself off'
 
 

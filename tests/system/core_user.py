@@ -5,6 +5,7 @@ Each test starts an emulated bare machine of its own, with a static program as /
 
 import io
 import os
+import re
 
 from lab import cpio, debian
 from tests.system import core
