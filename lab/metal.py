@@ -3,6 +3,7 @@
 Its console is a serial line; what comes is kept, and can be waited for.
 """
 
+import io
 import os
 import re
 import shutil
@@ -11,7 +12,7 @@ import tempfile
 import threading
 import time
 
-from lab import debian, host
+from lab import cpio, debian, host
 
 KERNEL = os.path.join(debian.ROOT, 'build/core/core.elf')
 FIRMWARE = '/usr/share/OVMF/OVMF_CODE_4M.fd'
@@ -140,6 +141,11 @@ class Machine:
                     return None
                 self._news.wait(min(left, 1))
 
+    def pause(self, seconds):
+        """Waits for the console to show more, if not for as long as that."""
+        with self._news:
+            self._news.wait(seconds)
+
     def send(self, data):
         """Types."""
         self._qemu.stdin.write(data.encode())
@@ -160,3 +166,60 @@ class Machine:
         self._qemu.wait()
         self._reader.join(5)
         self._work.cleanup()
+
+
+def _init():
+    """The static program that starts another with arguments, made when its source is newer."""
+    source = os.path.join(debian.ROOT, 'lab/core-init.c')
+    out = os.path.join(debian.ROOT, 'build/lab-core-init')
+    if not os.path.exists(out) or os.path.getmtime(out) < os.path.getmtime(source):
+        made = f'{out}.{os.getpid()}'
+        debian.run([debian.needs('gcc', 'gcc'), '-std=gnu17', '-O2', '-Wall', '-Wextra', '-static',
+                    '-s', '-o', made, source], 'cannot build lab/core-init.c')
+        os.rename(made, out)
+    return out
+
+
+def run(program, *words, options=None, files=None, seconds=300, say=None):
+    """Boots core, runs a static program with arguments, and waits for its end.
+
+    `files`: more {name: path} for the initramfs. say() gets the console's text as it comes.
+    Return: (exit status, what the console showed from the program's start on).
+    """
+    options = options or Options()
+    archive = io.BytesIO()
+    made = cpio.Archive(archive)
+    name = '/' + os.path.basename(program)
+    made.tree('init', _init())
+    made.tree(name[1:], program)
+    made.file('words', '\n'.join([name, *words]).encode() + b'\n')
+    for other, path in (files or {}).items():
+        made.tree(other, path)
+    made.close()
+    with tempfile.NamedTemporaryFile(prefix='yado-core-') as initramfs:
+        initramfs.write(archive.getvalue())
+        initramfs.flush()
+        options.initramfs = initramfs.name
+        with Machine(options) as machine:
+            return _watch(machine, name, seconds, say)
+
+
+def _watch(machine, name, seconds, say):
+    """Follows the console until the program ends."""
+    told, deadline = 0, time.monotonic() + seconds
+    while True:
+        running = machine.running()
+        text = machine.text
+        if say:
+            say(text[told:])
+            told = len(text)
+        found = re.search(r'^\[ *[\d.]+\] init (?:has ended with status (\d+)|was ended.*)$', text,
+                          re.MULTILINE)
+        if found:
+            return int(found.group(1) or -1), text
+        if not running:
+            raise debian.Failed(f'core ended without a word while {name} ran: {text[-300:].strip()}')
+        if time.monotonic() > deadline:
+            raise debian.Failed(f'{name} on core was not done after {seconds} s; the console said '
+                                f'last: {text[-300:].strip()}')
+        machine.pause(1)

@@ -7,6 +7,9 @@
 #include <string.h>
 #include <ucontext.h>
 
+#include "lib/base/types.h"
+#include "soft/native.h"
+
 /*
  * The only instructions that touch the VMM's memory. All functions here are leaves that keep
  * nothing on the stack, so that a fault anywhere between the two labels can go on at
@@ -76,12 +79,24 @@ int soft_cas4(void *at, const void *old, const void *new);
 int soft_cas8(void *at, const void *old, const void *new);
 int soft_cas16(void *at, const void *old, const void *new);
 
-static struct sigaction before[2]; /* of SIGSEGV, SIGBUS */
+/* Those of accesses, and those of instructions that were not ours. */
+static const int numbers[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL};
+static struct sigaction before[ARRAY_SIZE(numbers)];
+
+static struct sigaction *before_of(int number)
+{
+	unsigned i = 0;
+
+	while (i + 1 < ARRAY_SIZE(numbers) && numbers[i] != number) {
+		i++;
+	}
+	return &before[i];
+}
 
 /* A fault of somebody else's: as if this handler did not exist. */
 static void pass_on(int number, siginfo_t *info, void *context)
 {
-	struct sigaction *old = &before[number == SIGBUS];
+	struct sigaction *old = before_of(number);
 
 	if ((old->sa_flags & SA_SIGINFO) != 0) {
 		old->sa_sigaction(number, info, context);
@@ -107,6 +122,9 @@ static void on_fault(int number, siginfo_t *info, void *context)
 								     : soft_access_fault);
 		return;
 	}
+	if (info->si_code > 0 && soft_native_trap(context)) {
+		return;
+	}
 	pass_on(number, info, context);
 }
 
@@ -120,9 +138,10 @@ static void install(void)
 	};
 
 	sigemptyset(&action.sa_mask);
-	if (sigaction(SIGSEGV, &action, &before[0]) != 0 ||
-	    sigaction(SIGBUS, &action, &before[1]) != 0) {
-		installed = -errno;
+	for (unsigned i = 0; i < ARRAY_SIZE(numbers) && installed == 0; i++) {
+		if (sigaction(numbers[i], &action, &before[i]) != 0) {
+			installed = -errno;
+		}
 	}
 }
 

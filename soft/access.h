@@ -6,7 +6,8 @@
 
 #include "lib/base/types.h"
 
-/** soft_access_init() - installs the handlers of SIGSEGV and SIGBUS, once. Return: 0 or -errno. */
+/** soft_access_init() - installs the handlers of SIGSEGV, SIGBUS, SIGFPE and
+ * SIGILL, once. Return: 0 or -errno. */
 must_use int soft_access_init(void);
 
 /** soft_access_copy() - one of the sides is the VMM's, or both. Return: 0 or -EFAULT. */

@@ -24,7 +24,7 @@ static struct soft_decoded *slot_of(struct soft_vcpu *vcpu, uint64_t linear)
 	return &vcpu->decoded[(linear ^ linear >> 10) % SOFT_DECODED];
 }
 
-/* The instruction at RIP. Return: INSN_DONE, INSN_FAULT or INSN_EXIT. */
+/* The instruction at RIP, or NULL. Return: INSN_DONE, INSN_FAULT or INSN_EXIT. */
 static enum insn_outcome fetch(struct soft_vcpu *vcpu, const struct insn **insn)
 {
 	const struct insn_cpu *cpu = &vcpu->kvm->cpu;
@@ -112,7 +112,9 @@ static enum insn_outcome intercepted(struct soft_vcpu *vcpu, const struct insn *
 	case INSN_RDPMC:
 		return cpu->cpl != 0 && (cpu->cr4 & CR4_PCE) == 0 ? general_protection(vcpu)
 								  : soft_stop(vcpu, KVM_STOP_RDPMC);
-	case INSN_VMCALL:
+	case INSN_VMCALL: /* an AMD CPU does not know it */
+		vcpu->stop->exception.vector = INSN_EXC_UD;
+		return soft_stop(vcpu, KVM_STOP_EXCEPTION);
 	case INSN_VMMCALL:
 		return soft_stop(vcpu, KVM_STOP_HYPERCALL);
 	case INSN_MONITOR:
@@ -171,22 +173,50 @@ static enum insn_outcome iterate(struct soft_vcpu *vcpu, const struct insn *insn
 	return INSN_DONE;
 }
 
-static enum insn_outcome execute(struct soft_vcpu *vcpu, const struct insn **insn)
+static enum insn_outcome execute(struct soft_vcpu *vcpu, const struct insn *insn)
 {
-	enum insn_outcome outcome = fetch(vcpu, insn);
+	enum insn_outcome outcome;
 	bool mine;
 
-	if (outcome != INSN_DONE) {
-		return outcome;
-	}
-	vcpu->insn_len = (*insn)->len;
-	outcome = intercepted(vcpu, *insn, &mine);
+	vcpu->insn_len = insn->len;
+	outcome = intercepted(vcpu, insn, &mine);
 	if (mine) {
 		return outcome;
 	}
-	return (vcpu->kvm->cpu.rflags & RFLAGS_TF) != 0 && repeats(*insn)
-		       ? iterate(vcpu, *insn)
-		       : insn_emulate(&vcpu->env, *insn);
+	return (vcpu->kvm->cpu.rflags & RFLAGS_TF) != 0 && repeats(insn)
+		       ? iterate(vcpu, insn)
+		       : insn_emulate(&vcpu->env, insn);
+}
+
+/* What did not come to its end. Return: false: there is a stop. */
+static bool interrupted(struct soft_vcpu *vcpu, enum insn_outcome outcome)
+{
+	switch (outcome) {
+	case INSN_FAULT:
+		return soft_deliver_fault(vcpu) == INSN_DONE;
+	case INSN_EXIT:
+		return false;
+	default:
+		(void)soft_stop(vcpu, KVM_STOP_EMULATE);
+		return false;
+	}
+}
+
+/* Does #DB follow the instruction? @before: RFLAGS as they were. */
+static bool single_steps(const struct soft_vcpu *vcpu, const struct insn *insn, uint64_t before)
+{
+	switch (insn->mnemonic) {
+	case INSN_INT:
+	case INSN_INT1:
+	case INSN_INT3:
+	case INSN_INTO:
+		/* Unless INTO did nothing, the handler's first instruction is next, without TF. */
+		return (before & vcpu->kvm->cpu.rflags & RFLAGS_TF) != 0;
+	case INSN_SYSCALL:
+		return (vcpu->kvm->cpu.rflags & RFLAGS_TF) != 0;
+	default:
+		return (before & RFLAGS_TF) != 0;
+	}
 }
 
 /* Return: false: there is a stop. */
@@ -194,10 +224,10 @@ static bool step(struct soft_vcpu *vcpu)
 {
 	struct kvm_vcpu *kvm = vcpu->kvm;
 	uint64_t flags = kvm->cpu.rflags;
-	const struct insn *insn = NULL;
+	const struct insn *insn;
 	enum insn_outcome outcome;
 
-	vcpu->dr6_hits = 0;
+	vcpu->dr6_hits = vcpu->dr6_held;
 	vcpu->insn_len = 0;
 	if ((kvm->hw_dr7 & DR7_ENABLED) != 0 && (flags & RFLAGS_RF) == 0) {
 		uint64_t found = soft_breakpoints(kvm, kvm_reg_linear_rip(kvm));
@@ -206,7 +236,11 @@ static bool step(struct soft_vcpu *vcpu)
 			return soft_deliver_db(vcpu, found) == INSN_DONE;
 		}
 	}
-	outcome = execute(vcpu, &insn);
+	outcome = fetch(vcpu, &insn);
+	if (insn == NULL) {
+		return interrupted(vcpu, outcome);
+	}
+	outcome = execute(vcpu, insn);
 	switch (outcome) {
 	case INSN_DONE:
 		if (insn->mnemonic == INSN_IRET) {
@@ -218,19 +252,16 @@ static bool step(struct soft_vcpu *vcpu)
 			return true;
 		}
 		break;
-	case INSN_FAULT:
-		return soft_deliver_fault(vcpu) == INSN_DONE;
-	case INSN_EXIT:
-		return false;
 	default:
-		(void)soft_stop(vcpu, KVM_STOP_EMULATE);
-		return false;
-	}
-	if ((flags & RFLAGS_TF) != 0) {
-		vcpu->dr6_hits |= DR6_BS;
+		return interrupted(vcpu, outcome);
 	}
 	if (kvm->cpu.trap_shadow) {
-		return true; /* MOV SS: a data breakpoint of its own is forgotten, too */
+		vcpu->dr6_held = vcpu->dr6_hits; /* MOV SS: told after the next instruction */
+		return true;
+	}
+	vcpu->dr6_held = 0;
+	if (single_steps(vcpu, insn, flags)) {
+		vcpu->dr6_hits |= DR6_BS;
 	}
 	return vcpu->dr6_hits == 0 || soft_deliver_db(vcpu, vcpu->dr6_hits) == INSN_DONE;
 }

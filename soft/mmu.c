@@ -332,12 +332,26 @@ enum insn_outcome soft_mmu_cmpxchg(struct soft_vcpu *vcpu, uint64_t linear, cons
 			return vanished(vcpu, linear, SOFT_WRITE, false);
 		}
 	}
-	outcome = soft_mmu_read(vcpu, linear, now, len, false);
-	if (outcome != INSN_DONE) {
-		return outcome;
+	/* Pages that are neighbours here, too, the host's CPU can lock. */
+	if (len <= 8 && parts.host[1] == parts.host[0] + parts.bytes[0]) {
+		int r = soft_access_cmpxchg(parts.host[0], old, new, len);
+
+		if (r != -EFAULT) {
+			return r == 0 ? INSN_DONE : INSN_AGAIN;
+		}
 	}
-	return memcmp(now, old, len) != 0 ? INSN_AGAIN
-					  : soft_mmu_write(vcpu, linear, new, len, false);
+	soft_vcpu_alone(vcpu);
+	outcome = soft_mmu_probe(vcpu, linear, len);
+	if (outcome == INSN_DONE) {
+		outcome = soft_mmu_read(vcpu, linear, now, len, false);
+	}
+	if (outcome == INSN_DONE) {
+		outcome = memcmp(now, old, len) != 0
+				  ? INSN_AGAIN
+				  : soft_mmu_write(vcpu, linear, new, len, false);
+	}
+	soft_vcpu_not_alone(vcpu);
+	return outcome;
 }
 
 enum insn_outcome soft_mmu_fetch(struct soft_vcpu *vcpu, uint64_t linear, uint8_t *bytes,

@@ -50,7 +50,7 @@ must_use enum insn_outcome soft_mmu_write(struct soft_vcpu *vcpu, uint64_t linea
 /** soft_mmu_probe() - could all of it be written to? */
 must_use enum insn_outcome soft_mmu_probe(struct soft_vcpu *vcpu, uint64_t linear, unsigned len);
 
-/** soft_mmu_cmpxchg() - INSN_AGAIN if there was something else. Across pages it is not atomic. */
+/** soft_mmu_cmpxchg() - INSN_AGAIN if there was something else. Across pages, too, it is atomic. */
 must_use enum insn_outcome soft_mmu_cmpxchg(struct soft_vcpu *vcpu, uint64_t linear,
 					    const void *old, const void *new, unsigned len);
 

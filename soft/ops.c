@@ -4,21 +4,10 @@
  */
 #include "soft/ops.h"
 
-#include <string.h>
-
-#include "lib/base/bytes.h"
 #include "lib/kvm/clock.h"
 #include "lib/kvm/registers.h"
 #include "lib/x86/regs.h"
 #include "soft/vcpu.h"
-
-#define AT_MXCSR     24 /* in the XSAVE area */
-#define AT_XMM	     160
-#define AT_XSTATE_BV 512
-#define AT_YMM_HIGH  576
-
-#define FCW_INIT    0x37f
-#define MXCSR_KNOWN UINT32_C(0xffff)
 
 #define DR7_ENABLED UINT64_C(0xff)
 #define DR_EXECUTE  0
@@ -147,25 +136,6 @@ static enum insn_outcome op_port_out(struct insn_env *env, uint16_t port, unsign
 	(void)data;
 	(void)count;
 	return stop_io(vcpu_of(env), port, bytes, false);
-}
-
-static enum insn_outcome op_read_xmm(struct insn_env *env, unsigned reg, void *data)
-{
-	memcpy(data, vcpu_of(env)->kvm->xsave + AT_XMM + (size_t)reg % 16 * 16, 16);
-	return INSN_DONE;
-}
-
-static enum insn_outcome op_write_xmm(struct insn_env *env, unsigned reg, const void *data,
-				      bool clear)
-{
-	struct kvm_vcpu *kvm = vcpu_of(env)->kvm;
-
-	memcpy(kvm->xsave + AT_XMM + (size_t)reg % 16 * 16, data, 16);
-	kvm->xsave[AT_XSTATE_BV] |= 2;
-	if (clear && kvm->env->backend->xsave_bytes >= AT_YMM_HIGH + 256) {
-		memset(kvm->xsave + AT_YMM_HIGH + (size_t)reg % 16 * 16, 0, 16);
-	}
-	return INSN_DONE;
 }
 
 static enum insn_outcome op_read_cr(struct insn_env *env, unsigned cr, uint64_t *value)
@@ -301,39 +271,9 @@ static enum insn_outcome op_write_back(struct insn_env *env)
 	return INSN_DONE;
 }
 
-/*
- * Of the instructions for the host's CPU, those on the x87 and SSE control words alone; the others
- * are not executed yet.
- */
 static enum insn_outcome op_native(struct insn_env *env, struct insn_native *n)
 {
-	static const uint8_t fninit[] = {0xdb, 0xe3};
-	uint8_t *area = vcpu_of(env)->kvm->xsave;
-	const uint8_t *code = n->code;
-	uint32_t mxcsr;
-
-	if (n->len == sizeof(fninit) && memcmp(code, fninit, sizeof(fninit)) == 0) {
-		memset(area, 0, AT_MXCSR);
-		store_le16(area, FCW_INIT);
-		area[AT_XSTATE_BV] |= 1;
-		return INSN_DONE;
-	}
-	code += (*code & 0xf0) == 0x40; /* REX */
-	if (code[0] != 0x0f || code[1] != 0xae || n->memory_len != sizeof(mxcsr) ||
-	    (code[2] >> 3 & 6) != 2) {
-		return INSN_UNSUPPORTED;
-	}
-	if ((code[2] >> 3 & 1) != 0) { /* STMXCSR */
-		memcpy(n->memory, area + AT_MXCSR, sizeof(mxcsr));
-		return INSN_DONE;
-	}
-	mxcsr = load_le32(n->memory);
-	if ((mxcsr & ~MXCSR_KNOWN) != 0) {
-		return insn_raise(env, INSN_EXC_GP, 0);
-	}
-	store_le32(area + AT_MXCSR, mxcsr);
-	area[AT_XSTATE_BV] |= 2;
-	return INSN_DONE;
+	return soft_native_run(vcpu_of(env), n);
 }
 
 static const struct insn_ops ops = {
@@ -344,8 +284,6 @@ static const struct insn_ops ops = {
 	.cmpxchg = op_cmpxchg,
 	.port_in = op_port_in,
 	.port_out = op_port_out,
-	.read_xmm = op_read_xmm,
-	.write_xmm = op_write_xmm,
 	.read_cr = op_read_cr,
 	.write_cr = op_write_cr,
 	.read_dr = op_read_dr,

@@ -4,6 +4,7 @@
  */
 #pragma once
 
+#include <pthread.h>
 #include <stdatomic.h>
 
 #include "lib/insn/decode.h"
@@ -12,6 +13,7 @@
 #include "soft/engine.h"
 #include "soft/map.h"
 #include "soft/mmu.h"
+#include "soft/native.h"
 
 #define SOFT_DECODED 1024
 #define SOFT_BUFFER  4096 /* the longest memory operand of x87 and vector instructions */
@@ -24,8 +26,17 @@ struct soft_decoded {
 	struct insn insn;
 };
 
+struct soft_vcpu;
+
+/*
+ * Atomic accesses that one host instruction cannot make, such as LOCK over the end of a page, stop
+ * the VM's other vCPUs: soft_vcpu_alone(). Whatever an engine does between two looks at
+ * soft_vcpu_must_stop() is thereby whole for others, and needs no lock.
+ */
 struct soft_vm {
 	struct soft_map map;
+	pthread_mutex_t alone;		   /* held by `owner` */
+	_Atomic(struct soft_vcpu *) owner; /* all others do not enter; NULL: none */
 };
 
 struct soft_vcpu {
@@ -44,10 +55,12 @@ struct soft_vcpu {
 
 	/* the vCPU's thread only */
 	struct soft_mmu mmu;
+	struct soft_native native;
 	struct insn_env env;
 	struct kvm_stop *stop;
 	uint8_t insn_len;
 	uint64_t dr6_hits; /* data breakpoints that the instruction met */
+	uint64_t dr6_held; /* those of a MOV SS before it */
 	_Alignas(64) uint8_t buffer[SOFT_BUFFER];
 	struct soft_decoded decoded[SOFT_DECODED];
 };
@@ -65,6 +78,15 @@ void soft_vcpu_enter(struct kvm_vcpu *kvm, struct kvm_stop *stop);
  * Context: any thread but one that is inside; may wait for the end of one instruction.
  */
 void soft_vcpu_shoot(struct kvm_vm *vm);
+
+/**
+ * soft_vcpu_alone() - when it returns, no other vCPU of the VM is inside, until
+ * soft_vcpu_not_alone(). Meanwhile this one may have been outside itself: its TLB may be empty,
+ * host addresses that it got before are not valid.
+ * Context: vCPU thread, inside, at a point where the instruction could begin anew.
+ */
+void soft_vcpu_alone(struct soft_vcpu *vcpu);
+void soft_vcpu_not_alone(struct soft_vcpu *vcpu);
 
 /** soft_vcpu_must_stop() - is there a request, or a window that is waited for? Also: for engines.
  */

@@ -5,6 +5,7 @@ N skipped.
 usage: tests/conformance.py [--table] PROVIDER [CASE]...
 
   kvm   Linux KVM: this machine's where it has VMX or SVM, else the lab's
+  core  Yado's own kernel, on an emulated bare machine
   soft  Yado's own in software, on this machine
   tcg   no provider at all: QEMU's TCG runs the bare payloads as a machine, a second opinion
 
@@ -96,6 +97,15 @@ def run_kvm(words, say):
     return results
 
 
+def run_core(words, say):
+    from lab import metal
+    code, text = metal.run(os.path.join(debian.ROOT, SUITE), *words, seconds=SUITE_SECONDS,
+                           say=lambda part: say(part, end=''))
+    if code not in (0, 1) or not re.search(r'\d+ passed, \d+ failed, \d+ skipped\n', text):
+        raise debian.Failed(f'the suite ended with {code}: {text[-300:].strip()}')
+    return parsed(text)
+
+
 def run_soft(words, say):
     program = os.path.join(debian.ROOT, SUITE + '-soft')
     done = subprocess.Popen([program, '--device', 'soft', *words], stdin=subprocess.DEVNULL,
@@ -136,7 +146,7 @@ def run_tcg(words, say):
     return results
 
 
-PROVIDERS = {'kvm': run_kvm, 'soft': run_soft, 'tcg': run_tcg}
+PROVIDERS = {'kvm': run_kvm, 'core': run_core, 'soft': run_soft, 'tcg': run_tcg}
 
 
 def counts(results):

@@ -310,6 +310,25 @@ void space_populate(struct space *s, uint64_t start, uint64_t end)
 	}
 }
 
+int space_residency(struct space *s, uint64_t va, size_t n, uint8_t *resident)
+{
+	int r = 0;
+
+	spin_take(&s->lock);
+	for (size_t i = 0; i < n && r == 0; i++, va += PAGE_SIZE) {
+		const struct mapping *m = va < USER_END ? space_find(s, va) : NULL;
+		if (m == NULL) {
+			r = -ENOMEM;
+			break;
+		}
+		uint64_t at = va - m->start;
+		resident[i] = (m->anon != NULL && object_has(m->anon, m->anon_offset + at)) ||
+			      (m->object != NULL && object_has(m->object, m->offset + at));
+	}
+	spin_give(&s->lock);
+	return r;
+}
+
 /* Which object's pages a piece of advice is about; held. */
 static struct object *advised(const struct mapping *m, enum space_advice advice, uint64_t *offset)
 {

@@ -177,6 +177,15 @@ int object_find(struct object *o, uint64_t offset, hpa_t *page, uint64_t *bytes)
 	return r;
 }
 
+bool object_has(struct object *o, uint64_t offset)
+{
+	spin_take(&o->lock);
+	const uint64_t *entry = find_entry(o, offset, 0, false);
+	bool has = entry != NULL && (*entry & ENTRY_PAGE) != 0;
+	spin_give(&o->lock);
+	return has;
+}
+
 /* Puts a page of @height where none is. Return: 0; -EEXIST: one is there, or pages below it. */
 static must_use int insert(struct object *o, uint64_t offset, unsigned height, hpa_t pa)
 {
@@ -254,6 +263,96 @@ int object_page(struct object *o, uint64_t offset, bool may_be_huge, hpa_t *page
 	}
 }
 
+/* The first page at or behind @offset and before @end, as its entry. Return: NULL if there is none;
+ * *at: where it begins. */
+static uint64_t *next_page(struct object *o, uint64_t offset, uint64_t end, uint64_t *at,
+			   unsigned *height)
+{
+	while (offset < end && offset < span(o->height)) {
+		uint64_t *entry = &o->root;
+		unsigned h = o->height;
+		while (*entry != 0 && (*entry & ENTRY_PAGE) == 0) {
+			h--;
+			entry = &node_of(*entry)[offset / span(h) % NODE_ENTRIES];
+		}
+		if (*entry != 0) {
+			*at = ALIGN_DOWN(offset, span(h));
+			*height = h;
+			return entry;
+		}
+		offset = ALIGN_DOWN(offset, span(h)) + span(h);
+	}
+	return NULL;
+}
+
+/* Copies. */
+
+/* Puts a copy of [from, from + bytes) at @offset of a new object: as one page, if it is of 2 MiB
+ * and there is memory for it, else page by page. */
+static must_use int copy_in(struct object *o, uint64_t offset, const char *from, uint64_t bytes)
+{
+	uint64_t step = bytes;
+
+	for (uint64_t done = 0; done < bytes;) {
+		hpa_t pa = page_alloc(step == HUGE_SIZE ? PAGE_ORDER_BLOCK : 0, PAGE_USE_USER);
+		if (page_is_none(pa)) {
+			if (step == PAGE_SIZE) {
+				return -ENOMEM;
+			}
+			step = PAGE_SIZE;
+			continue;
+		}
+		memcpy(phys_ptr(pa), from + done, step);
+		spin_take(&o->lock);
+		int r = insert(o, offset + done, step == HUGE_SIZE ? 1 : 0, pa);
+		spin_give(&o->lock);
+		if (r != 0) {
+			page_put(pa);
+			return r;
+		}
+		done += step;
+	}
+	return 0;
+}
+
+struct object *object_copy(struct object *from, uint64_t offset, uint64_t len, uint64_t size)
+{
+	struct object *o = object_create(size);
+	uint64_t end = offset + len;
+	uint64_t at, bytes;
+	unsigned height;
+	hpa_t page;
+	int r = 0;
+
+	while (o != NULL && r == 0 && offset < end) {
+		spin_take(&from->lock);
+		const uint64_t *entry = next_page(from, offset, end, &at, &height);
+		if (entry != NULL) {
+			give_page(*entry, &page, &bytes);
+		}
+		spin_give(&from->lock);
+		if (entry == NULL) {
+			break;
+		}
+		uint64_t low = MAX(at, offset);
+		uint64_t high = MIN(at + bytes, end);
+		if (high - low == HUGE_SIZE) {
+			r = copy_in(o, low, phys_ptr(page), HUGE_SIZE);
+		}
+		for (uint64_t i = low; high - low != HUGE_SIZE && r == 0 && i < high;
+		     i += PAGE_SIZE) {
+			r = copy_in(o, i, (char *)phys_ptr(page) + (i - at), PAGE_SIZE);
+		}
+		page_put(page);
+		offset = high;
+	}
+	if (r != 0) {
+		object_put(o);
+		return NULL;
+	}
+	return o;
+}
+
 /* Size, seals. */
 
 uint64_t object_size(struct object *o)
@@ -294,28 +393,6 @@ int object_add_seals(struct object *o, uint32_t seals)
 	}
 	spin_give(&o->lock);
 	return r;
-}
-
-/* The first page at or behind @offset and before @end, as its entry. Return: NULL if there is none;
- * *at: where it begins. */
-static uint64_t *next_page(struct object *o, uint64_t offset, uint64_t end, uint64_t *at,
-			   unsigned *height)
-{
-	while (offset < end && offset < span(o->height)) {
-		uint64_t *entry = &o->root;
-		unsigned h = o->height;
-		while (*entry != 0 && (*entry & ENTRY_PAGE) == 0) {
-			h--;
-			entry = &node_of(*entry)[offset / span(h) % NODE_ENTRIES];
-		}
-		if (*entry != 0) {
-			*at = ALIGN_DOWN(offset, span(h));
-			*height = h;
-			return entry;
-		}
-		offset = ALIGN_DOWN(offset, span(h)) + span(h);
-	}
-	return NULL;
 }
 
 /* Takes up to BATCH pages that lie in the range as a whole out of the tree; what lies in it partly

@@ -90,5 +90,17 @@ must_use int object_find(struct object *o, uint64_t offset, hpa_t *page, uint64_
 must_use int object_read(struct object *o, uint64_t offset, void *to, size_t len);
 must_use int object_write(struct object *o, uint64_t offset, const void *from, size_t len);
 
+/**
+ * object_copy() - a new object of @size bytes, with copies of the pages of [offset, offset + len)
+ * at the same offsets. @offset and @len are page-aligned. One holder.
+ * Return: it, or NULL without memory.
+ * Context: LOCK_SPACE may be held.
+ */
+must_use struct object *object_copy(struct object *from, uint64_t offset, uint64_t len,
+				    uint64_t size);
+
+/** object_has() - does the page at @offset exist? Context: as object_find(). */
+bool object_has(struct object *o, uint64_t offset);
+
 /** object_pages() - how many pages of 4 KiB it has at this moment. */
 uint64_t object_pages(struct object *o);

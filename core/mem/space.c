@@ -119,6 +119,16 @@ void space_remove_notifier(struct space *s, struct space_notifier *n)
 	spin_give(&s->lock);
 }
 
+struct mapping *space_new_mapping(void)
+{
+	return heap_alloc(&mappings);
+}
+
+void space_free_mapping(struct mapping *m)
+{
+	heap_free(&mappings, m);
+}
+
 /* Taking pages out of sight. The lock is held. */
 
 static void flush(struct space *s, uint64_t start, uint64_t end)
@@ -221,8 +231,7 @@ struct mapping *space_find(const struct space *s, uint64_t va)
 	return i < s->n && s->map[i]->start <= va ? s->map[i] : NULL;
 }
 
-/* Makes room for @more of them, so that inserting cannot fail. */
-static must_use int reserve(struct space *s, uint32_t more)
+int space_reserve(struct space *s, uint32_t more)
 {
 	if (s->n + more > SPACE_MAPPINGS_MAX) {
 		return -ENOMEM;
@@ -244,7 +253,7 @@ static must_use int reserve(struct space *s, uint32_t more)
 	return 0;
 }
 
-static void insert(struct space *s, struct mapping *m)
+void space_insert(struct space *s, struct mapping *m)
 {
 	uint32_t i = space_index(s, m->start);
 
@@ -264,9 +273,7 @@ static bool is_writer(const struct mapping *m)
 	return (m->flags & SPACE_SHARED) != 0 && (m->prot & SPACE_WRITE) != 0;
 }
 
-/* Enters the mapping with its objects, which hold for it. Return: 0; -EPERM: a seal is against it.
- */
-static must_use int attach(struct space *s, struct mapping *m)
+int space_attach(struct space *s, struct mapping *m)
 {
 	m->view = (struct view){.space = s, .space_id = s->id};
 	m->anon_view = m->view;
@@ -293,7 +300,7 @@ static void detach(struct mapping *m)
 	}
 }
 
-/* Cuts the mapping that goes over @va there. reserve() has been called. */
+/* Cuts the mapping that goes over @va there. space_reserve() has been called. */
 static must_use int cut_at(struct space *s, uint64_t va)
 {
 	struct mapping *m = space_find(s, va);
@@ -309,7 +316,7 @@ static must_use int cut_at(struct space *s, uint64_t va)
 	rest->start = va;
 	rest->offset += va - m->start;
 	rest->anon_offset += va - m->start;
-	if (attach(s, rest) != 0) {
+	if (space_attach(s, rest) != 0) {
 		heap_free(&mappings, rest); /* not while a writer exists, which @m is then */
 		return -ENOMEM;
 	}
@@ -320,14 +327,13 @@ static must_use int cut_at(struct space *s, uint64_t va)
 		object_get(m->anon);
 	}
 	m->end = va;
-	insert(s, rest);
+	space_insert(s, rest);
 	return 0;
 }
 
-/* Cuts at both ends of the range, so that each mapping is in it or not. */
-static must_use int cut(struct space *s, uint64_t start, uint64_t end)
+int space_cut(struct space *s, uint64_t start, uint64_t end)
 {
-	int r = reserve(s, 2);
+	int r = space_reserve(s, 2);
 
 	if (r == 0) {
 		r = cut_at(s, start);
@@ -335,8 +341,7 @@ static must_use int cut(struct space *s, uint64_t start, uint64_t end)
 	return r == 0 ? cut_at(s, end) : r;
 }
 
-/* Mappings that are taken out, to be let go of when the lock is free. */
-static void release(struct mapping *list)
+void space_release(struct mapping *list)
 {
 	while (list != NULL) {
 		struct mapping *m = list;
@@ -382,8 +387,7 @@ static void free_tables(struct space *s, uint64_t start, uint64_t end, uint64_t 
 	}
 }
 
-/* Takes all mappings of the range out, which cut() has prepared. */
-static struct mapping *take_out(struct space *s, uint64_t start, uint64_t end)
+struct mapping *space_take_out(struct space *s, uint64_t start, uint64_t end)
 {
 	struct mapping *list = NULL;
 	uint32_t i = space_index(s, start);
@@ -404,7 +408,7 @@ static struct mapping *take_out(struct space *s, uint64_t start, uint64_t end)
 	return list;
 }
 
-static must_use bool is_range(uint64_t va, uint64_t len, uint64_t *end)
+bool space_is_range(uint64_t va, uint64_t len, uint64_t *end)
 {
 	if ((va & (PAGE_SIZE - 1)) != 0 || len == 0 || len > USER_END) {
 		return false;
@@ -414,9 +418,7 @@ static must_use bool is_range(uint64_t va, uint64_t len, uint64_t *end)
 	return va <= USER_END - len;
 }
 
-/* The highest gap of @len bytes below @top, with its address at @remainder beyond a multiple of
- * @align. Return: its address, 0 if there is none. */
-static uint64_t find_gap(const struct space *s, uint64_t len, uint64_t align, uint64_t remainder)
+uint64_t space_find_gap(const struct space *s, uint64_t len, uint64_t align, uint64_t remainder)
 {
 	uint64_t high = USER_END;
 
@@ -438,7 +440,7 @@ static uint64_t find_gap(const struct space *s, uint64_t len, uint64_t align, ui
 	return 0;
 }
 
-static bool is_free(const struct space *s, uint64_t va, uint64_t end)
+bool space_is_free(const struct space *s, uint64_t va, uint64_t end)
 {
 	uint32_t i = space_index(s, va);
 
@@ -452,12 +454,15 @@ static must_use int place(struct space *s, struct mapping *m, unsigned flags)
 	bool is_huge = len >= HUGE_SIZE && (flags & SPACE_NOHUGE) == 0;
 
 	if ((flags & SPACE_FIXED) != 0) {
-		return (flags & SPACE_NOREPLACE) == 0 || is_free(s, m->start, m->end) ? 0 : -EEXIST;
+		return (flags & SPACE_NOREPLACE) == 0 || space_is_free(s, m->start, m->end)
+			       ? 0
+			       : -EEXIST;
 	}
-	if (m->start < SPACE_START || m->start > USER_END - len || !is_free(s, m->start, m->end)) {
+	if (m->start < SPACE_START || m->start > USER_END - len ||
+	    !space_is_free(s, m->start, m->end)) {
 		/* Pages of 2 MiB fit if addresses and offsets are alike below that. */
-		m->start = find_gap(s, len, is_huge ? HUGE_SIZE : PAGE_SIZE,
-				    is_huge ? m->offset & (HUGE_SIZE - 1) : 0);
+		m->start = space_find_gap(s, len, is_huge ? HUGE_SIZE : PAGE_SIZE,
+					  is_huge ? m->offset & (HUGE_SIZE - 1) : 0);
 		if (m->start == 0) {
 			return -ENOMEM;
 		}
@@ -480,7 +485,7 @@ static must_use int check_map(uint64_t hint, uint64_t len, unsigned prot, unsign
 	if (o == NULL && (flags & SPACE_SHARED) != 0) {
 		return -EINVAL;
 	}
-	if (!is_range(is_fixed ? hint : 0, len, &end)) {
+	if (!space_is_range(is_fixed ? hint : 0, len, &end)) {
 		return is_fixed && (hint & (PAGE_SIZE - 1)) != 0 ? -EINVAL : -ENOMEM;
 	}
 	if (is_fixed && hint < SPACE_START) {
@@ -500,26 +505,26 @@ static must_use int check_map(uint64_t hint, uint64_t len, unsigned prot, unsign
 static must_use int put_mapping(struct space *s, struct mapping *m, unsigned flags,
 				struct mapping **old)
 {
-	int r = reserve(s, 3); /* a cut in two, and the new one */
+	int r = space_reserve(s, 3); /* a cut in two, and the new one */
 
 	if (r == 0) {
 		r = place(s, m, flags);
 	}
 	if (r == 0) {
-		r = cut(s, m->start, m->end);
+		r = space_cut(s, m->start, m->end);
 	}
 	if (r == 0) {
-		r = attach(s, m);
+		r = space_attach(s, m);
 	}
 	if (r != 0) {
 		return r;
 	}
-	*old = take_out(s, m->start, m->end);
+	*old = space_take_out(s, m->start, m->end);
 	if (m->object == NULL) {
 		/* An anonymous object's offsets are alike its addresses, below 2 MiB. */
 		m->anon_offset = m->start & (HUGE_SIZE - 1);
 	}
-	insert(s, m);
+	space_insert(s, m);
 	return 0;
 }
 
@@ -560,11 +565,11 @@ int space_map(struct space *s, uint64_t hint, uint64_t len, unsigned prot, unsig
 		}
 	}
 	spin_give(&s->lock);
-	release(old);
+	space_release(old);
 	if (r != 0) {
 		m->object = NULL; /* the caller's */
 		m->next = NULL;
-		release(m);
+		space_release(m);
 	} else if ((flags & SPACE_POPULATE) != 0) {
 		space_populate(s, *address, *address + len);
 	}
@@ -576,25 +581,25 @@ int space_unmap(struct space *s, uint64_t va, uint64_t len)
 	struct mapping *old = NULL;
 	uint64_t end;
 
-	if (!is_range(va, len, &end)) {
+	if (!space_is_range(va, len, &end)) {
 		return -EINVAL;
 	}
 	spin_take(&s->lock);
-	int r = cut(s, va, end);
+	int r = space_cut(s, va, end);
 	if (r == 0) {
-		old = take_out(s, va, end);
+		old = space_take_out(s, va, end);
 	}
 	spin_give(&s->lock);
-	release(old);
+	space_release(old);
 	return r;
 }
 
 void space_clear(struct space *s)
 {
 	spin_take(&s->lock);
-	struct mapping *old = take_out(s, 0, USER_END);
+	struct mapping *old = space_take_out(s, 0, USER_END);
 	spin_give(&s->lock);
-	release(old);
+	space_release(old);
 }
 
 /* Is all of the range mapped? */
@@ -632,132 +637,17 @@ int space_protect(struct space *s, uint64_t va, uint64_t len, unsigned prot)
 
 	if ((prot & ~PROT_KNOWN) != 0 ||
 	    (prot & (SPACE_WRITE | SPACE_EXEC)) == (SPACE_WRITE | SPACE_EXEC) ||
-	    !is_range(va, len, &end)) {
+	    !space_is_range(va, len, &end)) {
 		return -EINVAL;
 	}
 	spin_take(&s->lock);
-	int r = space_is_whole(s, va, end) ? cut(s, va, end) : -ENOMEM;
+	int r = space_is_whole(s, va, end) ? space_cut(s, va, end) : -ENOMEM;
 	for (uint32_t i = space_index(s, va); r == 0 && i < s->n && s->map[i]->start < end; i++) {
 		r = set_prot(s->map[i], prot);
 	}
 	/* Even after an error: a part may have changed. */
 	space_zap(s, va, end);
 	spin_give(&s->lock);
-	return r;
-}
-
-/* Grows the one anonymous or shared mapping [va, old_end) where it is. The lock is held. */
-static must_use int grow(struct space *s, struct mapping *m, uint64_t new_end)
-{
-	uint64_t more = new_end - m->end;
-
-	if (!is_free(s, m->end, new_end)) {
-		return -EEXIST;
-	}
-	if (m->anon != NULL) {
-		/* The offsets behind its own may be those of another piece. */
-		if (object_is_shared(m->anon)) {
-			return -EEXIST;
-		}
-		int r = object_resize(m->anon, object_size(m->anon) + more);
-		if (r != 0) {
-			return -ENOMEM;
-		}
-	}
-	m->end = new_end;
-	return 0;
-}
-
-/* A mapping of @new_len like @m, with the same pages, somewhere else; @m goes. The lock is held. */
-static must_use int move(struct space *s, struct mapping *m, uint64_t new_len, struct mapping *to,
-			 struct mapping **old)
-{
-	uint64_t len = m->end - m->start;
-	uint64_t low = m->object != NULL ? m->offset : m->anon_offset;
-
-	if (m->anon != NULL && object_is_shared(m->anon)) {
-		return -ENOMEM;
-	}
-	uint64_t at = find_gap(s, new_len, HUGE_SIZE, low & (HUGE_SIZE - 1));
-	int r = at == 0 ? -ENOMEM : reserve(s, 1);
-	if (r == 0 && m->anon != NULL) {
-		r = object_resize(m->anon, object_size(m->anon) + (new_len - len)) != 0 ? -ENOMEM
-											: 0;
-	}
-	if (r != 0) {
-		return r;
-	}
-	*to = *m;
-	to->start = at;
-	to->end = at + new_len;
-	/* What the old one holds goes over. A writer it is already, if it is one: no seal is
-	 * between. */
-	check(attach(s, to) == 0);
-	*old = take_out(s, m->start, m->end);
-	(*old)->object = NULL;
-	(*old)->anon = NULL;
-	insert(s, to);
-	return 0;
-}
-
-static must_use int remap(struct space *s, uint64_t va, uint64_t old_end, uint64_t new_len,
-			  bool may_move, uint64_t *address, struct mapping *spare,
-			  struct mapping **old)
-{
-	struct mapping *m = space_find(s, va);
-
-	if (m == NULL || m->end < old_end) {
-		return -EFAULT;
-	}
-	int r = cut(s, va, old_end);
-	if (r != 0) {
-		return r;
-	}
-	m = space_find(s, va);
-	*address = va;
-	if (new_len <= old_end - va) {
-		if (va + new_len < old_end) {
-			r = cut(s, va + new_len, old_end);
-			if (r == 0) {
-				*old = take_out(s, va + new_len, old_end);
-			}
-		}
-		return r;
-	}
-	if (new_len <= USER_END - va) {
-		r = grow(s, m, va + new_len);
-		if (r != -EEXIST) {
-			return r;
-		}
-	}
-	if (!may_move) {
-		return -ENOMEM;
-	}
-	r = move(s, m, new_len, spare, old);
-	*address = spare->start;
-	return r;
-}
-
-int space_remap(struct space *s, uint64_t va, uint64_t old_len, uint64_t new_len, bool may_move,
-		uint64_t *address)
-{
-	struct mapping *old = NULL;
-	uint64_t old_end, end;
-
-	if (!is_range(va, old_len, &old_end) || !is_range(0, new_len, &end)) {
-		return -EINVAL;
-	}
-	struct mapping *spare = heap_alloc(&mappings);
-	if (spare == NULL) {
-		return -ENOMEM;
-	}
-	spin_take(&s->lock);
-	int r = remap(s, va, old_end, ALIGN_UP(new_len, PAGE_SIZE), may_move, address, spare, &old);
-	spin_give(&s->lock);
-	if (spare->end == 0) {
-		heap_free(&mappings, spare);
-	}
-	release(old);
 	return r;
 }
 

@@ -1,8 +1,8 @@
 /*
  * Address spaces of processes: what is mapped where, and the page tables that show it to the CPU.
  *
- * A mapping shows a range of a memory object (object.h). Page tables are filled by faults. There is
- * no fork: a space belongs to one process, or for a while to a vfork child, too.
+ * A mapping shows a range of a memory object (object.h). Page tables are filled by faults. A
+ * space belongs to one process, or for a while to a vfork child, too.
  *
  * A shared mapping shows the object itself. A private one shows the object's pages read-only until
  * they are written to; then the space has copies of its own. A private mapping without an object is
@@ -91,6 +91,29 @@ must_use int space_advise(struct space *s, uint64_t va, uint64_t len, enum space
  */
 must_use int space_remap(struct space *s, uint64_t va, uint64_t old_len, uint64_t new_len,
 			 bool may_move, uint64_t *address);
+
+/**
+ * space_move() - mremap() with MREMAP_FIXED: as space_remap(), to @to, whatever is mapped there.
+ * Return: 0; -ENOMEM; -EFAULT if it is not one mapping; -EINVAL, also if the ranges meet.
+ */
+must_use int space_move(struct space *s, uint64_t va, uint64_t old_len, uint64_t new_len,
+			uint64_t to);
+
+/**
+ * space_copy() - for fork(): a space with the same mappings. Shared ones show the same objects,
+ * private ones have copies of the pages, made at once. Of what other threads write meanwhile some
+ * is in it and some is not.
+ * Return: it, or NULL without memory.
+ */
+must_use struct space *space_copy(struct space *s);
+
+/**
+ * space_residency() - mincore(): for each of the @n pages from @va on, is there memory behind it?
+ * @va: page-aligned.
+ * @resident: n bytes, 0 or 1.
+ * Return: 0; -ENOMEM if not all of it is mapped.
+ */
+must_use int space_residency(struct space *s, uint64_t va, size_t n, uint8_t *resident);
 
 /** space_clear() - unmaps all, for execve(). */
 void space_clear(struct space *s);

@@ -360,6 +360,123 @@ static void remapping_keeps_contents(void **state)
 	assert_int_equal(space_remap(s, 0x10000000, PAGE_SIZE, PAGE_SIZE, true, &at), -EFAULT);
 }
 
+static void remapping_goes_where_it_is_told(void **state)
+{
+	struct space *s = *state;
+	struct object *o = object_create(4 * PAGE_SIZE);
+	uint64_t va = map(s, 0x400000, 4 * PAGE_SIZE, RW, SPACE_FIXED, NULL, 0);
+	uint64_t to = map(s, 0x800000, 4 * PAGE_SIZE, RW, SPACE_FIXED, NULL, 0);
+	uint64_t shared = map(s, 0x900000, 4 * PAGE_SIZE, RW, SPACE_FIXED | SPACE_SHARED, o, 0);
+
+	for (unsigned i = 0; i < 4; i++) {
+		*touch(s, va + i * PAGE_SIZE, SPACE_WRITE) = (uint8_t)(i + 1);
+		*touch(s, to + i * PAGE_SIZE, SPACE_WRITE) = (uint8_t)(i + 11);
+		*touch(s, shared + i * PAGE_SIZE, SPACE_WRITE) = (uint8_t)(i + 21);
+	}
+	/* One page out of the middle, over one in the middle. */
+	assert_int_equal(space_move(s, va + PAGE_SIZE, PAGE_SIZE, PAGE_SIZE, to + 2 * PAGE_SIZE),
+			 0);
+	assert_int_equal(*touch(s, to + PAGE_SIZE, SPACE_READ), 12);
+	assert_int_equal(*touch(s, to + 2 * PAGE_SIZE, SPACE_WRITE), 2);
+	assert_int_equal(*touch(s, to + 3 * PAGE_SIZE, SPACE_READ), 14);
+	assert_int_equal(space_fault(s, va + PAGE_SIZE, SPACE_READ), -EFAULT);
+	assert_int_equal(*touch(s, va + 2 * PAGE_SIZE, SPACE_READ), 3);
+	/* Shorter, and longer, than before. */
+	assert_int_equal(space_move(s, va + 2 * PAGE_SIZE, 2 * PAGE_SIZE, PAGE_SIZE, 0xa00000), 0);
+	assert_int_equal(*touch(s, 0xa00000, SPACE_READ), 3);
+	assert_int_equal(space_fault(s, va + 3 * PAGE_SIZE, SPACE_READ), -EFAULT);
+	assert_int_equal(space_fault(s, 0xa00000 + PAGE_SIZE, SPACE_READ), -EFAULT);
+	assert_int_equal(space_move(s, to, PAGE_SIZE, 2 * PAGE_SIZE, 0xb00000), 0);
+	assert_int_equal(*touch(s, 0xb00000, SPACE_READ), 11);
+	assert_int_equal(*touch(s, 0xb00000 + PAGE_SIZE, SPACE_READ), 0);
+	assert_int_equal(*touch(s, to + PAGE_SIZE, SPACE_READ), 12);
+	/* What is shared stays shared. */
+	assert_int_equal(space_move(s, shared, 4 * PAGE_SIZE, 4 * PAGE_SIZE, 0xc00000), 0);
+	*touch(s, 0xc00000, SPACE_WRITE) = 77;
+	char c = 0;
+	assert_int_equal(object_read(o, 0, &c, 1), 0);
+	assert_int_equal(c, 77);
+	assert_int_equal(space_move(s, 0xc00000, 2 * PAGE_SIZE, PAGE_SIZE, 0xc01000), -EINVAL);
+	assert_int_equal(space_move(s, 0xc00000, PAGE_SIZE, PAGE_SIZE, 0x1000), -EINVAL);
+	assert_int_equal(space_move(s, 0xc00000, PAGE_SIZE, PAGE_SIZE, 0xd00001), -EINVAL);
+	assert_int_equal(space_move(s, 0xc00000, PAGE_SIZE, PAGE_SIZE, USER_END), -EINVAL);
+	assert_int_equal(space_move(s, 0xd00000, PAGE_SIZE, PAGE_SIZE, 0xe00000), -EFAULT);
+	object_put(o);
+}
+
+static void copies_are_apart(void **state)
+{
+	struct space *s = *state;
+	struct object *o = object_create(4 * PAGE_SIZE);
+	uint64_t huge = map(s, 0, 4 * MIB, RW, 0, NULL, 0);
+	uint64_t small = map(s, 0, 4 * PAGE_SIZE, RW, 0, NULL, 0);
+	uint64_t file = map(s, 0, 4 * PAGE_SIZE, RW, 0, o, 0);
+	uint64_t shared = map(s, 0, 4 * PAGE_SIZE, RW, SPACE_SHARED, o, 0);
+
+	*touch(s, huge + MIB, SPACE_WRITE) = 1;
+	*touch(s, small + PAGE_SIZE, SPACE_WRITE) = 2;
+	*touch(s, shared, SPACE_WRITE) = 3;
+	*touch(s, file + PAGE_SIZE, SPACE_WRITE) = 4;
+	assert_int_equal(space_protect(s, small + 2 * PAGE_SIZE, PAGE_SIZE, SPACE_READ), 0);
+	struct space *child = space_copy(s);
+	assert_non_null(child);
+	*touch(s, huge + MIB, SPACE_WRITE) = 101;
+	*touch(s, small + PAGE_SIZE, SPACE_WRITE) = 102;
+	*touch(s, shared, SPACE_WRITE) = 103;
+	*touch(s, file + PAGE_SIZE, SPACE_WRITE) = 104;
+	assert_int_equal(*touch(child, huge + MIB, SPACE_READ), 1);
+	assert_int_equal(*touch(child, small + PAGE_SIZE, SPACE_READ), 2);
+	assert_int_equal(*touch(child, shared, SPACE_READ), 103);
+	assert_int_equal(*touch(child, file + PAGE_SIZE, SPACE_READ), 4);
+	assert_int_equal(*touch(child, file, SPACE_READ), 103);
+	assert_int_equal(space_fault(child, small + 2 * PAGE_SIZE, SPACE_WRITE), -EFAULT);
+	*touch(child, huge + MIB, SPACE_WRITE) = 7;
+	assert_int_equal(*touch(s, huge + MIB, SPACE_READ), 101);
+	/* It is a space like any other. */
+	assert_int_equal(space_unmap(child, small, PAGE_SIZE), 0);
+	assert_int_equal(*touch(child, small + PAGE_SIZE, SPACE_READ), 2);
+	assert_int_equal(object_add_seals(o, OBJECT_SEAL_WRITE), -EBUSY);
+	assert_int_equal(space_unmap(s, shared, 4 * PAGE_SIZE), 0);
+	assert_int_equal(object_add_seals(o, OBJECT_SEAL_WRITE), -EBUSY);
+	space_put(child);
+	assert_int_equal(object_add_seals(o, OBJECT_SEAL_WRITE), 0);
+	object_put(o);
+}
+
+static void copies_without_memory_leave_nothing(void **state)
+{
+	struct space *s = *state;
+	uint64_t va = map(s, 0, 40 * MIB, RW, SPACE_NOHUGE, NULL, 0);
+
+	for (uint64_t at = 0; at < 40 * MIB; at += PAGE_SIZE) {
+		touch(s, va + at, SPACE_WRITE);
+	}
+	map(s, 0, PAGE_SIZE, RW, 0, NULL, 0);
+	uint64_t before = used();
+	assert_null(space_copy(s));
+	assert_int_equal(used(), before);
+}
+
+static void residency_tells_what_was_touched(void **state)
+{
+	struct space *s = *state;
+	struct object *o = object_create(4 * PAGE_SIZE);
+	uint64_t va = map(s, 0x400000, 4 * PAGE_SIZE, RW, SPACE_FIXED, NULL, 0);
+	uint8_t is[8];
+
+	map(s, va + 4 * PAGE_SIZE, 4 * PAGE_SIZE, RW, SPACE_FIXED | SPACE_SHARED, o, 0);
+	touch(s, va + PAGE_SIZE, SPACE_WRITE);
+	assert_int_equal(object_write(o, 3 * PAGE_SIZE, "x", 1), 0);
+	assert_int_equal(space_residency(s, va, 8, is), 0);
+	assert_memory_equal(is, ((uint8_t[]){0, 1, 0, 0, 0, 0, 0, 1}), 8);
+	assert_int_equal(space_advise(s, va, 4 * PAGE_SIZE, SPACE_DONTNEED), 0);
+	assert_int_equal(space_residency(s, va, 2, is), 0);
+	assert_int_equal(is[1], 0);
+	assert_int_equal(space_residency(s, va + PAGE_SIZE, 8, is), -ENOMEM);
+	assert_int_equal(space_residency(s, USER_END - PAGE_SIZE, 8, is), -ENOMEM);
+	object_put(o);
+}
+
 static void strings_of_bytes_go_over_pages(void **state)
 {
 	struct space *s = *state;
@@ -502,7 +619,28 @@ static void random_calls(void **state)
 				memset(byte + first, 0, n);
 			}
 			break;
-		case 36 ... 90:
+		case 36 ... 40: {
+			uint64_t to = (seed >> 8) % (PAGES - n + 1);
+			bool whole = true;
+			for (uint64_t i = first; i < first + n; i++) {
+				whole = whole && prot[i] != 0;
+			}
+			if (!whole || (to < first + n && first < to + n)) {
+				break;
+			}
+			int r = space_move(s, va, n * PAGE_SIZE, n * PAGE_SIZE,
+					   BASE + to * PAGE_SIZE);
+			if (r == 0) {
+				memcpy(prot + to, prot + first, n);
+				memcpy(byte + to, byte + first, n);
+				memset(prot + first, 0, n);
+				memset(byte + first, 0, n);
+			} else {
+				assert_int_equal(r, -EFAULT); /* more than one mapping */
+			}
+			break;
+		}
+		case 41 ... 90:
 			if ((prot[first] & SPACE_WRITE) != 0) {
 				*touch(s, va, SPACE_WRITE) = byte[first] = (uint8_t)step;
 			} else {
@@ -542,6 +680,10 @@ int main(void)
 		TEST(notifiers_hear_before_pages_go),
 		TEST(other_cpus_are_told),
 		TEST(remapping_keeps_contents),
+		TEST(remapping_goes_where_it_is_told),
+		TEST(copies_are_apart),
+		TEST(copies_without_memory_leave_nothing),
+		TEST(residency_tells_what_was_touched),
 		TEST(strings_of_bytes_go_over_pages),
 		TEST(mappings_are_limited),
 		TEST(without_memory_it_says_so),

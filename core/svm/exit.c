@@ -166,7 +166,7 @@ void svm_exit_decode(struct kvm_vcpu *vcpu, struct kvm_stop *stop)
 	if (svm->iret_pending && vmcb->s.rip != svm->iret_rip) {
 		nmis_are_free(vcpu);
 	}
-	if (stepped) {
+	if (stepped || (svm->leave_at_once && vmcb->c.exitcode == VMEXIT_INTR)) {
 		stop->reason = KVM_STOP_NMI_WINDOW;
 	} else if (vmcb->c.exitcode == VMEXIT_IRET) {
 		svm->iret_pending = true;

@@ -9,7 +9,7 @@
 /* Always. Those of virtualization are #UD to a guest that cannot know of them. */
 #define INTERCEPT1                                                                           \
 	(VMCB_INTR | VMCB_NMI | VMCB_INIT | VMCB_RDPMC | VMCB_CPUID | VMCB_RSM | VMCB_INVD | \
-	 VMCB_INVLPGA | VMCB_IOIO | VMCB_MSR | VMCB_SHUTDOWN)
+	 VMCB_INVLPGA | VMCB_IOIO | VMCB_MSR | VMCB_SHUTDOWN | VMCB_CR0_SEL)
 #define INTERCEPT2                                                                       \
 	(VMCB_VMRUN | VMCB_VMMCALL | VMCB_VMLOAD | VMCB_VMSAVE | VMCB_STGI | VMCB_CLGI | \
 	 VMCB_SKINIT | VMCB_WBINVD | VMCB_XSETBV | VMCB_RDPRU)

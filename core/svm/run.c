@@ -233,6 +233,9 @@ static bool try_run(struct kvm_vcpu *vcpu)
 		struct svm_cpu *cpu = cpu_this()->virt;
 
 		svm_asid_enter(svm, cpu, npt_enter(npt, index));
+		if (svm->leave_at_once) {
+			ipi_reschedule(index); /* it waits until the guest runs */
+		}
 		run_guest(vcpu, cpu);
 		npt_leave(npt, index);
 	}

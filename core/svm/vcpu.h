@@ -22,6 +22,7 @@ struct svm_vcpu {
 	bool flush;	     /* forget the guest's translations at the next entry */
 	bool stepping;	     /* one instruction, for the NMI window */
 	bool step_had_tf;    /* the guest's own TF then */
+	bool leave_at_once;  /* after the event that is injected, for the NMI window */
 	bool iret_pending;   /* the IRET that ends an NMI's handler is about to run */
 	uint64_t iret_rip;
 	uint64_t tlb_generation; /* of the VM's nested tables, at the last entry */

@@ -12,6 +12,7 @@
 #include "core/sys/syscall.h"
 #include "core/sys/tree.h"
 #include "core/task/process.h"
+#include "core/task/sched.h"
 
 #define PROT_KNOWN (PROT_READ | PROT_WRITE | PROT_EXEC)
 #define TYPE_MASK  0xf /* MAP_SHARED, MAP_PRIVATE */
@@ -126,14 +127,48 @@ SYSCALL(mprotect)
 
 SYSCALL(mremap)
 {
-	uint64_t at;
+	uint64_t at = a[4];
 	int error;
 
-	if ((a[3] & ~(uint64_t)MREMAP_MAYMOVE) != 0) {
-		return -EINVAL; /* to a place of the caller's choice: not offered */
+	if ((a[3] & ~(uint64_t)(MREMAP_MAYMOVE | MREMAP_FIXED)) != 0 ||
+	    (a[3] & (MREMAP_MAYMOVE | MREMAP_FIXED)) == MREMAP_FIXED) {
+		return -EINVAL;
+	}
+	if ((a[3] & MREMAP_FIXED) != 0) {
+		error = space_move(space(), a[0], a[1], a[2], at);
+		return error != 0 ? error : (int64_t)at;
 	}
 	error = space_remap(space(), a[0], a[1], a[2], (a[3] & MREMAP_MAYMOVE) != 0, &at);
 	return error != 0 ? error : (int64_t)at;
+}
+
+SYSCALL(mincore)
+{
+	uint8_t resident[256];
+	uint64_t va = a[0], to = a[2];
+
+	if (va % PAGE_SIZE != 0) {
+		return -EINVAL;
+	}
+	if (!user_range_ok(va, a[1])) {
+		return -ENOMEM;
+	}
+	for (uint64_t left = ALIGN_UP(a[1], PAGE_SIZE) / PAGE_SIZE; left > 0;) {
+		size_t n = MIN(left, sizeof(resident));
+		int error = space_residency(space(), va, n, resident);
+
+		if (error == 0) {
+			error = user_write(to, resident, n);
+		}
+		if (error != 0) {
+			return error;
+		}
+		sched_relax();
+		va += n * PAGE_SIZE;
+		to += n;
+		left -= n;
+	}
+	return 0;
 }
 
 SYSCALL(madvise)

@@ -1,6 +1,7 @@
 /*
- * clone() and vfork(): new threads and processes.
+ * clone(), fork() and vfork(): new threads and processes.
  */
+#include <asm/signal.h>
 #include <errno.h>
 #include <linux/sched.h>
 
@@ -85,7 +86,7 @@ static int64_t start_thread(struct process *p, struct thread *t, const struct cl
 }
 
 /* What a child has from its parent. Return: 0 or -ENOMEM. */
-static int inherit(struct process *child, struct process *p)
+static int inherit(struct process *child, struct process *p, const struct clone *c)
 {
 	struct node *cwd;
 	uint64_t flags;
@@ -99,15 +100,25 @@ static int inherit(struct process *child, struct process *p)
 	if (error != 0) {
 		return error;
 	}
-	child->space = p->space;
-	space_get(child->space);
+	/* brk, and the memory up to it, are of one moment. */
+	mutex_take(&p->memory);
+	child->brk = p->brk;
+	if ((c->flags & CLONE_VM) != 0) {
+		child->space = p->space;
+		space_get(child->space);
+	} else {
+		child->space = space_copy(p->space);
+	}
+	mutex_give(&p->memory);
+	if (child->space == NULL) {
+		return -ENOMEM;
+	}
 	cwd = tree_get_cwd(p);
 	tree_set_cwd(child, cwd);
 	node_put(cwd);
 	child->exe = p->exe;
 	node_get(child->exe);
 	child->brk_start = p->brk_start;
-	child->brk = p->brk;
 	child->arguments = p->arguments;
 	child->arguments_end = p->arguments_end;
 	flags = spin_take_irq(&p->signals.lock);
@@ -140,15 +151,17 @@ static int64_t start_process(const struct clone *c)
 	if (child == NULL) {
 		return -EAGAIN;
 	}
-	if (inherit(child, p) == 0) {
+	if (inherit(child, p, c) == 0) {
 		t = create_thread(child, c);
 	}
 	if (t == NULL) {
 		undo(child);
 		return -ENOMEM;
 	}
-	t->alt_stack =
-		(c->flags & CLONE_VFORK) != 0 ? thread_current()->alt_stack : (struct alt_stack){0};
+	/* Two that run in one memory must not use one stack. */
+	t->alt_stack = (c->flags & (CLONE_VM | CLONE_VFORK)) == CLONE_VM
+			       ? (struct alt_stack){0}
+			       : thread_current()->alt_stack;
 	process_get(child);
 	pid = start_thread(child, t, c);
 	if (pid < 0) {
@@ -178,11 +191,7 @@ static int64_t do_clone(const struct clone *c)
 		t = create_thread(process_current(), c);
 		return t != NULL ? start_thread(process_current(), t, c) : -ENOMEM;
 	}
-	/* Memory is never copied: there is no fork(). */
-	if (kind == CLONE_VM || kind == (CLONE_VM | CLONE_VFORK)) {
-		return start_process(c);
-	}
-	return (kind & CLONE_VM) == 0 && kind == 0 ? -ENOSYS : -EINVAL;
+	return (kind & ~(uint64_t)(CLONE_VM | CLONE_VFORK)) == 0 ? start_process(c) : -EINVAL;
 }
 
 SYSCALL(clone)
@@ -190,10 +199,16 @@ SYSCALL(clone)
 	return do_clone(&(struct clone){a[0], a[1], a[2], a[3], a[4]});
 }
 
+SYSCALL(fork)
+{
+	(void)a;
+	return do_clone(&(struct clone){.flags = SIGCHLD});
+}
+
 SYSCALL(vfork)
 {
 	(void)a;
-	return do_clone(&(struct clone){.flags = CLONE_VM | CLONE_VFORK | 17 /* SIGCHLD */});
+	return do_clone(&(struct clone){.flags = CLONE_VM | CLONE_VFORK | SIGCHLD});
 }
 
 /* libc asks for these two each time, and does without. */

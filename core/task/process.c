@@ -8,6 +8,7 @@
 #include "core/mem/heap.h"
 #include "core/mem/space.h"
 #include "core/sys/fd.h"
+#include "core/sys/node.h"
 #include "core/sys/tree.h"
 #include "core/task/process_end.h"
 #include "core/task/sched.h"
@@ -122,6 +123,9 @@ void process_put(struct process *p)
 	}
 	signals_fini(&p->signals);
 	seccomp_fini(&p->seccomp);
+	if (p->exe != NULL) {
+		node_put(p->exe);
+	}
 	mem_free(p, sizeof(*p));
 }
 

@@ -1,5 +1,5 @@
 /*
- * What happens when there is nothing left to run.
+ * How the machine ends: when number 1 does, or by reboot().
  */
 #pragma once
 

@@ -114,11 +114,12 @@ struct insn_native {
 	uint8_t code[INSN_MAX + 1];
 	uint8_t len;
 	uint8_t base;	    /* GPR with the address of @memory, or INSN_NO_REG; never RSP */
+	uint8_t rsp_as;	    /* GPR that stands for RSP, or INSN_NO_REG; RSP itself is not named */
 	uint16_t gpr_write; /* those of @gpr that are looked at afterwards */
 	uint8_t *memory;    /* insn_env.buffer */
 	unsigned memory_len;
-	uint64_t gpr[16]; /* RSP may be an operand */
-	uint64_t rflags;  /* CF, PF, AF, ZF, SF, OF; others 0 */
+	uint64_t gpr[16];
+	uint64_t rflags; /* CF, PF, AF, ZF, SF, OF; others 0 */
 	/* If it is an x87 instruction that records its place: what the image has to say then. */
 	bool x87_place;
 	uint16_t fcs, fds;
@@ -151,6 +152,8 @@ struct insn_ops {
 	enum insn_outcome (*read_xmm)(struct insn_env *env, unsigned reg, void *data);
 	enum insn_outcome (*write_xmm)(struct insn_env *env, unsigned reg, const void *data,
 				       bool clear);
+	/** FXSAVE's image of the x87 registers, 160 bytes, to read and to write. */
+	enum insn_outcome (*x87_image)(struct insn_env *env, uint8_t **image);
 	enum insn_outcome (*read_cr)(struct insn_env *env, unsigned cr, uint64_t *value);
 	enum insn_outcome (*write_cr)(struct insn_env *env, unsigned cr, uint64_t value);
 	enum insn_outcome (*read_dr)(struct insn_env *env, unsigned dr, uint64_t *value);

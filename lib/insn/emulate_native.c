@@ -265,7 +265,7 @@ static void take_results(struct insn_exec *x, const struct insn_native *n)
 {
 	for (unsigned i = 0; i < 16; i++) {
 		if ((n->gpr_write >> i & 1) != 0) {
-			x->cpu->gpr[i] = n->gpr[i];
+			x->cpu->gpr[i] = n->gpr[i == RSP ? n->rsp_as : i];
 		}
 	}
 	insn_set_flags(x, x->insn->flags_written & FLAGS_ARITH, n->rflags);
@@ -285,6 +285,9 @@ enum insn_outcome insn_do_native(struct insn_exec *x)
 	}
 	memcpy(n.gpr, x->cpu->gpr, sizeof(n.gpr));
 	n.gpr_write = x->insn->gpr_write;
+	if (n.rsp_as != INSN_NO_REG) {
+		n.gpr[n.rsp_as] = n.gpr[RSP];
+	}
 	set_place(x, &n);
 	if (x->insn->nmem > 0) {
 		r = fetch_memory(x, &n, access);

@@ -12,7 +12,7 @@
 #define CR0_TS	   BIT(3)
 #define CR4_OSFXSR BIT(9)
 
-/* Legacy SSE only: MMX registers and VEX are not emulated. */
+/* Legacy SSE only: VEX is not emulated. */
 static enum insn_outcome usable(struct insn_exec *x)
 {
 	if (x->insn->klass != INSN_CLASS_SSE || x->ops->read_xmm == NULL ||
@@ -132,8 +132,12 @@ enum insn_outcome insn_do_xmm_scalar(struct insn_exec *x)
 	bool to_vector = to->kind == INSN_OP_REG && to->klass == INSN_VEC;
 	uint8_t old[16] = {0}, data[16] = {0};
 	unsigned bytes, at;
-	enum insn_outcome r = usable(x);
+	enum insn_outcome r;
 
+	if (x->insn->klass == INSN_CLASS_MMX) {
+		return insn_do_mmx_move(x);
+	}
+	r = usable(x);
 	if (r != INSN_DONE) {
 		return r;
 	}

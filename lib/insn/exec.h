@@ -171,6 +171,8 @@ enum insn_outcome insn_do_ins(struct insn_exec *x);
 enum insn_outcome insn_do_outs(struct insn_exec *x);
 enum insn_outcome insn_do_xmm_move(struct insn_exec *x);
 enum insn_outcome insn_do_xmm_scalar(struct insn_exec *x);
+enum insn_outcome insn_do_mmx_move(struct insn_exec *x);
+enum insn_outcome insn_do_x87_control(struct insn_exec *x);
 enum insn_outcome insn_do_mov_crdr(struct insn_exec *x);
 enum insn_outcome insn_do_msw(struct insn_exec *x);
 enum insn_outcome insn_do_invlpg(struct insn_exec *x);

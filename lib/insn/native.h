@@ -7,7 +7,7 @@
 
 /**
  * insn_native_encode() - writes the instruction as 64-bit code has it, its memory operand, if any,
- * being [n->base]; sets n->code, len and base.
+ * being [n->base]; sets n->code, len, base and rsp_as.
  * Return: false for what has no such form: VSIB.
  */
 must_use bool insn_native_encode(const struct insn *insn, struct insn_native *n);

@@ -376,6 +376,7 @@ static const struct insn_ops insn_ops = {
 	.port_out = op_port_out,
 	.read_xmm = kvm_op_read_xmm,
 	.write_xmm = kvm_op_write_xmm,
+	.x87_image = kvm_op_x87_image,
 	.read_cr = kvm_op_read_cr,
 	.write_cr = kvm_op_write_cr,
 	.read_dr = kvm_op_read_dr,

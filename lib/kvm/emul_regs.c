@@ -9,11 +9,16 @@
 #include "lib/kvm/registers.h"
 #include "lib/x86/regs.h"
 
-#define AT_XMM	     160 /* in the XSAVE area */
+#define AT_MXCSR     24 /* in the XSAVE area */
+#define AT_ST	     32
+#define AT_XMM	     160
 #define AT_XSTATE_BV 512
 #define AT_YMM_HIGH  576
+#define XSTATE_X87   BIT(0)
 #define XSTATE_SSE   BIT(1)
 #define XSTATE_AVX   BIT(2)
+
+#define FCW_INIT 0x37f
 
 static struct kvm_vcpu *vcpu_of(struct insn_env *env)
 {
@@ -66,6 +71,23 @@ enum insn_outcome kvm_op_write_xmm(struct insn_env *env, unsigned reg, const voi
 	if (clear && (parts & XSTATE_AVX) != 0) {
 		memset(vcpu->xsave + AT_YMM_HIGH + 16 * (size_t)reg, 0, 16);
 	}
+	return INSN_DONE;
+}
+
+enum insn_outcome kvm_op_x87_image(struct insn_env *env, uint8_t **image)
+{
+	struct kvm_vcpu *vcpu = vcpu_of(env);
+	uint64_t parts;
+
+	kvm_regs_change(vcpu, KVM_REGS_FPU);
+	parts = load_le64(vcpu->xsave + AT_XSTATE_BV);
+	if (vcpu->env->backend->xcr0 != 0 && (parts & XSTATE_X87) == 0) {
+		memset(vcpu->xsave, 0, AT_MXCSR);
+		store_le16(vcpu->xsave, FCW_INIT);
+		memset(vcpu->xsave + AT_ST, 0, AT_XMM - AT_ST);
+		store_le64(vcpu->xsave + AT_XSTATE_BV, parts | XSTATE_X87);
+	}
+	*image = vcpu->xsave;
 	return INSN_DONE;
 }
 

@@ -137,11 +137,9 @@ static int on_cpuid(struct kvm_vcpu *vcpu, const struct kvm_stop *stop)
 
 static int on_hlt(struct kvm_vcpu *vcpu, const struct kvm_stop *stop)
 {
-	bool exit = kvm_emul_skip(vcpu, stop->insn_len);
+	bool stepped = kvm_emul_skip(vcpu, stop->insn_len);
 
-	if (exit) {
-		return EXIT;
-	}
+	/* User space that has the APIC hears of HLT even when it steps. */
 	if (vcpu->apic == NULL) {
 		vcpu->run->exit_reason = KVM_EXIT_HLT;
 		return EXIT;
@@ -152,7 +150,7 @@ static int on_hlt(struct kvm_vcpu *vcpu, const struct kvm_stop *stop)
 	} else {
 		kvm_vcpu_note(vcpu, KVM_REQ_EVENT);
 	}
-	return GO_ON;
+	return exit_if(stepped);
 }
 
 static int on_xsetbv(struct kvm_vcpu *vcpu, const struct kvm_stop *stop)

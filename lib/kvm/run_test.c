@@ -627,6 +627,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(undelivered_events_are_tried_again, set_up,
 						tear_down),
 		cmocka_unit_test_setup_teardown(a_kick_loses_no_breakpoint, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(debug_registers_fit, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(exceptions_meet, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(shutdown_leaves_a_vcpu_after_init, set_up,
 						tear_down),

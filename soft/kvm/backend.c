@@ -10,9 +10,10 @@
 #include "soft/kvm/surroundings.h"
 #include "soft/ops.h"
 
-/* The area of x87 and SSE, and its header. */
+/* The area of x87 and SSE, and its header; then AVX. */
 #define XSAVE_BYTES 576
-#define XCR0_KNOWN  3 /* x87, SSE */
+#define XCR0_AVX    4
+#define LEAF_XSAVE  0xd
 
 #define LEAF_FEATURES	  1
 #define LEAF_FEATURES7	  7
@@ -54,8 +55,14 @@ static void host_cpuid(uint32_t leaf, uint32_t subleaf, uint32_t regs[4])
 
 static int vm_init(struct kvm_vm *vm)
 {
-	vm->backend_data = calloc(1, sizeof(struct soft_vm));
-	return vm->backend_data == NULL ? -ENOMEM : 0;
+	struct soft_vm *soft = calloc(1, sizeof(*soft));
+
+	if (soft == NULL) {
+		return -ENOMEM;
+	}
+	pthread_mutex_init(&soft->alone, NULL);
+	vm->backend_data = soft;
+	return 0;
 }
 
 static void vm_fini(struct kvm_vm *vm)
@@ -64,6 +71,7 @@ static void vm_fini(struct kvm_vm *vm)
 
 	if (soft != NULL) {
 		soft_map_fini(&soft->map);
+		pthread_mutex_destroy(&soft->alone);
 		free(soft);
 		vm->backend_data = NULL;
 	}
@@ -78,8 +86,12 @@ static int vcpu_init(struct kvm_vcpu *kvm)
 		return -ENOMEM;
 	}
 	memset(vcpu, 0, sizeof(*vcpu));
-	r = soft_thread_init(kvm);
+	r = soft_native_init(&vcpu->native);
+	if (r == 0) {
+		r = soft_thread_init(kvm);
+	}
 	if (r != 0) {
+		soft_native_fini(&vcpu->native);
 		free(vcpu);
 		return r;
 	}
@@ -97,6 +109,7 @@ static int vcpu_init(struct kvm_vcpu *kvm)
 static void vcpu_fini(struct kvm_vcpu *kvm)
 {
 	soft_thread_fini(kvm);
+	soft_native_fini(&soft_vcpu_of(kvm)->native);
 	free(kvm->backend_data);
 	kvm->backend_data = NULL;
 }
@@ -171,11 +184,11 @@ static void write_protect(struct kvm_vm *vm, uint64_t gfn, uint64_t mask)
 	}
 }
 
-const struct kvm_backend soft_backend = {
+/* The facts of the host are entered before the first VM. */
+struct kvm_backend soft_backend = {
 	.name = "soft",
 	.amd = true,
 	.phys_bits = SOFT_PHYS_BITS,
-	.xcr0 = XCR0_KNOWN,
 	.xsave_bytes = XSAVE_BYTES,
 	.host_cpuid = host_cpuid,
 	.vm_init = vm_init,
@@ -192,3 +205,18 @@ const struct kvm_backend soft_backend = {
 	.write_protect = write_protect,
 	.flush = soft_vcpu_shoot,
 };
+
+int soft_backend_init(void)
+{
+	uint32_t regs[4];
+
+	soft_backend.xcr0 = soft_native_features();
+	if (soft_backend.xcr0 == 0) {
+		return -ENODEV;
+	}
+	if ((soft_backend.xcr0 & XCR0_AVX) != 0) {
+		__cpuid_count(LEAF_XSAVE, 2, regs[0], regs[1], regs[2], regs[3]);
+		soft_backend.xsave_bytes = MAX(soft_backend.xsave_bytes, regs[0] + regs[1]);
+	}
+	return 0;
+}

@@ -7,7 +7,10 @@
 #include "lib/kvm/vcpu.h"
 #include "soft/vcpu.h"
 
-extern const struct kvm_backend soft_backend;
+extern struct kvm_backend soft_backend;
+
+/** soft_backend_init() - what the host can, once. Return: 0; -ENODEV: it has no XSAVE. */
+must_use int soft_backend_init(void);
 
 /** What a vCPU's thread needs; vcpu->env_data, made and ended by the backend's vcpu_init/_fini. */
 struct soft_thread {

@@ -19,7 +19,7 @@
 /* Of faults; and those that nobody can block. */
 #define NEVER_BLOCKED                                                                         \
 	(SIGNAL_BIT(SIGSEGV) | SIGNAL_BIT(SIGBUS) | SIGNAL_BIT(SIGILL) | SIGNAL_BIT(SIGFPE) | \
-	 SIGNAL_BIT(SIGTRAP) | SIGNAL_BIT(SIGABRT))
+	 SIGNAL_BIT(SIGTRAP) | SIGNAL_BIT(SIGABRT) | SIGNAL_BIT(SIGSYS))
 /* Those whose default is to do nothing. */
 #define IGNORED \
 	(SIGNAL_BIT(SIGCHLD) | SIGNAL_BIT(SIGURG) | SIGNAL_BIT(SIGWINCH) | SIGNAL_BIT(SIGCONT))

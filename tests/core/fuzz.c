@@ -52,7 +52,7 @@ static uint8_t *_Atomic kept_run[KEPT];
 
 static const char *const paths[] = {
 	"/tmp/a", "/tmp/b", "/tmp/d", "/tmp/d/x", "/tmp/d/y", "/tmp/../tmp/a", "/dev/null",
-	"/dev/urandom", "/dev/kvm", "/dev/zero", "/proc/self/status", "/proc/self/maps", "/proc/core",
+	"/dev/urandom", "/dev/kvm", "/dev/zero", "/proc/self/status", "/proc/self/maps", "/proc/vmstat",
 	"/proc/self/fd/5", "/proc/self/fd", "/proc/self/task", "/proc", "/", "/dev", "/tmp", "",
 	"/nowhere", "a", "../b", "/sys/devices/system/cpu/online", "/tmp/s", "/run/x",
 };

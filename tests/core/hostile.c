@@ -46,25 +46,25 @@ static void say(bool ok, const char *group, const char *name, const char *why)
 	failed += !ok;
 }
 
+/* Lines of a name and a number, perhaps with more behind it. */
+static void add_counts(struct counts *c, const char *path)
+{
+	FILE *f = fopen(path, "re");
+	char line[200];
+
+	while (f != NULL && c->n < COUNTS_MAX && fgets(line, sizeof(line), f) != NULL) {
+		c->n += sscanf(line, "%39s %lu", c->of[c->n].name, &c->of[c->n].value) == 2;
+	}
+	if (f != NULL) {
+		fclose(f);
+	}
+}
+
 static void take_counts(struct counts *c)
 {
-	static char text[16384];
-	int fd = open("/proc/core", O_RDONLY);
-	ssize_t len = read(fd, text, sizeof(text) - 1);
-	char *rest;
-
-	close(fd);
 	c->n = 0;
-	text[len > 0 ? len : 0] = '\0';
-	for (char *line = strtok_r(text, "\n", &rest); line != NULL && c->n < COUNTS_MAX;
-	     line = strtok_r(NULL, "\n", &rest)) {
-		char kind[16], name[24];
-
-		if (sscanf(line, "%15s %23s %lu", kind, name, &c->of[c->n].value) == 3) {
-			snprintf(c->of[c->n].name, sizeof(c->of[c->n].name), "%s %s", kind, name);
-			c->n++;
-		}
-	}
+	add_counts(c, "/proc/vmstat");
+	add_counts(c, "/proc/slabinfo");
 }
 
 static unsigned long count_of(const struct counts *c, const char *name)
@@ -79,26 +79,26 @@ static unsigned long count_of(const struct counts *c, const char *name)
 
 /*
  * What is more than it was. Free pages follow from the others. Stacks that are free stay stacks,
- * with their tables, in blocks that stay cut up; "objects stack" are those in use.
+ * with their tables, in blocks that stay cut up; nr_kernel_stacks are those in use.
  */
 static bool has_grown(const struct counts *before, const struct counts *now, char *why, size_t size)
 {
-	unsigned long stacks = count_of(now, "pages stack") - count_of(before, "pages stack");
+	unsigned long stacks = count_of(now, "nr_stack_pages") - count_of(before, "nr_stack_pages");
 	bool grown = false;
 
 	*why = '\0';
 	for (unsigned i = 0; i < now->n && i < before->n; i++) {
 		unsigned long allowed = before->of[i].value;
 
-		if (strcmp(now->of[i].name, "pages free") == 0 ||
-		    strcmp(now->of[i].name, "pages stack") == 0) {
+		if (strcmp(now->of[i].name, "nr_free_pages") == 0 ||
+		    strcmp(now->of[i].name, "nr_stack_pages") == 0) {
 			continue;
 		}
-		if (strcmp(now->of[i].name, "pages heap") == 0) {
+		if (strcmp(now->of[i].name, "nr_heap_pages") == 0) {
 			allowed += SLACK;
 		}
-		if (strcmp(now->of[i].name, "pages table") == 0 ||
-		    strcmp(now->of[i].name, "pages boot") == 0) {
+		if (strcmp(now->of[i].name, "nr_table_pages") == 0 ||
+		    strcmp(now->of[i].name, "nr_boot_pages") == 0) {
 			allowed += SLACK + stacks / 128;
 		}
 		if (now->of[i].value > allowed) {
@@ -163,7 +163,7 @@ static bool settles(const struct counts *before, char *why, size_t size)
 		sleep_ms(50);
 	}
 	if (now.n <= 10) {
-		snprintf(why, size, "/proc/core cannot be read");
+		snprintf(why, size, "/proc/vmstat cannot be read");
 	}
 	return false;
 }

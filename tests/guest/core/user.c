@@ -12,13 +12,16 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/random.h>
+#include <sys/reboot.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/timerfd.h>
 #include <sys/un.h>
 #include <sys/wait.h>
@@ -199,6 +202,78 @@ static bool memory(void)
 	return ok;
 }
 
+/* fork(): the child has the parent's memory as it was, and what is shared is shared. */
+static bool forks(void)
+{
+	volatile int *own =
+		mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	volatile int *both =
+		mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	volatile int local = 5;
+	int status = 0, fds[2];
+	char byte = 0;
+	bool ok = own != MAP_FAILED && both != MAP_FAILED && pipe(fds) == 0;
+	pid_t pid;
+
+	*own = 1;
+	*both = 1;
+	pid = fork();
+	if (pid == 0) {
+		char *more = malloc(300000);
+
+		ok = *own == 1 && local == 5 && getppid() == 1 && more != NULL;
+		memset(more, 7, 300000);
+		*own = 2;
+		local = 6;
+		*both = 2;
+		ok = ok && write(fds[1], "z", 1) == 1;
+		_exit(ok ? 43 : 1);
+	}
+	close(fds[1]);
+	ok = ok && pid > 0 && read(fds[0], &byte, 1) == 1 && byte == 'z' &&
+	     read(fds[0], &byte, 1) == 0;
+	close(fds[0]);
+	return ok && waitpid(pid, &status, 0) == pid && WIFEXITED(status) &&
+	       WEXITSTATUS(status) == 43 && *own == 1 && *both == 2 && local == 5;
+}
+
+static bool remapping(void)
+{
+	unsigned char resident[4] = {9, 9, 9, 9};
+	char *a = mmap(NULL, 16384, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *b = mmap(NULL, 16384, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	bool ok = a != MAP_FAILED && b != MAP_FAILED;
+
+	a[4096] = 'a';
+	b[0] = 'b';
+	ok = ok && mincore(a, 16384, resident) == 0 && resident[0] == 0 && resident[1] == 1 &&
+	     resident[2] == 0 && resident[3] == 0;
+	ok = ok &&
+	     mremap(a + 4096, 4096, 4096, MREMAP_MAYMOVE | MREMAP_FIXED, b + 8192) == b + 8192;
+	ok = ok && b[8192] == 'a' && b[0] == 'b' && mincore(a + 4096, 4096, resident) < 0 &&
+	     errno == ENOMEM;
+	return ok && mincore(b, 16384, (void *)8) < 0 && errno == EFAULT;
+}
+
+static bool rebooting(void)
+{
+	int status = 0;
+	pid_t pid;
+	bool ok = syscall(SYS_reboot, 1, 2, RB_POWER_OFF, 0) < 0 && errno == EINVAL;
+
+	/* Who was started by init's children is nobody to turn the machine off. */
+	pid = fork();
+	if (pid == 0) {
+		pid = fork();
+		if (pid == 0) {
+			_exit(reboot(RB_POWER_OFF) < 0 && errno == EPERM ? 44 : 1);
+		}
+		ok = waitpid(pid, &status, 0) == pid;
+		_exit(ok ? WEXITSTATUS(status) : 1);
+	}
+	return ok && waitpid(pid, &status, 0) == pid && WEXITSTATUS(status) == 44;
+}
+
 static bool sockets(void)
 {
 	struct sockaddr_un at = {.sun_family = AF_UNIX, .sun_path = "/tmp/socket"};
@@ -268,6 +343,9 @@ int main(int argc, char **argv)
 	say("faults", faults());
 	say("interrupted", interrupted());
 	say("children", children(argv[0]));
+	say("forks", forks());
+	say("remapping", remapping());
+	say("rebooting", rebooting());
 	say("waiting", waiting());
 	say("memory", memory());
 	say("sockets", sockets());
