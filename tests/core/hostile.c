@@ -99,7 +99,7 @@ static bool has_grown(const struct counts *before, const struct counts *now, cha
 		}
 		if (strcmp(now->of[i].name, "nr_table_pages") == 0 ||
 		    strcmp(now->of[i].name, "nr_boot_pages") == 0) {
-			allowed += SLACK + stacks / 128;
+			allowed += 4 * SLACK + stacks / 128;
 		}
 		if (now->of[i].value > allowed) {
 			size_t len = strlen(why);
