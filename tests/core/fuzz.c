@@ -21,14 +21,14 @@
 
 #include "tests/core/hostile.h"
 
-#define WORKERS	     3
-#define TICK_NS	     2000000
-#define BUFFERS	     64
-#define FD_FIRST     4
-#define FD_RANGE     48
-#define PLAYGROUND   UINT64_C(0x600000000000)
-#define PLAY_BYTES   (UINT64_C(4) << 20)
-#define KEPT	     4
+#define WORKERS	   3
+#define TICK_NS	   2000000
+#define BUFFERS	   64
+#define FD_FIRST   4
+#define FD_RANGE   48
+#define PLAYGROUND UINT64_C(0x600000000000)
+#define PLAY_BYTES (UINT64_C(4) << 20)
+#define KEPT	   4
 
 struct worker {
 	pthread_t thread;
@@ -51,10 +51,33 @@ static _Atomic int kept_vm[KEPT], kept_vcpu[KEPT], kvm_fd;
 static uint8_t *_Atomic kept_run[KEPT];
 
 static const char *const paths[] = {
-	"/tmp/a", "/tmp/b", "/tmp/d", "/tmp/d/x", "/tmp/d/y", "/tmp/../tmp/a", "/dev/null",
-	"/dev/urandom", "/dev/kvm", "/dev/zero", "/proc/self/status", "/proc/self/maps", "/proc/vmstat",
-	"/proc/self/fd/5", "/proc/self/fd", "/proc/self/task", "/proc", "/", "/dev", "/tmp", "",
-	"/nowhere", "a", "../b", "/sys/devices/system/cpu/online", "/tmp/s", "/run/x",
+	"/tmp/a",
+	"/tmp/b",
+	"/tmp/d",
+	"/tmp/d/x",
+	"/tmp/d/y",
+	"/tmp/../tmp/a",
+	"/dev/null",
+	"/dev/urandom",
+	"/dev/kvm",
+	"/dev/zero",
+	"/proc/self/status",
+	"/proc/self/maps",
+	"/proc/vmstat",
+	"/proc/self/fd/5",
+	"/proc/self/fd",
+	"/proc/self/task",
+	"/proc",
+	"/",
+	"/dev",
+	"/tmp",
+	"",
+	"/nowhere",
+	"a",
+	"../b",
+	"/sys/devices/system/cpu/online",
+	"/tmp/s",
+	"/run/x",
 };
 
 /* ---- arguments ---- */
@@ -67,9 +90,22 @@ static uint8_t *any_buffer(struct random *r)
 static uint64_t bad_address(struct random *r)
 {
 	static const uint64_t known[] = {
-		0, 1, 8, 0xfff, 0x7ffffffff000, 0x7fffffffeff8, 0x7fffffffffff, 0x800000000000,
-		0x8000000000000000, 0xffff800000000000, 0xffffffff80200000, 0xfffffffffffff000,
-		0xfffffffffffffff8, 0xffffffffffffffff, 0xffff7fffffffffff, 0xfee00000,
+		0,
+		1,
+		8,
+		0xfff,
+		0x7ffffffff000,
+		0x7fffffffeff8,
+		0x7fffffffffff,
+		0x800000000000,
+		0x8000000000000000,
+		0xffff800000000000,
+		0xffffffff80200000,
+		0xfffffffffffff000,
+		0xfffffffffffffff8,
+		0xffffffffffffffff,
+		0xffff7fffffffffff,
+		0xfee00000,
 	};
 
 	return known[random_below(r, sizeof(known) / sizeof(known[0]))];
@@ -208,11 +244,13 @@ static uint64_t argument(struct random *r, char kind)
 	case 'a':
 		return random_one_in(r, 10)
 			       ? bad_address(r) | UINT64_C(0x800000000000)
-			       : PLAYGROUND + random_below(r, (uint32_t)(PLAY_BYTES / PAGE)) * PAGE +
+			       : PLAYGROUND +
+					 random_below(r, (uint32_t)(PLAY_BYTES / PAGE)) * PAGE +
 					 (random_one_in(r, 16) ? 8 : 0);
 	case 'z':
-		return random_one_in(r, 16) ? random_word(r) & 0xffffffffff
-					    : PAGE * random_below(r, random_one_in(r, 8) ? 600 : 16);
+		return random_one_in(r, 16)
+			       ? random_word(r) & 0xffffffffff
+			       : PAGE * random_below(r, random_one_in(r, 8) ? 600 : 16);
 	case 'i':
 		return any_pid(r);
 	case 't':
@@ -246,58 +284,172 @@ static const struct call {
 	uint8_t weight;
 	const char *kinds;
 } calls[] = {
-	{SYS_read, 4, "fpl"}, {SYS_write, 6, "fpl"}, {SYS_open, 6, "sgk"}, {SYS_openat, 6, "fsgk"},
-	{SYS_close, 40, "f"}, {SYS_stat, 2, "sp"}, {SYS_fstat, 2, "fp"}, {SYS_lstat, 2, "sp"},
-	{SYS_poll, 2, "pkk"}, {SYS_lseek, 3, "fnk"}, {SYS_mmap, 12, "azkgfn"},
-	{SYS_mmap, 12, "azk2f0"}, {SYS_mprotect, 6, "azk"}, {SYS_munmap, 8, "az"},
-	{SYS_brk, 1, "0"}, {SYS_rt_sigaction, 3, "hppk"}, {SYS_rt_sigprocmask, 1, "k0pk"},
-	{SYS_ioctl, 4, "fnp"}, {SYS_pread64, 3, "fpln"}, {SYS_pwrite64, 3, "fplk"},
-	{SYS_pwrite64, 1, "fpln"}, {SYS_readv, 3, "fpk"}, {SYS_writev, 3, "fpk"},
-	{SYS_access, 1, "sk"}, {SYS_pipe, 4, "p"}, {SYS_select, 2, "kpppp"}, {SYS_sched_yield, 1, ""},
-	{SYS_mremap, 6, "azzga"}, {SYS_msync, 1, "azk"}, {SYS_madvise, 6, "azk"},
-	{SYS_madvise, 3, "azn"}, {SYS_dup, 4, "f"}, {SYS_dup2, 4, "fd"}, {SYS_nanosleep, 1, "pp"},
-	{SYS_alarm, 1, "k"}, {SYS_getpid, 1, ""}, {SYS_sendfile, 2, "ffpl"}, {SYS_socket, 4, "kgk"},
-	{SYS_connect, 3, "fpl"}, {SYS_accept, 2, "fpp"}, {SYS_sendto, 3, "fplgpl"},
-	{SYS_recvfrom, 3, "fplgpp"}, {SYS_sendmsg, 6, "fpg"}, {SYS_recvmsg, 6, "fpg"},
-	{SYS_shutdown, 2, "fk"}, {SYS_bind, 3, "fpl"}, {SYS_listen, 2, "fk"},
-	{SYS_getsockname, 1, "fpp"}, {SYS_getpeername, 1, "fpp"}, {SYS_socketpair, 8, "1gkp"},
-	{SYS_setsockopt, 2, "f1kpl"}, {SYS_getsockopt, 2, "f1kpp"}, {SYS_clone, 6, "cpppn"},
-	{SYS_fork, 1, ""}, {SYS_vfork, 1, ""}, {SYS_execve, 1, "spp"}, {SYS_wait4, 8, "npgp"},
-	{SYS_kill, 2, "it"}, {SYS_uname, 1, "p"}, {SYS_fcntl, 6, "fkn"}, {SYS_fcntl, 2, "fnn"},
-	{SYS_fcntl, 2, "fnp"}, {SYS_flock, 1, "fk"}, {SYS_fsync, 1, "f"}, {SYS_ftruncate, 3, "fn"},
-	{SYS_ftruncate, 3, "fl"}, {SYS_getcwd, 1, "pl"}, {SYS_chdir, 1, "s"}, {SYS_fchdir, 1, "f"},
-	{SYS_rename, 3, "ss"}, {SYS_mkdir, 3, "sk"}, {SYS_rmdir, 3, "s"}, {SYS_creat, 2, "sk"},
-	{SYS_unlink, 4, "s"}, {SYS_symlink, 2, "ss"}, {SYS_readlink, 2, "spl"}, {SYS_chmod, 1, "sn"},
-	{SYS_fchmod, 1, "fn"}, {SYS_umask, 1, "n"}, {SYS_gettimeofday, 1, "pp"},
-	{SYS_getrlimit, 1, "kp"}, {SYS_getrusage, 1, "np"}, {SYS_sysinfo, 1, "p"}, {SYS_times, 1, "p"},
-	{SYS_setrlimit, 1, "mp"}, {SYS_getgroups, 1, "kp"}, {SYS_setgroups, 1, "kp"},
-	{SYS_rt_sigpending, 1, "pk"}, {SYS_rt_sigtimedwait, 1, "pppk"},
-	{SYS_rt_sigqueueinfo, 1, "itp"}, {SYS_rt_sigsuspend, 1, "pk"}, {SYS_sigaltstack, 1, "0p"},
-	{SYS_statfs, 1, "sp"}, {SYS_fstatfs, 1, "fp"}, {SYS_getpriority, 1, "kn"},
-	{SYS_setpriority, 1, "kin"}, {SYS_sched_setparam, 1, "ip"}, {SYS_sched_getparam, 1, "ip"},
-	{SYS_sched_setscheduler, 1, "iop"}, {SYS_sched_getscheduler, 1, "i"},
-	{SYS_sched_get_priority_max, 1, "n"}, {SYS_mlock, 1, "az"}, {SYS_munlock, 1, "az"},
-	{SYS_mlockall, 1, "n"}, {SYS_prctl, 2, "npppp"}, {SYS_sync, 1, ""}, {SYS_tkill, 1, "it"},
-	{SYS_time, 1, "p"}, {SYS_futex, 6, "pkkppn"}, {SYS_futex, 4, "pnkppn"},
-	{SYS_sched_setaffinity, 1, "ilp"}, {SYS_sched_getaffinity, 1, "ilp"},
-	{SYS_epoll_create, 2, "k"}, {SYS_getdents64, 3, "fpl"}, {SYS_set_tid_address, 1, "p"},
-	{SYS_fadvise64, 1, "fnnk"}, {SYS_clock_gettime, 1, "kp"}, {SYS_clock_getres, 1, "kp"},
-	{SYS_clock_nanosleep, 1, "kgpp"}, {SYS_epoll_wait, 2, "fpkk"}, {SYS_epoll_ctl, 10, "fkfp"},
-	{SYS_tgkill, 1, "iit"}, {SYS_waitid, 3, "knpgp"}, {SYS_mkdirat, 1, "fsk"},
-	{SYS_newfstatat, 1, "fspg"}, {SYS_unlinkat, 2, "fsg"}, {SYS_renameat, 1, "fsfs"},
-	{SYS_symlinkat, 1, "sfs"}, {SYS_readlinkat, 1, "fspl"}, {SYS_fchmodat, 1, "fsk"},
-	{SYS_faccessat, 1, "fsk"}, {SYS_pselect6, 2, "kppppp"}, {SYS_ppoll, 2, "pkppk"},
-	{SYS_set_robust_list, 1, "pl"}, {SYS_epoll_pwait, 2, "fpkkpk"}, {SYS_timerfd_create, 4, "kg"},
-	{SYS_eventfd, 4, "n"}, {SYS_fallocate, 3, "fgnn"}, {SYS_fallocate, 3, "fkll"},
-	{SYS_timerfd_settime, 5, "fgpp"}, {SYS_timerfd_gettime, 2, "fp"}, {SYS_accept4, 2, "fppg"},
-	{SYS_signalfd4, 3, "fpkg"}, {SYS_eventfd2, 4, "ng"}, {SYS_epoll_create1, 4, "g"},
-	{SYS_dup3, 3, "fdg"}, {SYS_pipe2, 4, "pg"}, {SYS_preadv, 2, "fpknn"},
-	{SYS_pwritev, 2, "fpkkk"}, {SYS_rt_tgsigqueueinfo, 1, "iitp"}, {SYS_prlimit64, 1, "impp"},
-	{SYS_getcpu, 1, "ppp"}, {SYS_renameat2, 1, "fsfsg"}, {SYS_getrandom, 3, "plg"},
-	{SYS_memfd_create, 6, "sg"}, {SYS_membarrier, 1, "ggn"}, {SYS_preadv2, 1, "fpknng"},
-	{SYS_pwritev2, 1, "fpkkkg"}, {SYS_statx, 1, "fsgnp"}, {SYS_close_range, 1, "ddg"},
-	{SYS_epoll_pwait2, 1, "fpkppk"}, {SYS_capget, 1, "pp"}, {SYS_capset, 1, "pp"},
-	{SYS_setpgid, 1, "ii"}, {SYS_getsid, 1, "i"}, {SYS_setuid, 1, "k"},
+	{SYS_read, 4, "fpl"},
+	{SYS_write, 6, "fpl"},
+	{SYS_open, 6, "sgk"},
+	{SYS_openat, 6, "fsgk"},
+	{SYS_close, 40, "f"},
+	{SYS_stat, 2, "sp"},
+	{SYS_fstat, 2, "fp"},
+	{SYS_lstat, 2, "sp"},
+	{SYS_poll, 2, "pkk"},
+	{SYS_lseek, 3, "fnk"},
+	{SYS_mmap, 12, "azkgfn"},
+	{SYS_mmap, 12, "azk2f0"},
+	{SYS_mprotect, 6, "azk"},
+	{SYS_munmap, 8, "az"},
+	{SYS_brk, 1, "0"},
+	{SYS_rt_sigaction, 3, "hppk"},
+	{SYS_rt_sigprocmask, 1, "k0pk"},
+	{SYS_ioctl, 4, "fnp"},
+	{SYS_pread64, 3, "fpln"},
+	{SYS_pwrite64, 3, "fplk"},
+	{SYS_pwrite64, 1, "fpln"},
+	{SYS_readv, 3, "fpk"},
+	{SYS_writev, 3, "fpk"},
+	{SYS_access, 1, "sk"},
+	{SYS_pipe, 4, "p"},
+	{SYS_select, 2, "kpppp"},
+	{SYS_sched_yield, 1, ""},
+	{SYS_mremap, 6, "azzga"},
+	{SYS_msync, 1, "azk"},
+	{SYS_madvise, 6, "azk"},
+	{SYS_madvise, 3, "azn"},
+	{SYS_dup, 4, "f"},
+	{SYS_dup2, 4, "fd"},
+	{SYS_nanosleep, 1, "pp"},
+	{SYS_alarm, 1, "k"},
+	{SYS_getpid, 1, ""},
+	{SYS_sendfile, 2, "ffpl"},
+	{SYS_socket, 4, "kgk"},
+	{SYS_connect, 3, "fpl"},
+	{SYS_accept, 2, "fpp"},
+	{SYS_sendto, 3, "fplgpl"},
+	{SYS_recvfrom, 3, "fplgpp"},
+	{SYS_sendmsg, 6, "fpg"},
+	{SYS_recvmsg, 6, "fpg"},
+	{SYS_shutdown, 2, "fk"},
+	{SYS_bind, 3, "fpl"},
+	{SYS_listen, 2, "fk"},
+	{SYS_getsockname, 1, "fpp"},
+	{SYS_getpeername, 1, "fpp"},
+	{SYS_socketpair, 8, "1gkp"},
+	{SYS_setsockopt, 2, "f1kpl"},
+	{SYS_getsockopt, 2, "f1kpp"},
+	{SYS_clone, 6, "cpppn"},
+	{SYS_fork, 1, ""},
+	{SYS_vfork, 1, ""},
+	{SYS_execve, 1, "spp"},
+	{SYS_wait4, 8, "npgp"},
+	{SYS_kill, 2, "it"},
+	{SYS_uname, 1, "p"},
+	{SYS_fcntl, 6, "fkn"},
+	{SYS_fcntl, 2, "fnn"},
+	{SYS_fcntl, 2, "fnp"},
+	{SYS_flock, 1, "fk"},
+	{SYS_fsync, 1, "f"},
+	{SYS_ftruncate, 3, "fn"},
+	{SYS_ftruncate, 3, "fl"},
+	{SYS_getcwd, 1, "pl"},
+	{SYS_chdir, 1, "s"},
+	{SYS_fchdir, 1, "f"},
+	{SYS_rename, 3, "ss"},
+	{SYS_mkdir, 3, "sk"},
+	{SYS_rmdir, 3, "s"},
+	{SYS_creat, 2, "sk"},
+	{SYS_unlink, 4, "s"},
+	{SYS_symlink, 2, "ss"},
+	{SYS_readlink, 2, "spl"},
+	{SYS_chmod, 1, "sn"},
+	{SYS_fchmod, 1, "fn"},
+	{SYS_umask, 1, "n"},
+	{SYS_gettimeofday, 1, "pp"},
+	{SYS_getrlimit, 1, "kp"},
+	{SYS_getrusage, 1, "np"},
+	{SYS_sysinfo, 1, "p"},
+	{SYS_times, 1, "p"},
+	{SYS_setrlimit, 1, "mp"},
+	{SYS_getgroups, 1, "kp"},
+	{SYS_setgroups, 1, "kp"},
+	{SYS_rt_sigpending, 1, "pk"},
+	{SYS_rt_sigtimedwait, 1, "pppk"},
+	{SYS_rt_sigqueueinfo, 1, "itp"},
+	{SYS_rt_sigsuspend, 1, "pk"},
+	{SYS_sigaltstack, 1, "0p"},
+	{SYS_statfs, 1, "sp"},
+	{SYS_fstatfs, 1, "fp"},
+	{SYS_getpriority, 1, "kn"},
+	{SYS_setpriority, 1, "kin"},
+	{SYS_sched_setparam, 1, "ip"},
+	{SYS_sched_getparam, 1, "ip"},
+	{SYS_sched_setscheduler, 1, "iop"},
+	{SYS_sched_getscheduler, 1, "i"},
+	{SYS_sched_get_priority_max, 1, "n"},
+	{SYS_mlock, 1, "az"},
+	{SYS_munlock, 1, "az"},
+	{SYS_mlockall, 1, "n"},
+	{SYS_prctl, 2, "npppp"},
+	{SYS_sync, 1, ""},
+	{SYS_tkill, 1, "it"},
+	{SYS_time, 1, "p"},
+	{SYS_futex, 6, "pkkppn"},
+	{SYS_futex, 4, "pnkppn"},
+	{SYS_sched_setaffinity, 1, "ilp"},
+	{SYS_sched_getaffinity, 1, "ilp"},
+	{SYS_epoll_create, 2, "k"},
+	{SYS_getdents64, 3, "fpl"},
+	{SYS_set_tid_address, 1, "p"},
+	{SYS_fadvise64, 1, "fnnk"},
+	{SYS_clock_gettime, 1, "kp"},
+	{SYS_clock_getres, 1, "kp"},
+	{SYS_clock_nanosleep, 1, "kgpp"},
+	{SYS_epoll_wait, 2, "fpkk"},
+	{SYS_epoll_ctl, 10, "fkfp"},
+	{SYS_tgkill, 1, "iit"},
+	{SYS_waitid, 3, "knpgp"},
+	{SYS_mkdirat, 1, "fsk"},
+	{SYS_newfstatat, 1, "fspg"},
+	{SYS_unlinkat, 2, "fsg"},
+	{SYS_renameat, 1, "fsfs"},
+	{SYS_symlinkat, 1, "sfs"},
+	{SYS_readlinkat, 1, "fspl"},
+	{SYS_fchmodat, 1, "fsk"},
+	{SYS_faccessat, 1, "fsk"},
+	{SYS_pselect6, 2, "kppppp"},
+	{SYS_ppoll, 2, "pkppk"},
+	{SYS_set_robust_list, 1, "pl"},
+	{SYS_epoll_pwait, 2, "fpkkpk"},
+	{SYS_timerfd_create, 4, "kg"},
+	{SYS_eventfd, 4, "n"},
+	{SYS_fallocate, 3, "fgnn"},
+	{SYS_fallocate, 3, "fkll"},
+	{SYS_timerfd_settime, 5, "fgpp"},
+	{SYS_timerfd_gettime, 2, "fp"},
+	{SYS_accept4, 2, "fppg"},
+	{SYS_signalfd4, 3, "fpkg"},
+	{SYS_eventfd2, 4, "ng"},
+	{SYS_epoll_create1, 4, "g"},
+	{SYS_dup3, 3, "fdg"},
+	{SYS_pipe2, 4, "pg"},
+	{SYS_preadv, 2, "fpknn"},
+	{SYS_pwritev, 2, "fpkkk"},
+	{SYS_rt_tgsigqueueinfo, 1, "iitp"},
+	{SYS_prlimit64, 1, "impp"},
+	{SYS_getcpu, 1, "ppp"},
+	{SYS_renameat2, 1, "fsfsg"},
+	{SYS_getrandom, 3, "plg"},
+	{SYS_memfd_create, 6, "sg"},
+	{SYS_membarrier, 1, "ggn"},
+	{SYS_preadv2, 1, "fpknng"},
+	{SYS_pwritev2, 1, "fpkkkg"},
+	{SYS_statx, 1, "fsgnp"},
+	{SYS_close_range, 1, "ddg"},
+	{SYS_epoll_pwait2, 1, "fpkppk"},
+	{SYS_capget, 1, "pp"},
+	{SYS_capset, 1, "pp"},
+	{SYS_setpgid, 1, "ii"},
+	{SYS_getsid, 1, "i"},
+	{SYS_setuid, 1, "k"},
 };
 
 /* Numbers that are drawn without a rule: those that are no calls at all are among them, those that
@@ -440,7 +592,8 @@ static void new_vm(struct random *r)
 
 	keep(kept_vcpu, r, vcpu);
 	if (vcpu >= 0) {
-		uint8_t *run = mmap(NULL, 3 * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, (int)vcpu, 0);
+		uint8_t *run =
+			mmap(NULL, 3 * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, (int)vcpu, 0);
 
 		if (run != MAP_FAILED) {
 			uint8_t *old = atomic_exchange(&kept_run[random_below(r, KEPT)], run);
@@ -661,8 +814,8 @@ static void watch(void)
 
 static uint8_t *pages_with_holes(size_t n)
 {
-	uint8_t *p = mmap(NULL, n * 2 * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
-			  0);
+	uint8_t *p =
+		mmap(NULL, n * 2 * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 
 	for (size_t i = 0; i < n && p != MAP_FAILED; i++) {
 		munmap(p + (2 * i + 1) * PAGE, PAGE);

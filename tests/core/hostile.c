@@ -4,6 +4,8 @@
  *
  * /etc/hostile, if it is there, has one line: SEED CALLS [GROUP]...
  */
+#include "tests/core/hostile.h"
+
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -19,8 +21,6 @@
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
-
-#include "tests/core/hostile.h"
 
 #define COUNTS_MAX   64
 #define SETTLE_MS    3000
@@ -284,7 +284,8 @@ static void run_fuzz(unsigned seed, unsigned long calls)
 	}
 	bool ok = settles(&before, why, sizeof(why));
 
-	printf("fuzz: %lu calls, %lu errors, %lu runs of guests; %u processes from seed %u, %u late\n",
+	printf("fuzz: %lu calls, %lu errors, %lu runs of guests; %u processes from seed %u, %u "
+	       "late\n",
 	       (unsigned long)count->calls, (unsigned long)count->errors,
 	       (unsigned long)count->vm_runs, seed - first, first, late);
 	munmap(count, PAGE);
@@ -344,7 +345,8 @@ static int run_all(void)
 		}
 		fclose(f);
 	}
-	/* What the kernel makes at the first use, and keeps, is there before anything is counted. */
+	/* What the kernel makes at the first use, and keeps, is there before anything is counted.
+	 */
 	char *const nothing[] = {"hostile", "nothing", NULL};
 	char *const warm[] = {"hostile", "warm", NULL};
 	int status;

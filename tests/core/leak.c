@@ -126,7 +126,8 @@ static int listeners(void)
 		int l = socket(AF_UNIX, SOCK_STREAM, 0);
 
 		snprintf(at.sun_path, sizeof(at.sun_path), "/tmp/listen%d", i);
-		if (l < 0 || bind(l, (struct sockaddr *)&at, sizeof(at)) != 0 || listen(l, 5) != 0) {
+		if (l < 0 || bind(l, (struct sockaddr *)&at, sizeof(at)) != 0 ||
+		    listen(l, 5) != 0) {
 			return 1;
 		}
 		for (int k = 0; k < 8; k++) {
@@ -184,7 +185,8 @@ static int processes(void)
 	int n = 0;
 
 	for (; n < 8192; n++) {
-		pids[n] = clone(child_main, stacks[n] + sizeof(stacks[n]), CLONE_VM | SIGCHLD, NULL);
+		pids[n] =
+			clone(child_main, stacks[n] + sizeof(stacks[n]), CLONE_VM | SIGCHLD, NULL);
 		if (pids[n] < 0) {
 			break;
 		}
@@ -234,7 +236,8 @@ static int memory(void)
 
 	/* Reserved and touched, until the kernel ends us or says no. */
 	for (int i = 0; i < MANY; i++) {
-		char *p = mmap(NULL, piece, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		char *p = mmap(NULL, piece, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+			       0);
 
 		if (p == MAP_FAILED) {
 			return 0;
@@ -327,12 +330,15 @@ static int vms(void)
 			}
 		}
 		struct kvm_userspace_memory_region slot = {
-			.memory_size = VM_MEMORY, .userspace_addr = (uintptr_t)vm.memory,
+			.memory_size = VM_MEMORY,
+			.userspace_addr = (uintptr_t)vm.memory,
 			.flags = i % 3 == 0 ? KVM_MEM_LOG_DIRTY_PAGES : 0};
 		ioctl(fd, KVM_SET_USER_MEMORY_REGION, &slot);
 		struct kvm_irqfd irqfd = {.fd = (uint32_t)eventfd(0, 0), .gsi = 5};
 		ioctl(fd, KVM_IRQFD, &irqfd);
-		struct kvm_ioeventfd doorbell = {.addr = 0x80, .len = 1, .fd = irqfd.fd + 0,
+		struct kvm_ioeventfd doorbell = {.addr = 0x80,
+						 .len = 1,
+						 .fd = irqfd.fd + 0,
 						 .flags = KVM_IOEVENTFD_FLAG_PIO};
 		ioctl(fd, KVM_IOEVENTFD, &doorbell);
 	}
@@ -406,11 +412,20 @@ static const struct {
 	const char *name;
 	int (*run)(void);
 } kinds[] = {
-	{"descriptors", descriptors}, {"in_flight", in_flight},	      {"listeners", listeners},
-	{"threads", threads},	      {"processes", processes},	      {"forks", forks},
-	{"memory", memory},	      {"memory_files", memory_files}, {"files", files},
-	{"mappings", mappings},	      {"vms", vms},		      {"vcpus", vcpus},
-	{"signals", signals},	      {"waiters", waiters},
+	{"descriptors", descriptors},
+	{"in_flight", in_flight},
+	{"listeners", listeners},
+	{"threads", threads},
+	{"processes", processes},
+	{"forks", forks},
+	{"memory", memory},
+	{"memory_files", memory_files},
+	{"files", files},
+	{"mappings", mappings},
+	{"vms", vms},
+	{"vcpus", vcpus},
+	{"signals", signals},
+	{"waiters", waiters},
 };
 
 const char *leak_name(unsigned number)

@@ -121,15 +121,17 @@ static void try_ioctls(const uint64_t *bad, size_t n, bool irqchip)
 		}
 	}
 	/* Tables whose end lies beyond what is there. */
-	uint8_t *page = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	uint8_t *page =
+		mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	for (size_t e = 0; e < ioctl_count; e++) {
 		for (uint32_t entries = 1; entries != 0; entries <<= 1) {
 			for (size_t from_end = 8; from_end < PAGE; from_end *= 3) {
 				uint8_t *at = page + PAGE - from_end;
-				uint64_t a[6] = {(uint64_t)(ioctl_table[e].where == 's'	  ? vm.kvm
-							    : ioctl_table[e].where == 'v' ? vm.vm
-											  : vm.vcpu),
+				uint64_t a[6] = {(uint64_t)(ioctl_table[e].where == 's' ? vm.kvm
+							    : ioctl_table[e].where == 'v'
+								    ? vm.vm
+								    : vm.vcpu),
 						 ioctl_table[e].request, (uintptr_t)at};
 
 				memset(at, 0, from_end);
@@ -144,7 +146,8 @@ static void try_ioctls(const uint64_t *bad, size_t n, bool irqchip)
 int pointers(unsigned seed)
 {
 	struct sigaction action = {.sa_handler = interrupted};
-	uint8_t *edge = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	uint8_t *edge =
+		mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	uint8_t *constant = mmap(NULL, PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	uint8_t *none = mmap(NULL, PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	const uint64_t bad[] = {
