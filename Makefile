@@ -15,6 +15,13 @@ run: ## install what is missing, build, and boot a Debian guest: its console is 
 	@$(MAKE) --no-print-directory build
 	@lab/debian-guest
 
+CPUS ?= 2
+run-metal: ## the same on a bare machine that QEMU emulates: core, yado host, two Debian guests
+	@lab/setup build run
+	@$(MAKE) --no-print-directory build
+	@lab/image metal
+	@lab/core --cpus $(CPUS) --memory 2048 --initramfs $(B)/metal/initramfs
+
 test: ## install what is missing, build, and run all that must pass
 	@lab/setup
 	@tests/run.py
@@ -29,11 +36,11 @@ fuzz: need-build ## build the fuzzers into build-fuzz (clang, libFuzzer)
 		-Db_sanitize=address,undefined -Db_lundef=false
 	@meson compile -C $(B)-fuzz
 
-ISO_FILES ?=
-iso: need-build ## an image that boots core from CD or disk, BIOS or UEFI: build/core/core.iso
-	@lab/setup build iso
+iso: need-build ## the same as an image for CD or disk, BIOS or UEFI: build/metal/yado.iso
+	@lab/setup build run iso
 	@$(MAKE) --no-print-directory build
-	@lab/core --iso $(B)/core/core.iso $(ISO_FILES)
+	@lab/image metal-gzip
+	@lab/core --iso $(B)/metal/yado.iso --initramfs $(B)/metal/initramfs.gz
 
 PROVIDER ?= kvm
 conformance: need-build ## the conformance suite on PROVIDER (kvm, soft, tcg); kvm by default
@@ -45,6 +52,11 @@ bench: need-build ## measure; rows go to build/bench, tables into docs/promises.
 	@lab/setup build run test
 	@$(MAKE) --no-print-directory build
 	@bench/run --tables
+
+bench-soft: need-build ## measure soft beside native runs and QEMU's TCG; into docs/promises.md, too
+	@lab/setup build run test
+	@$(MAKE) --no-print-directory build
+	@bench/run --tables soft
 
 checks: ## the checks of source and documentation only
 	@tests/run.py checks
@@ -67,4 +79,5 @@ need-build:
 	@command -v meson >/dev/null && command -v ninja >/dev/null || \
 		{ echo "make: meson or ninja is missing; lab/setup installs what is needed" >&2; exit 1; }
 
-.PHONY: help build run test unit fuzz iso conformance bench checks format lab-shell clean need-build
+.PHONY: help build run run-metal test unit fuzz iso conformance bench bench-soft selftests checks format lab-shell \
+	clean need-build

@@ -103,8 +103,7 @@ static int check_serial(unsigned i, const char *serial)
 	return 0;
 }
 
-/* One file by its inode; where there is none yet, or not to be seen, by its name. */
-static bool same_file(const char *a, const char *b)
+bool config_same_file(const char *a, const char *b)
 {
 	struct stat sa, sb;
 
@@ -130,7 +129,7 @@ static int check_disks(const struct vm_config *config)
 			const struct disk_config *other = &config->disk[j];
 
 			if ((!disk->readonly || !other->readonly) &&
-			    same_file(disk->path, other->path)) {
+			    config_same_file(disk->path, other->path)) {
 				log_error("--disk: disks %u and %u are the same file, \"%s\"; that "
 					  "works only if both have readonly=on",
 					  j + 1, i + 1, disk->path);

@@ -13,3 +13,9 @@
  * Return: 0 or -EINVAL, and one line on stderr.
  */
 must_use int config_check(const struct vm_config *config, const struct host_facts *host);
+
+/**
+ * config_same_file() - are both paths one file? By the inode; where there is none yet, or not to be
+ * seen, by the name.
+ */
+bool config_same_file(const char *a, const char *b);

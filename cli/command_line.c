@@ -42,7 +42,9 @@ static int unknown_option(const char *word)
 	struct nearest near = {.word = option_name(word, name, sizeof(name))};
 
 	for (size_t i = 0; i < noptions; i++) {
-		nearest_offer(&near, options[i].name);
+		if (!options[i].file_only) {
+			nearest_offer(&near, options[i].name);
+		}
 	}
 	snprintf(dashed, sizeof(dashed), "--%s", near.best);
 	near.best = dashed;
@@ -144,6 +146,11 @@ static int apply(struct cli_config *c, const struct field *f, const char *arg)
 
 	if (strcmp(f->name, "config") == 0) {
 		return 0;
+	}
+	if (f->file_only) {
+		log_error("--%s: it stands in a file only, where `yado host` looks for it",
+			  f->name);
+		return -EINVAL;
 	}
 	if (f->type == FIELD_FLAG) {
 		*(bool *)((char *)c + f->offset) = true;

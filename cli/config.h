@@ -5,6 +5,13 @@
 
 #include "vmm/config.h"
 
+/** When `yado host` starts a VM again that has ended by itself. */
+enum restart_policy {
+	RESTART_NO,
+	RESTART_ON_FAILURE, /* unless the guest shut itself down */
+	RESTART_ALWAYS,
+};
+
 struct cli_config {
 	struct vm_config vm;
 	const char *file; /* --config, or NULL; as the other strings, owned by @strings */
@@ -12,6 +19,7 @@ struct cli_config {
 	bool prepare;	  /* make the ready guest, start nothing */
 	bool help;	  /* --help was among the options: show it, do nothing else */
 	bool console_given;
+	enum restart_policy restart; /* the host's; `yado run` has no use for it */
 
 	char **strings; /* all that the configuration points to */
 	size_t nstrings;

@@ -6,6 +6,11 @@
 #include <string.h>
 #include <unistd.h>
 
+/* What to expect of the provider in software. */
+#define SOFT_SPEED                                                                                \
+	"runs a guest's CPUs on any x86-64 host; the guest is some hundred times slower than on " \
+	"hardware"
+
 #define PATH_DEFAULT "/usr/local/bin:/usr/bin:/bin"
 
 bool find_program(const char *name, char *buf, size_t size)
@@ -128,7 +133,7 @@ static void report_network(FILE *out, const struct doctor_facts *facts)
 	}
 }
 
-bool doctor_report(FILE *out, const struct doctor_facts *facts)
+void doctor_report(FILE *out, const struct doctor_facts *facts)
 {
 	const char *why_not = accel_why_not(&facts->accel);
 	char text[160];
@@ -138,10 +143,10 @@ bool doctor_report(FILE *out, const struct doctor_facts *facts)
 	say(out, "cpus", "", text);
 	say(out, "kvm", why_not == NULL ? "yes" : "no",
 	    why_not == NULL ? ACCEL_DEVICE ", on hardware virtualization" : why_not);
+	say(out, "soft", "yes", SOFT_SPEED);
 	report_memory(out, facts);
 	report_network(out, facts);
 	fprintf(out, "\n%s\n",
-		why_not == NULL ? "A guest can run here: try `yado run debian`."
-				: "No guest can run here: see \"kvm\" above.");
-	return why_not == NULL;
+		why_not == NULL ? "A guest can run here, by KVM: try `yado run debian`."
+				: "A guest can run here, in software: try `yado run debian`.");
 }

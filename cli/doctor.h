@@ -22,8 +22,8 @@ struct doctor_facts {
 /** doctor_probe() - looks at this machine; changes nothing. */
 void doctor_probe(struct doctor_facts *facts);
 
-/** doctor_report() - says it. Return: can a guest run here? */
-bool doctor_report(FILE *out, const struct doctor_facts *facts);
+/** doctor_report() - says it. */
+void doctor_report(FILE *out, const struct doctor_facts *facts);
 
 /** find_program() - looks for @name in PATH. Return: true, and where it is in @buf. */
 bool find_program(const char *name, char *buf, size_t size);

@@ -16,15 +16,15 @@ static const struct doctor_facts good = {
 	.passt = "/usr/bin/passt",
 };
 
-/* The report has @part in it; @can: a guest can run. */
-static void reports(const struct doctor_facts *facts, bool can, const char *part)
+/* The report has @part in it. */
+static void reports(const struct doctor_facts *facts, const char *part)
 {
 	char *text = NULL;
 	size_t len = 0;
 	FILE *out = open_memstream(&text, &len);
 
 	assert_non_null(out);
-	assert_int_equal(doctor_report(out, facts), can);
+	doctor_report(out, facts);
 	fclose(out);
 	if (strstr(text, part) == NULL) {
 		fail_msg("no \"%s\" in:\n%s", part, text);
@@ -35,13 +35,13 @@ static void reports(const struct doctor_facts *facts, bool can, const char *part
 static void a_good_machine(void **unused)
 {
 	(void)unused;
-	reports(&good, true, "kvm         yes   /dev/kvm, on hardware virtualization\n");
-	reports(&good, true, "A guest can run here");
-	reports(&good, true, "8192 MiB, 4096 MiB available");
-	reports(&good, true, "4 online, A CPU");
-	reports(&good, true, "huge pages  yes   transparent ones for shared memory: \"advise\"");
-	reports(&good, true, "passt       yes   /usr/bin/passt");
-	reports(&good, true, "tap         yes");
+	reports(&good, "kvm         yes   /dev/kvm, on hardware virtualization\n");
+	reports(&good, "A guest can run here, by KVM");
+	reports(&good, "8192 MiB, 4096 MiB available");
+	reports(&good, "4 online, A CPU");
+	reports(&good, "huge pages  yes   transparent ones for shared memory: \"advise\"");
+	reports(&good, "passt       yes   /usr/bin/passt");
+	reports(&good, "tap         yes");
 }
 
 static void what_can_be_wrong_with_kvm(void **unused)
@@ -50,19 +50,19 @@ static void what_can_be_wrong_with_kvm(void **unused)
 
 	(void)unused;
 	f.accel = (struct accel_facts){.hardware = false};
-	reports(&f, false,
-		"kvm         no    there is a /dev/kvm, but the CPU has neither vmx nor svm");
-	reports(&f, false, "No guest can run here");
+	reports(&f, "kvm         no    there is a /dev/kvm, but the CPU has neither vmx nor svm");
+	reports(&f, "A guest can run here, in software");
+	reports(&f, "soft        yes   ");
 	f.accel = (struct accel_facts){.hardware = false, .device_error = -ENOENT};
-	reports(&f, false, "switch virtualization on in the firmware");
+	reports(&f, "switch virtualization on in the firmware");
 	f.accel = (struct accel_facts){.hardware = true, .device_error = -ENOENT};
-	reports(&f, false, "modprobe kvm-intel");
+	reports(&f, "modprobe kvm-intel");
 	f.accel = (struct accel_facts){.hardware = true, .device_error = -EACCES};
-	reports(&f, false, "usermod -aG kvm");
+	reports(&f, "usermod -aG kvm");
 	f.accel = (struct accel_facts){.hardware = true, .device_error = -EIO};
-	reports(&f, false, "cannot be opened");
+	reports(&f, "cannot be opened");
 	f.accel = (struct accel_facts){.hardware = true, .api_version = 11};
-	reports(&f, false, "does not speak KVM API 12");
+	reports(&f, "does not speak KVM API 12");
 }
 
 static void the_rest_is_not_fatal(void **unused)
@@ -71,15 +71,15 @@ static void the_rest_is_not_fatal(void **unused)
 
 	(void)unused;
 	f.passt[0] = '\0';
-	reports(&f, true, "apt-get install passt");
+	reports(&f, "apt-get install passt");
 	f.tun_error = -ENOENT;
-	reports(&f, true, "modprobe tun");
+	reports(&f, "modprobe tun");
 	f.tun_error = -EACCES;
-	reports(&f, true, "--net passt needs no privileges");
+	reports(&f, "--net passt needs no privileges");
 	strcpy(f.shmem_huge, "never");
-	reports(&f, true, "huge pages  no ");
+	reports(&f, "huge pages  no ");
 	f.huge_pages_free = 7;
-	reports(&f, true, "7 reserved ones of 2048 KiB are free");
+	reports(&f, "7 reserved ones of 2048 KiB are free");
 }
 
 static void texts_of_the_kernel(void **unused)

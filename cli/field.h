@@ -31,6 +31,7 @@ struct field {
 	enum field_type type;
 	bool list;		/* may be given more than once; in JSON an array */
 	bool command_line_only; /* has no place in a JSON file */
+	bool file_only;		/* has no place on the command line */
 	bool may_be_empty;
 	size_t offset, size; /* of the variable in its structure */
 	uint64_t min, max;

@@ -40,7 +40,8 @@ static void every_key(void **unused)
 		      "           {\"tap\": \"t\", \"passt\": false}],"
 		      " \"vsock\": {\"cid\": 7, \"socket\": \"v\"}, \"console\": \"none\","
 		      " \"virtio-console\": {\"socket\": \"h\"}, \"balloon\": \"4M\","
-		      " \"accel\": \"kvm\", \"sandbox\": true, \"json\": false}"),
+		      " \"accel\": \"kvm\", \"sandbox\": true, \"json\": false,"
+		      " \"restart\": \"on-failure\"}"),
 		0);
 	assert_string_equal(c.vm.name, "n");
 	assert_string_equal(c.vm.kernel, "K");
@@ -63,6 +64,7 @@ static void every_key(void **unused)
 	assert_int_equal(c.vm.virtio_console.kind, CONSOLE_SOCKET);
 	assert_int_equal(c.vm.balloon_bytes, 4 * MIB);
 	assert_int_equal(c.vm.accel, ACCEL_KVM);
+	assert_int_equal(c.restart, RESTART_ON_FAILURE);
 	cli_config_fini(&c);
 }
 
@@ -101,6 +103,9 @@ static void wrong_types(void **unused)
 	refused("{\"cpus\": -2}", "cpus: it must not be negative");
 	refused("{\"cpus\": 65}", "cpus: 65 is out of range");
 	refused("{\"cpus\": null}", "not null");
+	refused("{\"restart\": \"on-falure\"}",
+		"restart: \"on-falure\" is none of no|on-failure|always; did you mean");
+	refused("{\"restart\": true}", "restart: it must be a string, not true");
 	refused("{\"memory\": 512}", "memory: it must be a string such as \"512M\", not a number");
 	refused("{\"memory\": \"512\"}", "\"512\" is no size");
 	refused("{\"name\": true}", "name: it must be a string, not true");

@@ -220,7 +220,8 @@ static const struct group virtio_console_group = {
 
 /* In the order of the enums in vmm/config.h. */
 static const char *const cpu_models[] = {"host", "x86-64-v2", "x86-64-v3", NULL};
-static const char *const accels[] = {"auto", "kvm", NULL};
+static const char *const accels[] = {"auto", "kvm", "soft", NULL};
+static const char *const restarts[] = {"no", "on-failure", "always", NULL};
 
 const struct field options[] = {
 	{"config", "FILE", "a JSON file with any of these options, under the same names",
@@ -252,12 +253,15 @@ const struct field options[] = {
 	 FIELD_GROUP, .group = &virtio_console_group},
 	{"balloon", "SIZE", "how much of its memory the guest gives back at first (0M)", FIELD_SIZE,
 	 IN(struct cli_config, vm.balloon_bytes)},
-	{"accel", "auto|kvm", "who runs the guest's CPUs (auto); see `yado doctor`", FIELD_CHOICE,
-	 IN(struct cli_config, vm.accel), .choices = accels},
+	{"accel", "auto|kvm|soft", "who runs the guest's CPUs (auto); see `yado doctor`",
+	 FIELD_CHOICE, IN(struct cli_config, vm.accel), .choices = accels},
 	{"sandbox", "on|off", "drop privileges and system calls after set-up (on)", FIELD_SWITCH,
 	 IN(struct cli_config, vm.sandbox)},
 	{"json", NULL, "messages as JSON objects, one a line", FIELD_FLAG,
 	 IN(struct cli_config, vm.json)},
+	{"restart", "no|on-failure|always",
+	 "in a file for `yado host`: when to start a VM that has ended again (no)", FIELD_CHOICE,
+	 IN(struct cli_config, restart), .file_only = true, .choices = restarts},
 	{"prepare", NULL, "with debian: make the guest and stop", FIELD_FLAG,
 	 IN(struct cli_config, prepare), .command_line_only = true},
 	{"help", NULL, "this list", FIELD_FLAG, IN(struct cli_config, help),
@@ -296,6 +300,9 @@ void options_help(FILE *out)
 	for (size_t i = 0; i < noptions; i++) {
 		const struct field *f = &options[i];
 
+		if (f->file_only) {
+			continue;
+		}
 		snprintf(left, sizeof(left), "  --%s%s%s", f->name, f->value != NULL ? " " : "",
 			 f->value != NULL ? f->value : "");
 		help_line(out, left, f);

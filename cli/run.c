@@ -8,10 +8,20 @@
 #include "cli/debian.h"
 #include "cli/doctor.h"
 #include "cli/options.h"
+#include "soft/soft.h"
 #include "vmm/log.h"
 #include "vmm/vmm.h"
 
 #define CMDLINE_DEFAULT "console=ttyS0"
+
+/* What vmm/ is not to know of, but to be given. */
+static const struct host_provider soft = {
+	.name = "soft",
+	.open = soft_open,
+	.ioctl = soft_ioctl,
+	.map = soft_mmap,
+	.close = soft_close,
+};
 
 void run_help(FILE *out)
 {
@@ -108,7 +118,7 @@ static int start_debian(struct cli_config *c)
 		status = 0;
 	} else if (use_debian(c, &guest) == 0) {
 		add_network(&c->vm);
-		status = (int)vmm_run(&c->vm);
+		status = (int)vmm_run(&c->vm, &soft);
 	}
 	debian_guest_fini(&guest);
 	return status;
@@ -121,7 +131,7 @@ static int start(struct cli_config *c)
 	if (check_options(c) != 0) {
 		return VM_END_USAGE;
 	}
-	return c->debian ? start_debian(c) : (int)vmm_run(&c->vm);
+	return c->debian ? start_debian(c) : (int)vmm_run(&c->vm, &soft);
 }
 
 int run_main(int argc, char **argv)

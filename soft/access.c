@@ -7,6 +7,9 @@
 #include <string.h>
 #include <ucontext.h>
 
+#include "lib/base/types.h"
+#include "soft/native.h"
+
 /*
  * The only instructions that touch the VMM's memory. All functions here are leaves that keep
  * nothing on the stack, so that a fault anywhere between the two labels can go on at
@@ -22,6 +25,15 @@ __asm__(".pushsection .text\n"
 	"	rep movsb\n"
 	"	xor %eax, %eax\n"
 	"	ret\n"
+	/* (to, value, count) */
+	"soft_fill1: mov %rsi, %rax\n	mov %rdx, %rcx\n	rep stosb\n	xor %eax, "
+	"%eax\n	ret\n"
+	"soft_fill2: mov %rsi, %rax\n	mov %rdx, %rcx\n	rep stosw\n	xor %eax, "
+	"%eax\n	ret\n"
+	"soft_fill4: mov %rsi, %rax\n	mov %rdx, %rcx\n	rep stosl\n	xor %eax, "
+	"%eax\n	ret\n"
+	"soft_fill8: mov %rsi, %rax\n	mov %rdx, %rcx\n	rep stosq\n	xor %eax, "
+	"%eax\n	ret\n"
 	"soft_move1: movzbl (%rsi), %ecx\n	mov %cl, (%rdi)\n	xor %eax, %eax\n	"
 	"ret\n"
 	"soft_move2: movzwl (%rsi), %ecx\n	mov %cx, (%rdi)\n	xor %eax, %eax\n	"
@@ -66,6 +78,10 @@ extern const char soft_access_begin[], soft_access_begin16[], soft_access_end[];
 extern const char soft_access_fault[], soft_access_fault16[];
 
 int soft_copy_bytes(void *to, const void *from, size_t bytes);
+int soft_fill1(void *to, uint64_t value, size_t count);
+int soft_fill2(void *to, uint64_t value, size_t count);
+int soft_fill4(void *to, uint64_t value, size_t count);
+int soft_fill8(void *to, uint64_t value, size_t count);
 int soft_move1(void *to, const void *from);
 int soft_move2(void *to, const void *from);
 int soft_move4(void *to, const void *from);
@@ -76,12 +92,27 @@ int soft_cas4(void *at, const void *old, const void *new);
 int soft_cas8(void *at, const void *old, const void *new);
 int soft_cas16(void *at, const void *old, const void *new);
 
-static struct sigaction before[2]; /* of SIGSEGV, SIGBUS */
+/* Those of accesses, and those of instructions that were not ours. */
+static const int numbers[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL};
+static struct sigaction before[ARRAY_SIZE(numbers)];
+static bool (*asked)(int number, void *context);
+
+static bool (*asked)(int number, void *context);
+
+static struct sigaction *before_of(int number)
+{
+	unsigned i = 0;
+
+	while (i + 1 < ARRAY_SIZE(numbers) && numbers[i] != number) {
+		i++;
+	}
+	return &before[i];
+}
 
 /* A fault of somebody else's: as if this handler did not exist. */
 static void pass_on(int number, siginfo_t *info, void *context)
 {
-	struct sigaction *old = &before[number == SIGBUS];
+	struct sigaction *old = before_of(number);
 
 	if ((old->sa_flags & SA_SIGINFO) != 0) {
 		old->sa_sigaction(number, info, context);
@@ -107,6 +138,10 @@ static void on_fault(int number, siginfo_t *info, void *context)
 								     : soft_access_fault);
 		return;
 	}
+	if (info->si_code > 0 &&
+	    (soft_native_trap(context) || (asked != NULL && asked(number, context)))) {
+		return;
+	}
 	pass_on(number, info, context);
 }
 
@@ -120,10 +155,16 @@ static void install(void)
 	};
 
 	sigemptyset(&action.sa_mask);
-	if (sigaction(SIGSEGV, &action, &before[0]) != 0 ||
-	    sigaction(SIGBUS, &action, &before[1]) != 0) {
-		installed = -errno;
+	for (unsigned i = 0; i < ARRAY_SIZE(numbers) && installed == 0; i++) {
+		if (sigaction(numbers[i], &action, &before[i]) != 0) {
+			installed = -errno;
+		}
 	}
+}
+
+void soft_access_hook(bool (*hook)(int number, void *context))
+{
+	asked = hook;
 }
 
 int soft_access_init(void)
@@ -180,5 +221,19 @@ int soft_access_cmpxchg(void *at, const void *old, const void *new, unsigned byt
 		return (uintptr_t)at % 16 != 0 ? -EINVAL : soft_cas16(at, old, new);
 	default:
 		return -EINVAL;
+	}
+}
+
+int soft_access_fill(void *to, uint64_t value, unsigned bytes, size_t count)
+{
+	switch (bytes) {
+	case 1:
+		return soft_fill1(to, value, count);
+	case 2:
+		return soft_fill2(to, value, count);
+	case 4:
+		return soft_fill4(to, value, count);
+	default:
+		return soft_fill8(to, value, count);
 	}
 }

@@ -2,6 +2,9 @@
  * The reference engine: one instruction after the other, by lib/insn. What the backend's contract
  * calls a stop is told here by the mnemonic, before the instruction changes anything.
  */
+#include "soft/interp.h"
+
+#include <sched.h>
 #include <string.h>
 
 #include "lib/kvm/registers.h"
@@ -17,6 +20,9 @@
 /* After so many instructions lib/kvm looks whether a signal is pending. */
 #define SLICE 2000
 
+/* After so many PAUSEs others may run. */
+#define PAUSES 64
+
 /* ---- fetching ---- */
 
 static struct soft_decoded *slot_of(struct soft_vcpu *vcpu, uint64_t linear)
@@ -24,7 +30,7 @@ static struct soft_decoded *slot_of(struct soft_vcpu *vcpu, uint64_t linear)
 	return &vcpu->decoded[(linear ^ linear >> 10) % SOFT_DECODED];
 }
 
-/* The instruction at RIP. Return: INSN_DONE, INSN_FAULT or INSN_EXIT. */
+/* The instruction at RIP, or NULL. Return: INSN_DONE, INSN_FAULT or INSN_EXIT. */
 static enum insn_outcome fetch(struct soft_vcpu *vcpu, const struct insn **insn)
 {
 	const struct insn_cpu *cpu = &vcpu->kvm->cpu;
@@ -112,13 +118,21 @@ static enum insn_outcome intercepted(struct soft_vcpu *vcpu, const struct insn *
 	case INSN_RDPMC:
 		return cpu->cpl != 0 && (cpu->cr4 & CR4_PCE) == 0 ? general_protection(vcpu)
 								  : soft_stop(vcpu, KVM_STOP_RDPMC);
-	case INSN_VMCALL:
+	case INSN_VMCALL: /* an AMD CPU does not know it */
+		vcpu->stop->exception.vector = INSN_EXC_UD;
+		return soft_stop(vcpu, KVM_STOP_EXCEPTION);
 	case INSN_VMMCALL:
 		return soft_stop(vcpu, KVM_STOP_HYPERCALL);
 	case INSN_MONITOR:
 		return stop_privileged(vcpu, KVM_STOP_MONITOR);
 	case INSN_MWAIT:
 		return stop_privileged(vcpu, KVM_STOP_MWAIT);
+	case INSN_PAUSE:
+		/* Who spins may wait for a vCPU whose thread waits for this CPU. */
+		if (++vcpu->pauses % PAUSES == 0) {
+			sched_yield();
+		}
+		break;
 	case INSN_INS:
 	case INSN_OUTS:
 		return soft_stop(vcpu, KVM_STOP_EMULATE);
@@ -171,33 +185,60 @@ static enum insn_outcome iterate(struct soft_vcpu *vcpu, const struct insn *insn
 	return INSN_DONE;
 }
 
-static enum insn_outcome execute(struct soft_vcpu *vcpu, const struct insn **insn)
+static enum insn_outcome execute(struct soft_vcpu *vcpu, const struct insn *insn)
 {
-	enum insn_outcome outcome = fetch(vcpu, insn);
+	enum insn_outcome outcome;
 	bool mine;
 
-	if (outcome != INSN_DONE) {
-		return outcome;
-	}
-	vcpu->insn_len = (*insn)->len;
-	outcome = intercepted(vcpu, *insn, &mine);
+	vcpu->insn_len = insn->len;
+	outcome = intercepted(vcpu, insn, &mine);
 	if (mine) {
 		return outcome;
 	}
-	return (vcpu->kvm->cpu.rflags & RFLAGS_TF) != 0 && repeats(*insn)
-		       ? iterate(vcpu, *insn)
-		       : insn_emulate(&vcpu->env, *insn);
+	return (vcpu->kvm->cpu.rflags & RFLAGS_TF) != 0 && repeats(insn)
+		       ? iterate(vcpu, insn)
+		       : insn_emulate(&vcpu->env, insn);
 }
 
-/* Return: false: there is a stop. */
-static bool step(struct soft_vcpu *vcpu)
+/* What did not come to its end. Return: false: there is a stop. */
+static bool interrupted(struct soft_vcpu *vcpu, enum insn_outcome outcome)
+{
+	switch (outcome) {
+	case INSN_FAULT:
+		return soft_deliver_fault(vcpu) == INSN_DONE;
+	case INSN_EXIT:
+		return false;
+	default:
+		(void)soft_stop(vcpu, KVM_STOP_EMULATE);
+		return false;
+	}
+}
+
+/* Does #DB follow the instruction? @before: RFLAGS as they were. */
+static bool single_steps(const struct soft_vcpu *vcpu, const struct insn *insn, uint64_t before)
+{
+	switch (insn->mnemonic) {
+	case INSN_INT:
+	case INSN_INT1:
+	case INSN_INT3:
+	case INSN_INTO:
+		/* Unless INTO did nothing, the handler's first instruction is next, without TF. */
+		return (before & vcpu->kvm->cpu.rflags & RFLAGS_TF) != 0;
+	case INSN_SYSCALL:
+		return (vcpu->kvm->cpu.rflags & RFLAGS_TF) != 0;
+	default:
+		return (before & RFLAGS_TF) != 0;
+	}
+}
+
+bool soft_interp_step(struct soft_vcpu *vcpu)
 {
 	struct kvm_vcpu *kvm = vcpu->kvm;
 	uint64_t flags = kvm->cpu.rflags;
-	const struct insn *insn = NULL;
+	const struct insn *insn;
 	enum insn_outcome outcome;
 
-	vcpu->dr6_hits = 0;
+	vcpu->dr6_hits = vcpu->dr6_held;
 	vcpu->insn_len = 0;
 	if ((kvm->hw_dr7 & DR7_ENABLED) != 0 && (flags & RFLAGS_RF) == 0) {
 		uint64_t found = soft_breakpoints(kvm, kvm_reg_linear_rip(kvm));
@@ -206,7 +247,11 @@ static bool step(struct soft_vcpu *vcpu)
 			return soft_deliver_db(vcpu, found) == INSN_DONE;
 		}
 	}
-	outcome = execute(vcpu, &insn);
+	outcome = fetch(vcpu, &insn);
+	if (insn == NULL) {
+		return interrupted(vcpu, outcome);
+	}
+	outcome = execute(vcpu, insn);
 	switch (outcome) {
 	case INSN_DONE:
 		if (insn->mnemonic == INSN_IRET) {
@@ -218,19 +263,16 @@ static bool step(struct soft_vcpu *vcpu)
 			return true;
 		}
 		break;
-	case INSN_FAULT:
-		return soft_deliver_fault(vcpu) == INSN_DONE;
-	case INSN_EXIT:
-		return false;
 	default:
-		(void)soft_stop(vcpu, KVM_STOP_EMULATE);
-		return false;
-	}
-	if ((flags & RFLAGS_TF) != 0) {
-		vcpu->dr6_hits |= DR6_BS;
+		return interrupted(vcpu, outcome);
 	}
 	if (kvm->cpu.trap_shadow) {
-		return true; /* MOV SS: a data breakpoint of its own is forgotten, too */
+		vcpu->dr6_held = vcpu->dr6_hits; /* MOV SS: told after the next instruction */
+		return true;
+	}
+	vcpu->dr6_held = 0;
+	if (single_steps(vcpu, insn, flags)) {
+		vcpu->dr6_hits |= DR6_BS;
 	}
 	return vcpu->dr6_hits == 0 || soft_deliver_db(vcpu, vcpu->dr6_hits) == INSN_DONE;
 }
@@ -239,7 +281,7 @@ static enum soft_end interp_run(struct soft_vcpu *vcpu, struct kvm_stop *stop)
 {
 	(void)stop;
 	for (unsigned i = 0; i < SLICE; i++) {
-		if (!step(vcpu)) {
+		if (!soft_interp_step(vcpu)) {
 			return SOFT_END_STOP;
 		}
 		if (soft_vcpu_must_stop(vcpu)) {
@@ -256,8 +298,30 @@ static void interp_forget(struct soft_vcpu *vcpu)
 	}
 }
 
+/* It compares the bytes each time. */
+static void interp_written(struct soft_vcpu *vcpu, uint64_t host, uint64_t mask)
+{
+	(void)vcpu;
+	(void)host;
+	(void)mask;
+}
+
+static int interp_init(struct soft_vcpu *vcpu)
+{
+	(void)vcpu;
+	return 0;
+}
+
+static void interp_fini(struct soft_vcpu *vcpu)
+{
+	(void)vcpu;
+}
+
 const struct soft_engine soft_interp = {
 	.name = "interpret",
 	.run = interp_run,
 	.forget = interp_forget,
+	.written = interp_written,
+	.init = interp_init,
+	.fini = interp_fini,
 };

@@ -7,18 +7,57 @@
 #include "lib/x86/regs.h"
 #include "lib/x86/walk.h"
 #include "soft/access.h"
+#include "soft/translate/translator.h"
 #include "soft/vcpu.h"
 
 #define PAGE	  UINT64_C(4096)
 #define PAGE_MASK (PAGE - 1)
 
-#define EXC_GP 13
+#define EXC_GP	13
+#define LONGEST 64 /* writes are not longer */
 
 void soft_mmu_flush(struct soft_mmu *mmu)
 {
 	/* All bits set: SOFT_NO_PAGE. */
 	memset(mmu->tlb, 0xff, sizeof(mmu->tlb));
 	mmu->large = false;
+	mmu->flushes++;
+	if (mmu->frame != NULL) {
+		st_flush(mmu->frame);
+	}
+}
+
+void soft_mmu_forget_code(struct soft_mmu *mmu)
+{
+	for (unsigned view = 0; view < 2; view++) {
+		for (unsigned i = 0; i < SOFT_TLB; i++) {
+			mmu->tlb[view][i].fetch = SOFT_NO_PAGE;
+		}
+	}
+}
+
+void soft_mmu_protect(struct soft_vcpu *vcpu, uint64_t host)
+{
+	for (unsigned view = 0; view < 2; view++) {
+		for (unsigned i = 0; i < SOFT_TLB; i++) {
+			struct soft_tlb_entry *e = &vcpu->mmu.tlb[view][i];
+
+			if ((uintptr_t)e->host == host) {
+				e->write = SOFT_NO_PAGE;
+			}
+		}
+	}
+	if (vcpu->mmu.frame != NULL) {
+		st_flush_writes(vcpu->mmu.frame, host);
+	}
+}
+
+void soft_mmu_follow(struct soft_vcpu *vcpu)
+{
+	if (vcpu->mmu.cr3 != vcpu->kvm->cr3) {
+		vcpu->mmu.cr3 = vcpu->kvm->cr3;
+		soft_mmu_flush(&vcpu->mmu);
+	}
 }
 
 void soft_mmu_flush_page(struct soft_mmu *mmu, uint64_t linear)
@@ -34,6 +73,9 @@ void soft_mmu_flush_page(struct soft_mmu *mmu, uint64_t linear)
 
 		/* Another page's entry may go along. */
 		e->read = e->write = e->fetch = SOFT_NO_PAGE;
+	}
+	if (mmu->frame != NULL) {
+		st_flush_page(mmu->frame, linear);
 	}
 }
 
@@ -158,11 +200,13 @@ static void fill(struct soft_vcpu *vcpu, uint64_t linear, enum soft_access acces
 	}
 	if (access == SOFT_FETCH) {
 		e->fetch = tag;
+		vcpu->mmu.fetches++;
 	} else {
 		e->read = tag;
 	}
 	/* The dirty bit is set by the first write. */
-	if (access == SOFT_WRITE && (page & SOFT_MAP_WRITE) != 0) {
+	if (access == SOFT_WRITE && (page & SOFT_MAP_WRITE) != 0 &&
+	    soft_code_mask(vcpu->vm, (uintptr_t)host) == 0) {
 		e->write = tag;
 	}
 	vcpu->mmu.large |= result->page_shift > 12;
@@ -200,8 +244,11 @@ static enum insn_outcome miss(struct soft_vcpu *vcpu, uint64_t linear, enum soft
 	    (vcpu->kvm->apic != NULL && kvm_irq_apic_page(vcpu->kvm, result.gpa, &offset))) {
 		return nowhere(vcpu, result.gpa, linear, access, false);
 	}
-	fill(vcpu, linear, access, system, &result, page);
 	*host = host_of(page, linear);
+	if (access == SOFT_WRITE) {
+		soft_code_write(vcpu, (uintptr_t)*host, LONGEST);
+	}
+	fill(vcpu, linear, access, system, &result, page);
 	return INSN_DONE;
 }
 
@@ -303,11 +350,11 @@ enum insn_outcome soft_mmu_write(struct soft_vcpu *vcpu, uint64_t linear, const 
 	return INSN_DONE;
 }
 
-enum insn_outcome soft_mmu_probe(struct soft_vcpu *vcpu, uint64_t linear, unsigned len)
+enum insn_outcome soft_mmu_probe(struct soft_vcpu *vcpu, uint64_t linear, unsigned len, bool system)
 {
 	struct parts parts;
 
-	return split(vcpu, linear, len, SOFT_WRITE, false, &parts);
+	return split(vcpu, linear, len, SOFT_WRITE, system, &parts);
 }
 
 enum insn_outcome soft_mmu_cmpxchg(struct soft_vcpu *vcpu, uint64_t linear, const void *old,
@@ -332,12 +379,26 @@ enum insn_outcome soft_mmu_cmpxchg(struct soft_vcpu *vcpu, uint64_t linear, cons
 			return vanished(vcpu, linear, SOFT_WRITE, false);
 		}
 	}
-	outcome = soft_mmu_read(vcpu, linear, now, len, false);
-	if (outcome != INSN_DONE) {
-		return outcome;
+	/* Pages that are neighbours here, too, the host's CPU can lock. */
+	if (len <= 8 && parts.host[1] == parts.host[0] + parts.bytes[0]) {
+		int r = soft_access_cmpxchg(parts.host[0], old, new, len);
+
+		if (r != -EFAULT) {
+			return r == 0 ? INSN_DONE : INSN_AGAIN;
+		}
 	}
-	return memcmp(now, old, len) != 0 ? INSN_AGAIN
-					  : soft_mmu_write(vcpu, linear, new, len, false);
+	soft_vcpu_alone(vcpu);
+	outcome = soft_mmu_probe(vcpu, linear, len, false);
+	if (outcome == INSN_DONE) {
+		outcome = soft_mmu_read(vcpu, linear, now, len, false);
+	}
+	if (outcome == INSN_DONE) {
+		outcome = memcmp(now, old, len) != 0
+				  ? INSN_AGAIN
+				  : soft_mmu_write(vcpu, linear, new, len, false);
+	}
+	soft_vcpu_not_alone(vcpu);
+	return outcome;
 }
 
 enum insn_outcome soft_mmu_fetch(struct soft_vcpu *vcpu, uint64_t linear, uint8_t *bytes,

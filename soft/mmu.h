@@ -22,7 +22,12 @@ struct soft_tlb_entry {
 struct soft_mmu {
 	/* What CPL 3 may do, and what the others may. */
 	struct soft_tlb_entry tlb[2][SOFT_TLB];
-	bool large; /* a part of a large page is in it: INVLPG flushes all */
+	struct st_frame
+		*frame;	  /* the translator's TLBs, or NULL; they hold no more than the above */
+	uint64_t flushes; /* how often all was forgotten */
+	uint64_t fetches; /* how often code was found by a walk */
+	bool large;	  /* a part of a large page is in it: INVLPG flushes all */
+	uint64_t cr3;	  /* whose translations they are, PCID included */
 };
 
 enum soft_access {
@@ -48,9 +53,10 @@ must_use enum insn_outcome soft_mmu_write(struct soft_vcpu *vcpu, uint64_t linea
 					  unsigned len, bool system);
 
 /** soft_mmu_probe() - could all of it be written to? */
-must_use enum insn_outcome soft_mmu_probe(struct soft_vcpu *vcpu, uint64_t linear, unsigned len);
+must_use enum insn_outcome soft_mmu_probe(struct soft_vcpu *vcpu, uint64_t linear, unsigned len,
+					  bool system);
 
-/** soft_mmu_cmpxchg() - INSN_AGAIN if there was something else. Across pages it is not atomic. */
+/** soft_mmu_cmpxchg() - INSN_AGAIN if there was something else. Across pages, too, it is atomic. */
 must_use enum insn_outcome soft_mmu_cmpxchg(struct soft_vcpu *vcpu, uint64_t linear,
 					    const void *old, const void *new, unsigned len);
 
@@ -61,6 +67,15 @@ must_use enum insn_outcome soft_mmu_cmpxchg(struct soft_vcpu *vcpu, uint64_t lin
  */
 must_use enum insn_outcome soft_mmu_fetch(struct soft_vcpu *vcpu, uint64_t linear, uint8_t *bytes,
 					  unsigned *len, bool more);
+
+/** soft_mmu_protect() - forgets who may write to the page at @host. Context: as above. */
+void soft_mmu_protect(struct soft_vcpu *vcpu, uint64_t host);
+
+/** soft_mmu_forget_code() - code is found by a walk the next time. */
+void soft_mmu_forget_code(struct soft_mmu *mmu);
+/** soft_mmu_follow() - CR3 may have changed: a load that keeps translations keeps another PCID's.
+ */
+void soft_mmu_follow(struct soft_vcpu *vcpu);
 
 /** soft_mmu_flush() - forgets all. soft_mmu_flush_page() - as INVLPG. */
 void soft_mmu_flush(struct soft_mmu *mmu);

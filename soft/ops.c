@@ -4,21 +4,13 @@
  */
 #include "soft/ops.h"
 
-#include <string.h>
-
 #include "lib/base/bytes.h"
 #include "lib/kvm/clock.h"
 #include "lib/kvm/registers.h"
 #include "lib/x86/regs.h"
 #include "soft/vcpu.h"
 
-#define AT_MXCSR     24 /* in the XSAVE area */
-#define AT_XMM	     160
-#define AT_XSTATE_BV 512
-#define AT_YMM_HIGH  576
-
-#define FCW_INIT    0x37f
-#define MXCSR_KNOWN UINT32_C(0xffff)
+#define AT_XSTATE_BV 512 /* in the XSAVE area */
 
 #define DR7_ENABLED UINT64_C(0xff)
 #define DR_EXECUTE  0
@@ -82,7 +74,7 @@ static enum insn_outcome op_read(struct insn_env *env, uint64_t linear, void *da
 
 	if ((access & INSN_ACCESS_WRITE) != 0) {
 		/* What fails, fails as a write. */
-		outcome = soft_mmu_probe(vcpu, linear, len);
+		outcome = soft_mmu_probe(vcpu, linear, len, (access & INSN_ACCESS_SYSTEM) != 0);
 		if (outcome != INSN_DONE) {
 			return outcome;
 		}
@@ -109,7 +101,7 @@ static enum insn_outcome op_write(struct insn_env *env, uint64_t linear, const v
 
 static enum insn_outcome op_probe(struct insn_env *env, uint64_t linear, unsigned len)
 {
-	return soft_mmu_probe(vcpu_of(env), linear, len);
+	return soft_mmu_probe(vcpu_of(env), linear, len, false);
 }
 
 static enum insn_outcome op_cmpxchg(struct insn_env *env, uint64_t linear, const void *old,
@@ -149,25 +141,6 @@ static enum insn_outcome op_port_out(struct insn_env *env, uint16_t port, unsign
 	return stop_io(vcpu_of(env), port, bytes, false);
 }
 
-static enum insn_outcome op_read_xmm(struct insn_env *env, unsigned reg, void *data)
-{
-	memcpy(data, vcpu_of(env)->kvm->xsave + AT_XMM + (size_t)reg % 16 * 16, 16);
-	return INSN_DONE;
-}
-
-static enum insn_outcome op_write_xmm(struct insn_env *env, unsigned reg, const void *data,
-				      bool clear)
-{
-	struct kvm_vcpu *kvm = vcpu_of(env)->kvm;
-
-	memcpy(kvm->xsave + AT_XMM + (size_t)reg % 16 * 16, data, 16);
-	kvm->xsave[AT_XSTATE_BV] |= 2;
-	if (clear && kvm->env->backend->xsave_bytes >= AT_YMM_HIGH + 256) {
-		memset(kvm->xsave + AT_YMM_HIGH + (size_t)reg % 16 * 16, 0, 16);
-	}
-	return INSN_DONE;
-}
-
 static enum insn_outcome op_read_cr(struct insn_env *env, unsigned cr, uint64_t *value)
 {
 	const struct kvm_vcpu *kvm = vcpu_of(env)->kvm;
@@ -193,19 +166,41 @@ static enum insn_outcome op_read_cr(struct insn_env *env, unsigned cr, uint64_t 
 	}
 }
 
+/* What needs neither the guest's memory nor a change of mode. The rest is lib/kvm's. */
+static bool is_simple(const struct kvm_vcpu *kvm, unsigned cr, uint64_t value)
+{
+	const uint64_t simple = CR0_MP | CR0_EM | CR0_TS | CR0_NE | CR0_WP | CR0_AM;
+
+	switch (cr) {
+	case 0:
+		return ((kvm->cpu.cr0 ^ value) & ~simple) == 0;
+	case 3:
+		return !kvm_reg_is_pae(kvm);
+	default:
+		return false;
+	}
+}
+
 static enum insn_outcome op_write_cr(struct insn_env *env, unsigned cr, uint64_t value)
 {
 	struct soft_vcpu *vcpu = vcpu_of(env);
+	struct kvm_vcpu *kvm = vcpu->kvm;
+	int r;
 
 	if (cr == 8) {
 		vcpu->stop->value = value;
 		return soft_stop(vcpu, KVM_STOP_CR8_WRITE);
 	}
 	if (cr == 2) {
-		vcpu->kvm->cr2 = value;
+		kvm->cr2 = value;
 		return INSN_DONE;
 	}
-	return soft_stop(vcpu, KVM_STOP_EMULATE);
+	if (!is_simple(kvm, cr, value)) {
+		return soft_stop(vcpu, KVM_STOP_EMULATE);
+	}
+	r = cr == 0 ? kvm_reg_set_cr0(kvm, value) : kvm_reg_set_cr3(kvm, value);
+	soft_mmu_follow(vcpu);
+	return r == 0 ? INSN_DONE : insn_raise(env, INSN_EXC_GP, 0);
 }
 
 static enum insn_outcome op_read_dr(struct insn_env *env, unsigned dr, uint64_t *value)
@@ -280,12 +275,48 @@ static enum insn_outcome op_read_tsc(struct insn_env *env, uint64_t *tsc, uint32
 	return INSN_DONE;
 }
 
+/* 0: XCR0; 1: which of its parts are not in their initial state. */
 static enum insn_outcome op_read_xcr(struct insn_env *env, uint32_t index, uint64_t *value)
 {
-	if (index != 0) {
+	const struct kvm_vcpu *kvm = vcpu_of(env)->kvm;
+
+	if (index > 1) {
 		return insn_raise(env, INSN_EXC_GP, 0);
 	}
-	*value = vcpu_of(env)->kvm->xcr0;
+	*value = kvm->xcr0;
+	if (index == 1) {
+		*value &= load_le64(kvm->xsave + AT_XSTATE_BV);
+	}
+	return INSN_DONE;
+}
+
+/* Only the emulator of XSAVE asks: CPUID itself is lib/kvm's. */
+static enum insn_outcome op_cpuid(struct insn_env *env, uint32_t regs[4])
+{
+	(void)env;
+	soft_native_component(regs[2], regs);
+	return INSN_DONE;
+}
+
+static enum insn_outcome op_invpcid(struct insn_env *env, unsigned type, uint64_t pcid,
+				    uint64_t linear)
+{
+	(void)type;
+	(void)pcid;
+	(void)linear;
+	soft_mmu_flush(&vcpu_of(env)->mmu);
+	return INSN_DONE;
+}
+
+/* CPUID shows the guest RDRAND and RDSEED if the host has them. */
+static enum insn_outcome op_random(struct insn_env *env, bool seed, uint64_t *value, bool *ok)
+{
+	(void)env;
+	if (seed) {
+		__asm__ volatile("rdseed %0" : "=r"(*value), "=@ccc"(*ok));
+	} else {
+		__asm__ volatile("rdrand %0" : "=r"(*value), "=@ccc"(*ok));
+	}
 	return INSN_DONE;
 }
 
@@ -301,39 +332,9 @@ static enum insn_outcome op_write_back(struct insn_env *env)
 	return INSN_DONE;
 }
 
-/*
- * Of the instructions for the host's CPU, those on the x87 and SSE control words alone; the others
- * are not executed yet.
- */
 static enum insn_outcome op_native(struct insn_env *env, struct insn_native *n)
 {
-	static const uint8_t fninit[] = {0xdb, 0xe3};
-	uint8_t *area = vcpu_of(env)->kvm->xsave;
-	const uint8_t *code = n->code;
-	uint32_t mxcsr;
-
-	if (n->len == sizeof(fninit) && memcmp(code, fninit, sizeof(fninit)) == 0) {
-		memset(area, 0, AT_MXCSR);
-		store_le16(area, FCW_INIT);
-		area[AT_XSTATE_BV] |= 1;
-		return INSN_DONE;
-	}
-	code += (*code & 0xf0) == 0x40; /* REX */
-	if (code[0] != 0x0f || code[1] != 0xae || n->memory_len != sizeof(mxcsr) ||
-	    (code[2] >> 3 & 6) != 2) {
-		return INSN_UNSUPPORTED;
-	}
-	if ((code[2] >> 3 & 1) != 0) { /* STMXCSR */
-		memcpy(n->memory, area + AT_MXCSR, sizeof(mxcsr));
-		return INSN_DONE;
-	}
-	mxcsr = load_le32(n->memory);
-	if ((mxcsr & ~MXCSR_KNOWN) != 0) {
-		return insn_raise(env, INSN_EXC_GP, 0);
-	}
-	store_le32(area + AT_MXCSR, mxcsr);
-	area[AT_XSTATE_BV] |= 2;
-	return INSN_DONE;
+	return soft_native_run(vcpu_of(env), n);
 }
 
 static const struct insn_ops ops = {
@@ -344,8 +345,6 @@ static const struct insn_ops ops = {
 	.cmpxchg = op_cmpxchg,
 	.port_in = op_port_in,
 	.port_out = op_port_out,
-	.read_xmm = op_read_xmm,
-	.write_xmm = op_write_xmm,
 	.read_cr = op_read_cr,
 	.write_cr = op_write_cr,
 	.read_dr = op_read_dr,
@@ -354,7 +353,10 @@ static const struct insn_ops ops = {
 	.write_msr = op_write_msr,
 	.read_tsc = op_read_tsc,
 	.read_xcr = op_read_xcr,
+	.cpuid = op_cpuid,
 	.invlpg = op_invlpg,
+	.invpcid = op_invpcid,
+	.random = op_random,
 	.write_back = op_write_back,
 };
 

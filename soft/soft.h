@@ -5,8 +5,9 @@
  * makes a second one of the same thing, and poll() takes them.
  *
  * What differs from a kernel's: VMs do not survive fork() in the child; a plain close() leaves the
- * VM's memory to the end of the process; SIGSEGV and SIGBUS are handled here when a guest's memory
- * turns out not to be there, and are otherwise passed on to who had them before.
+ * VM's memory to the end of the process; SIGSEGV, SIGBUS, SIGFPE and SIGILL are handled here when
+ * a guest's memory turns out not to be there or its instruction faults, and are otherwise passed on
+ * to who had them before.
  * Spec: Linux Documentation/virt/kvm/api.rst (6.1)
  */
 #pragma once

@@ -7,17 +7,35 @@
 #define EXC_BP 3
 #define EXC_OF 4
 
-static bool enter_guest(struct soft_vcpu *vcpu)
+/* Inside, unless another vCPU wants to be alone: either it sees us, or we see it. */
+static void go_inside(struct soft_vcpu *vcpu)
 {
-	atomic_store(&vcpu->inside, true);
-	if (kvm_vcpu_must_not_enter(vcpu->kvm)) {
+	for (;;) {
+		struct soft_vcpu *owner;
+
+		atomic_store(&vcpu->inside, true);
+		owner = atomic_load(&vcpu->vm->owner);
+		if (owner == NULL || owner == vcpu) {
+			break;
+		}
 		atomic_store(&vcpu->inside, false);
-		return false;
+		pthread_mutex_lock(&vcpu->vm->alone);
+		pthread_mutex_unlock(&vcpu->vm->alone);
 	}
 	if (atomic_load(&vcpu->stale)) {
 		/* Before the flush: what is taken away meanwhile makes it stale again. */
 		atomic_store(&vcpu->stale, false);
 		soft_mmu_flush(&vcpu->mmu);
+	}
+	soft_mmu_follow(vcpu);
+}
+
+static bool enter_guest(struct soft_vcpu *vcpu)
+{
+	go_inside(vcpu);
+	if (kvm_vcpu_must_not_enter(vcpu->kvm)) {
+		atomic_store(&vcpu->inside, false);
+		return false;
 	}
 	return true;
 }
@@ -41,12 +59,17 @@ static void run(struct soft_vcpu *vcpu, struct kvm_stop *stop)
 {
 	struct kvm_vcpu *kvm = vcpu->kvm;
 
-	if (kvm->inject.kind != KVM_EVENT_NONE &&
-	    soft_deliver(vcpu, &kvm->inject, return_of(kvm)) != INSN_DONE) {
+	bool injected = kvm->inject.kind != KVM_EVENT_NONE;
+
+	if (injected && soft_deliver(vcpu, &kvm->inject, return_of(kvm)) != INSN_DONE) {
 		return;
 	}
-	if (vcpu->engine->run(vcpu, stop) == SOFT_END_STOP || kvm_vcpu_must_not_enter(kvm) ||
-	    kvm->cpu.interrupt_shadow) {
+	/* Behind the event there may be the next one, before the handler's first instruction. */
+	if ((!injected || !soft_vcpu_must_stop(vcpu)) &&
+	    vcpu->engine->run(vcpu, stop) == SOFT_END_STOP) {
+		return;
+	}
+	if (kvm_vcpu_must_not_enter(kvm) || kvm->cpu.interrupt_shadow) {
 		return;
 	}
 	if (kvm->want_nmi_window && !kvm->events.nmi.masked) {
@@ -71,6 +94,13 @@ void soft_vcpu_enter(struct kvm_vcpu *kvm, struct kvm_stop *stop)
 	atomic_store(&vcpu->inside, false);
 }
 
+void soft_vcpu_kick(struct soft_vcpu *vcpu)
+{
+	if (vcpu->kick != NULL) {
+		atomic_store(vcpu->kick, 1);
+	}
+}
+
 void soft_vcpu_shoot(struct kvm_vm *vm)
 {
 	uint32_t count = kvm_vm_count(vm);
@@ -86,9 +116,42 @@ void soft_vcpu_shoot(struct kvm_vm *vm)
 			continue;
 		}
 		kvm_vcpu_note(kvm, KVM_REQ_KICK);
+		soft_vcpu_kick(vcpu);
 		/* It left, or it came back and has flushed. */
 		while (atomic_load(&vcpu->inside) && atomic_load(&vcpu->stale)) {
 			sched_yield();
 		}
 	}
+}
+
+void soft_vcpu_alone(struct soft_vcpu *vcpu)
+{
+	struct kvm_vm *vm = vcpu->kvm->vm;
+	uint32_t count;
+
+	/* Who waits is outside, so that two that want it do not wait for each other. */
+	atomic_store(&vcpu->inside, false);
+	pthread_mutex_lock(&vcpu->vm->alone);
+	atomic_store(&vcpu->vm->owner, vcpu);
+	count = kvm_vm_count(vm);
+	for (uint32_t i = 0; i < count; i++) {
+		struct kvm_vcpu *kvm = kvm_vm_vcpu(vm, i);
+		struct soft_vcpu *other = soft_vcpu_of(kvm);
+
+		if (other == vcpu || !atomic_load(&other->inside)) {
+			continue;
+		}
+		kvm_vcpu_note(kvm, KVM_REQ_KICK);
+		soft_vcpu_kick(other);
+		while (atomic_load(&other->inside)) {
+			sched_yield();
+		}
+	}
+	go_inside(vcpu);
+}
+
+void soft_vcpu_not_alone(struct soft_vcpu *vcpu)
+{
+	atomic_store(&vcpu->vm->owner, NULL);
+	pthread_mutex_unlock(&vcpu->vm->alone);
 }

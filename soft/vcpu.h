@@ -4,14 +4,17 @@
  */
 #pragma once
 
+#include <pthread.h>
 #include <stdatomic.h>
 
 #include "lib/insn/decode.h"
 #include "lib/insn/emulate.h"
 #include "lib/kvm/vcpu.h"
+#include "soft/code.h"
 #include "soft/engine.h"
 #include "soft/map.h"
 #include "soft/mmu.h"
+#include "soft/native.h"
 
 #define SOFT_DECODED 1024
 #define SOFT_BUFFER  4096 /* the longest memory operand of x87 and vector instructions */
@@ -24,9 +27,21 @@ struct soft_decoded {
 	struct insn insn;
 };
 
+struct soft_vcpu;
+
+/*
+ * Atomic accesses that one host instruction cannot make, such as LOCK over the end of a page, stop
+ * the VM's other vCPUs: soft_vcpu_alone(). Whatever an engine does between two looks at
+ * soft_vcpu_must_stop() is thereby whole for others, and needs no lock.
+ */
 struct soft_vm {
 	struct soft_map map;
+	struct soft_code code;
+	pthread_mutex_t alone;		   /* held by `owner` */
+	_Atomic(struct soft_vcpu *) owner; /* all others do not enter; NULL: none */
 };
+
+struct st_translator;
 
 struct soft_vcpu {
 	/* constant after creation */
@@ -41,13 +56,23 @@ struct soft_vcpu {
 	 */
 	_Atomic bool inside;
 	_Atomic bool stale;
+	_Atomic uint32_t *kick; /* set to 1 it ends what the engine does; NULL: not needed */
+
+	/* Atomic: others than vCPUs may have written to code. */
+	_Atomic bool recheck;
+
+	struct soft_code_mail mail;
 
 	/* the vCPU's thread only */
 	struct soft_mmu mmu;
+	struct soft_native native;
 	struct insn_env env;
+	struct st_translator *translator;
 	struct kvm_stop *stop;
 	uint8_t insn_len;
 	uint64_t dr6_hits; /* data breakpoints that the instruction met */
+	uint64_t dr6_held; /* those of a MOV SS before it */
+	uint32_t pauses;   /* PAUSE instructions, to count by */
 	_Alignas(64) uint8_t buffer[SOFT_BUFFER];
 	struct soft_decoded decoded[SOFT_DECODED];
 };
@@ -65,6 +90,17 @@ void soft_vcpu_enter(struct kvm_vcpu *kvm, struct kvm_stop *stop);
  * Context: any thread but one that is inside; may wait for the end of one instruction.
  */
 void soft_vcpu_shoot(struct kvm_vm *vm);
+
+/** soft_vcpu_kick() - it looks at its requests soon. Context: any. */
+void soft_vcpu_kick(struct soft_vcpu *vcpu);
+/**
+ * soft_vcpu_alone() - when it returns, no other vCPU of the VM is inside, until
+ * soft_vcpu_not_alone(). Meanwhile this one may have been outside itself: its TLB may be empty,
+ * host addresses that it got before are not valid.
+ * Context: vCPU thread, inside, at a point where the instruction could begin anew.
+ */
+void soft_vcpu_alone(struct soft_vcpu *vcpu);
+void soft_vcpu_not_alone(struct soft_vcpu *vcpu);
 
 /** soft_vcpu_must_stop() - is there a request, or a window that is waited for? Also: for engines.
  */

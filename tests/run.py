@@ -202,7 +202,8 @@ def fuzz(name, log):
     corpus = os.path.join(ROOT, 'build-fuzz/corpus', name)
     for directory in (found, corpus):
         os.makedirs(directory, exist_ok=True)
-    must([os.path.join(ROOT, 'build-fuzz', f'{name}_fuzz'), f'-max_total_time={FUZZ_SECONDS}',
+    program, = glob.glob(os.path.join(ROOT, f'build-fuzz/**/{name}_fuzz'), recursive=True)
+    must([program, f'-max_total_time={FUZZ_SECONDS}',
           '-timeout=10', '-rss_limit_mb=2048', f'-artifact_prefix={found}/', '-print_final_stats=1',
           corpus, os.path.join(ROOT, 'tests/fuzz/seeds', name)], log,
          f'found an input that breaks it, kept in {os.path.relpath(found, ROOT)}')

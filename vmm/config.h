@@ -19,6 +19,7 @@ enum cpu_model {
 enum accel {
 	ACCEL_AUTO,
 	ACCEL_KVM,
+	ACCEL_SOFT,
 };
 
 enum console_kind {

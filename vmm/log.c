@@ -10,6 +10,7 @@
 
 static const char *vm_name;
 static bool as_json;
+static struct log_sink sink;
 static atomic_uint guest_lines;
 static atomic_bool raw_terminal;
 
@@ -17,6 +18,14 @@ void log_init(const char *vm, bool json)
 {
 	vm_name = vm;
 	as_json = json;
+}
+
+struct log_sink log_set_sink(struct log_sink to)
+{
+	struct log_sink before = sink;
+
+	sink = to;
+	return before;
 }
 
 void log_raw_terminal(bool raw)
@@ -53,6 +62,10 @@ static void say(const char *level, const char *fmt, va_list args)
 	int len;
 
 	vsnprintf(text, sizeof(text), fmt, args);
+	if (sink.fn != NULL) {
+		sink.fn(sink.ctx, level, text);
+		return;
+	}
 	if (as_json) {
 		char escaped[1024];
 		char name[256];

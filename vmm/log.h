@@ -19,6 +19,16 @@ void log_init(const char *vm, bool json);
  */
 void log_raw_terminal(bool raw);
 
+/** What takes messages in the place of stderr; without @fn they go to stderr. */
+struct log_sink {
+	/* @level: "error", "warning", "info" or "guest". @text: without mark and line end. */
+	void (*fn)(void *ctx, const char *level, const char *text);
+	void *ctx;
+};
+
+/** log_set_sink() - Return: the one before. Context: a process that has one thread. */
+struct log_sink log_set_sink(struct log_sink sink);
+
 /** log_error() - something failed, and this is why and what to do. */
 void log_error(const char *fmt, ...) printf_like(1, 2);
 

@@ -85,12 +85,39 @@ static void test_guest_is_bounded(void **state)
 	assert_string_equal(capture_end(&cap), "yado: e\n");
 }
 
+static void keep(void *ctx, const char *level, const char *text)
+{
+	char *line = ctx;
+
+	snprintf(line, 64, "%s: %s", level, text);
+}
+
+static void test_sink(void **state)
+{
+	struct capture cap;
+	char line[64] = "";
+
+	(void)state;
+	log_init("web", true);
+	assert_null(log_set_sink((struct log_sink){keep, line}).fn);
+	capture_begin(&cap);
+	log_warn("%d \"discs\"", 7);
+	assert_silent(&cap);
+	assert_string_equal(line, "warning: 7 \"discs\"");
+	assert_ptr_equal(log_set_sink((struct log_sink){0}).ctx, line);
+	log_init(NULL, false);
+	capture_begin(&cap);
+	log_error("e");
+	assert_string_equal(capture_end(&cap), "yado: e\n");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_forms),
 		cmocka_unit_test(test_long),
 		cmocka_unit_test(test_guest_is_bounded),
+		cmocka_unit_test(test_sink),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -35,6 +35,7 @@
 struct machine {
 	/* constant while the guest runs */
 	const struct vm_config *config;
+	const struct host_provider *provider;
 	struct host_vm host;
 	struct guest_memory mem;
 	struct loop loop;
@@ -169,6 +170,10 @@ static void on_signal(void *arg, uint32_t events)
 	if (read(m->signals.fd, &info, sizeof(info)) != sizeof(info)) {
 		return;
 	}
+	if (info.ssi_signo == SIGPWR) {
+		on_power_button(m);
+		return;
+	}
 	if (info.ssi_signo != SIGCONT) {
 		machine_end(m, VM_END_QUIT);
 		return;
@@ -193,6 +198,7 @@ static int signals_up(struct machine *m)
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGINT);
 	sigaddset(&set, SIGHUP);
+	sigaddset(&set, SIGPWR);
 	sigaddset(&set, SIGCONT);
 	pthread_sigmask(SIG_BLOCK, &set, NULL);
 	signal(SIGPIPE, SIG_IGN);
@@ -231,7 +237,7 @@ static void loop_down(struct machine *m)
 
 static int host_up(struct machine *m)
 {
-	int r = host_open(&m->host);
+	int r = host_open(&m->host, m->provider);
 
 	if (r == 0 && m->config->cpus > m->host.max_vcpus) {
 		log_error("this host runs at most %u vCPUs in a VM, not %u", m->host.max_vcpus,
@@ -578,7 +584,8 @@ static void take_down(struct machine *m, unsigned nsteps)
 	free(m);
 }
 
-int machine_create(struct machine **out, const struct vm_config *config, enum vm_end *end)
+int machine_create(struct machine **out, const struct vm_config *config,
+		   const struct host_provider *provider, enum vm_end *end)
 {
 	struct machine *m = calloc(1, sizeof(*m));
 
@@ -588,6 +595,7 @@ int machine_create(struct machine **out, const struct vm_config *config, enum vm
 		return -ENOMEM;
 	}
 	m->config = config;
+	m->provider = provider;
 	atomic_init(&m->end, NOT_ENDED);
 	for (unsigned i = 0; i < ARRAY_SIZE(steps); i++) {
 		int r = steps[i].up(m);

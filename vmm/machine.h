@@ -14,7 +14,8 @@ struct machine;
  * VM_END_FAILED if the host cannot.
  * Return: 0 or -errno, logged; nothing is left behind.
  */
-must_use int machine_create(struct machine **out, const struct vm_config *config, enum vm_end *end);
+must_use int machine_create(struct machine **out, const struct vm_config *config,
+			    const struct host_provider *provider, enum vm_end *end);
 
 /** machine_run() - runs the guest until it ends. Context: the thread that created it. */
 enum vm_end machine_run(struct machine *m);

@@ -1,5 +1,6 @@
 #include "vmm/sandbox.h"
 
+#include <asm/prctl.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
@@ -20,6 +21,7 @@
 #include "vmm/log.h"
 
 struct rule {
+	enum accel accel; /* with whom it is in force; ACCEL_AUTO: with all */
 	int call;
 	uint32_t action;
 	unsigned ncmp;
@@ -29,20 +31,29 @@ struct rule {
 #define PROCESS (uint64_t)(unsigned) getpid()
 
 /* Not constant data: PROCESS is known only now. Return: 0 or -errno. */
-static int add_rules(scmp_filter_ctx filter)
+static int add_rules(scmp_filter_ctx filter, enum accel accel)
 {
 	const struct rule rules[] = {
-#define SYSCALL_RUN(name, why) {SCMP_SYS(name), SCMP_ACT_ALLOW, 0, {0}},
-#define SYSCALL_RUN_IF(name, why, arg, mask, value) \
-	{SCMP_SYS(name), SCMP_ACT_ALLOW, 1, {(arg), SCMP_CMP_MASKED_EQ, (mask), (value)}},
+#define ALLOW(accel, name) {accel, SCMP_SYS(name), SCMP_ACT_ALLOW, 0, {0}},
+#define ALLOW_IF(accel, name, arg, mask, value) \
+	{accel, SCMP_SYS(name), SCMP_ACT_ALLOW, 1, {(arg), SCMP_CMP_MASKED_EQ, (mask), (value)}},
+#define SYSCALL_RUN(name, why)			    ALLOW(ACCEL_AUTO, name)
+#define SYSCALL_RUN_IF(name, why, arg, mask, value) ALLOW_IF(ACCEL_AUTO, name, arg, mask, value)
 #define SYSCALL_RUN_UNLESS(name, why, arg, value) \
-	{SCMP_SYS(name), SCMP_ACT_ALLOW, 1, {(arg), SCMP_CMP_NE, (value), 0}},
-#define SYSCALL_RUN_FAILS(name, why, error) {SCMP_SYS(name), SCMP_ACT_ERRNO(error), 0, {0}},
+	{ACCEL_AUTO, SCMP_SYS(name), SCMP_ACT_ALLOW, 1, {(arg), SCMP_CMP_NE, (value), 0}},
+#define SYSCALL_RUN_FAILS(name, why, error) \
+	{ACCEL_AUTO, SCMP_SYS(name), SCMP_ACT_ERRNO(error), 0, {0}},
+#define SYSCALL_KVM_IF(name, why, arg, mask, value)  ALLOW_IF(ACCEL_KVM, name, arg, mask, value)
+#define SYSCALL_SOFT(name, why)			     ALLOW(ACCEL_SOFT, name)
+#define SYSCALL_SOFT_IF(name, why, arg, mask, value) ALLOW_IF(ACCEL_SOFT, name, arg, mask, value)
 #include "abi/linux/syscalls.def"
 	};
 	int error = 0;
 
 	for (size_t i = 0; error == 0 && i < ARRAY_SIZE(rules); i++) {
+		if (rules[i].accel != ACCEL_AUTO && rules[i].accel != accel) {
+			continue;
+		}
 		error = seccomp_rule_add_array(filter, rules[i].action, rules[i].call,
 					       rules[i].ncmp, &rules[i].cmp);
 	}
@@ -78,7 +89,7 @@ static int install_handler(void)
 	return sigaction(SIGSYS, &action, NULL) == 0 ? 0 : -errno;
 }
 
-static int filter_calls(void)
+static int filter_calls(enum accel accel)
 {
 	scmp_filter_ctx filter = seccomp_init(SCMP_ACT_TRAP);
 	int error = -ENOMEM;
@@ -95,11 +106,13 @@ static int filter_calls(void)
 		error = seccomp_attr_set(filter, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_KILL_PROCESS);
 	}
 	if (error == 0) {
-		error = add_rules(filter);
+		error = add_rules(filter, accel);
 	}
 	/* What vCPUs and the loop do all the time is looked for first. */
 	if (error == 0) {
-		error = seccomp_syscall_priority(filter, SCMP_SYS(ioctl), 255);
+		error = seccomp_syscall_priority(
+			filter, accel == ACCEL_SOFT ? SCMP_SYS(rt_sigpending) : SCMP_SYS(ioctl),
+			255);
 	}
 	if (error == 0) {
 		error = seccomp_load(filter); /* and no new privileges */
@@ -108,7 +121,7 @@ static int filter_calls(void)
 	return error;
 }
 
-int sandbox_enter(void)
+int sandbox_enter(enum accel accel)
 {
 	const struct rlimit no_core = {0, 0};
 	int error = sandbox_drop_capabilities();
@@ -120,7 +133,7 @@ int sandbox_enter(void)
 		error = -errno;
 	}
 	if (error == 0) {
-		error = filter_calls();
+		error = filter_calls(accel);
 	}
 	if (error != 0) {
 		log_error("cannot enter the sandbox: %s; --sandbox off goes on without",

@@ -34,7 +34,7 @@ static int in_sandbox(int (*act)(void))
 	assert_true(pid >= 0);
 	if (pid == 0) {
 		alarm(30);
-		_exit(sandbox_enter() == 0 ? act() : 99);
+		_exit(sandbox_enter(ACCEL_KVM) == 0 ? act() : 99);
 	}
 	assert_int_equal(waitpid(pid, &status, 0), pid);
 	return status;
@@ -296,7 +296,7 @@ static void all_threads_are_in(void **unused)
 	if (pid == 0) {
 		alarm(30);
 		start_threads(3);
-		if (sandbox_enter() != 0 || write(ready[1], &byte, 1) != 1) {
+		if (sandbox_enter(ACCEL_KVM) != 0 || write(ready[1], &byte, 1) != 1) {
 			_exit(99);
 		}
 		_exit((int)read(go[0], &byte, 1)); /* for ever */
@@ -341,7 +341,7 @@ static void an_older_thread_is_held_too(void **unused)
 	if (pid == 0) {
 		alarm(30);
 		start_threads(1);
-		_exit(sandbox_enter() == 0 ? let_threads_open() : 99);
+		_exit(sandbox_enter(ACCEL_KVM) == 0 ? let_threads_open() : 99);
 	}
 	assert_int_equal(waitpid(pid, &status, 0), pid);
 	assert_true(WIFSIGNALED(status));

@@ -14,7 +14,7 @@ static const char *const end_text[] = {
 	[VM_END_QUIT] = "ended by the user",
 };
 
-enum vm_end vmm_run(const struct vm_config *config)
+enum vm_end vmm_run(const struct vm_config *config, const struct host_provider *soft)
 {
 	struct machine *m;
 	enum vm_end end = VM_END_FAILED;
@@ -24,13 +24,13 @@ enum vm_end vmm_run(const struct vm_config *config)
 	if (boot_check(config) != 0) {
 		return VM_END_USAGE;
 	}
-	if (accel_choose(config->accel, &accel) != 0) {
+	if (accel_choose(config->accel, soft != NULL, &accel) != 0) {
 		return VM_END_FAILED;
 	}
-	if (machine_create(&m, config, &end) != 0) {
+	if (machine_create(&m, config, accel == ACCEL_SOFT ? soft : &host_kvm, &end) != 0) {
 		return end;
 	}
-	if (!config->sandbox || sandbox_enter() == 0) {
+	if (!config->sandbox || sandbox_enter(accel) == 0) {
 		end = machine_run(m);
 		log_info("%s", end_text[end]);
 	}

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "vmm/config.h"
+#include "vmm/host/provider.h"
 
 /**
  * How a VM ended: the exit code of `yado run`. Documented in yado(1); scripts rely on it.
@@ -19,6 +20,7 @@ enum vm_end {
 
 /**
  * vmm_run() - builds the VM of @config, runs it to its end and takes it down.
+ * @soft: the provider in software that the program brings, or NULL: there is none.
  * Whatever is wrong is logged. Return: how it ended.
  */
-enum vm_end vmm_run(const struct vm_config *config);
+enum vm_end vmm_run(const struct vm_config *config, const struct host_provider *soft);

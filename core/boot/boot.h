@@ -16,6 +16,8 @@ struct boot_options {
 	uint64_t memory_bytes;	    /* memory=: how much RAM to use; UINT64_MAX: all */
 	uint16_t console_port;	    /* console=ttyS0 to ttyS3 or a port: the UART; 0: none */
 	unsigned console_baud;	    /* console=ttyS0,115200; 0: left as it is */
+	unsigned argument_count;    /* --: words behind it, for the first program */
+	char arguments[BOOT_CMDLINE_BYTES]; /* those words, each with its zero */
 };
 
 /** boot_options() - constant after start-up. */

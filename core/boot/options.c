@@ -155,6 +155,37 @@ static int take_word(struct boot_options *o, const char *word, options_complain 
 	return 0;
 }
 
+static bool is_blank(char c)
+{
+	return c == ' ' || c == '\t' || c == '\n';
+}
+
+/* What follows "--": words for the first program, each with its zero. Quotes keep blanks. */
+static void take_arguments(struct boot_options *o, const char *p)
+{
+	char *out = o->arguments;
+
+	for (;;) {
+		bool is_quoted = false;
+
+		while (is_blank(*p)) {
+			p++;
+		}
+		if (*p == '\0') {
+			return;
+		}
+		for (; *p != '\0' && (is_quoted || !is_blank(*p)); p++) {
+			if (*p == '"') {
+				is_quoted = !is_quoted;
+			} else {
+				*out++ = *p;
+			}
+		}
+		*out++ = '\0';
+		o->argument_count++;
+	}
+}
+
 int options_parse(struct boot_options *o, char *cmdline, options_complain *complain, void *ctx)
 {
 	int result = 0;
@@ -167,15 +198,19 @@ int options_parse(struct boot_options *o, char *cmdline, options_complain *compl
 		.console_port = COM1,
 	};
 	for (char *p = cmdline; *p != '\0';) {
-		while (*p == ' ' || *p == '\t' || *p == '\n') {
+		while (is_blank(*p)) {
 			p++;
 		}
 		char *word = p;
-		while (*p != '\0' && *p != ' ' && *p != '\t' && *p != '\n') {
+		while (*p != '\0' && !is_blank(*p)) {
 			p++;
 		}
 		if (*p != '\0') {
 			*p++ = '\0';
+		}
+		if (strcmp(word, "--") == 0) {
+			take_arguments(o, p);
+			return result;
 		}
 		if (*word != '\0') {
 			int r = take_word(o, word, complain, ctx);

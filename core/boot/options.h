@@ -10,7 +10,8 @@
 typedef void options_complain(void *ctx, const char *word, const char *reason);
 
 /**
- * options_parse() - words are separated by blanks; the last of a key counts.
+ * options_parse() - words are separated by blanks; the last of a key counts. What follows a word
+ * "--" is for the first program.
  * @cmdline: changed while it is read.
  * Return: 0; -EINVAL if a key is known and its value is not: then complain() has said so, and the
  * machine is not to start. Unknown keys are only complained of.

@@ -59,6 +59,31 @@ static void all_of_it(void **state)
 	assert_int_equal(complaints, 0);
 }
 
+static void what_follows_is_for_init(void **state)
+{
+	struct boot_options o;
+
+	(void)state;
+	assert_int_equal(parse(&o, "loglevel=3 -- run --memory\t256M  cpus=0 \"\" --x=\"a b\" -- "),
+			 0);
+	assert_int_equal(o.argument_count, 7);
+	static const char wanted[] = "run\0--memory\0"
+				     "256M\0"
+				     "cpus=0\0"
+				     "\0"
+				     "--x=a b\0"
+				     "--";
+	assert_memory_equal(o.arguments, wanted, sizeof(wanted));
+	assert_int_equal(complaints, 0);
+	assert_int_equal(o.loglevel, 3);
+	/* A quote that does not end goes to the end. */
+	assert_int_equal(parse(&o, "-- \"a b "), 0);
+	assert_int_equal(o.argument_count, 1);
+	assert_string_equal(o.arguments, "a b ");
+	assert_int_equal(parse(&o, "--"), 0);
+	assert_int_equal(o.argument_count, 0);
+}
+
 static void unknown_words_are_told(void **state)
 {
 	struct boot_options o;
@@ -117,6 +142,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(nothing_said_nothing_changed),
 		cmocka_unit_test(all_of_it),
+		cmocka_unit_test(what_follows_is_for_init),
 		cmocka_unit_test(unknown_words_are_told),
 		cmocka_unit_test(bad_values_are_refused),
 	};

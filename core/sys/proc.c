@@ -1,11 +1,15 @@
 #include "core/sys/proc.h"
 
 #include <errno.h>
+#include <linux/seccomp.h>
+#include <stdatomic.h>
 #include <string.h>
 
 #include "core/format.h"
 #include "core/hw/clock.h"
 #include "core/hw/cpu.h"
+#include "core/mem/heap.h"
+#include "core/mem/kmap.h"
 #include "core/mem/page.h"
 #include "core/mem/space.h"
 #include "core/sys/fd.h"
@@ -55,6 +59,12 @@ static int64_t huge_text(struct node *n, char *buf, size_t size)
 	return (int64_t)format(buf, size, "[always] within_size advise never deny force\n");
 }
 
+static int64_t huge_size_text(struct node *n, char *buf, size_t size)
+{
+	(void)n;
+	return (int64_t)format(buf, size, "%lu\n", PAGE_SIZE << PAGE_ORDER_BLOCK);
+}
+
 static int64_t version_text(struct node *n, char *buf, size_t size)
 {
 	(void)n;
@@ -73,6 +83,54 @@ static int64_t mounts_text(struct node *n, char *buf, size_t size)
 {
 	(void)n;
 	return (int64_t)format(buf, size, "initramfs / rootfs ro 0 0\ntmpfs /tmp tmpfs rw 0 0\n");
+}
+
+/* What the kernel has given out, so that leaks show. */
+
+static int64_t vmstat_text(struct node *n, char *buf, size_t size)
+{
+	static const char *const name[] = {
+		[PAGE_USE_FREE] = "free",   [PAGE_USE_BOOT] = "boot",	[PAGE_USE_TABLE] = "table",
+		[PAGE_USE_STACK] = "stack", [PAGE_USE_HEAP] = "heap",	[PAGE_USE_NODE] = "node",
+		[PAGE_USE_USER] = "user",   [PAGE_USE_FILE] = "file",	[PAGE_USE_SVM] = "svm",
+		[PAGE_USE_KVM] = "kvm",	    [PAGE_USE_OTHER] = "other",
+	};
+	size_t len = 0;
+
+	(void)n;
+	_Static_assert(ARRAY_SIZE(name) == PAGE_USE_COUNT, "a name for each use");
+	for (unsigned i = 0; i < PAGE_USE_COUNT && len < size; i++) {
+		len += format(buf + len, size - len, "nr_%s_pages %lu\n", name[i], page_used(i));
+	}
+	if (len < size) {
+		len += format(buf + len, size - len, "nr_kernel_stacks %lu\n", kmap_stacks());
+	}
+	return (int64_t)len;
+}
+
+struct text {
+	char *buf;
+	size_t len, size;
+};
+
+static void add_heap(void *ctx, const char *name, size_t bytes, uint64_t used)
+{
+	struct text *t = ctx;
+
+	if (t->len < t->size) {
+		t->len += format(t->buf + t->len, t->size - t->len, "%s %lu %lu\n", name, used,
+				 bytes);
+	}
+}
+
+static int64_t slabinfo_text(struct node *n, char *buf, size_t size)
+{
+	struct text t = {.buf = buf, .size = size};
+
+	(void)n;
+	t.len = format(buf, size, "# name <active_objs> <objsize>\n");
+	heap_each(add_heap, &t);
+	return (int64_t)t.len;
 }
 
 /* /proc/PID. Nodes are made anew each time; `argument` is the process's number. */
@@ -99,14 +157,50 @@ static int64_t status_text(struct node *n, char *buf, size_t size)
 		return -ESRCH;
 	}
 	spin_take(&task_lock);
-	len = (int64_t)format(
-		buf, size, "State:\t%s\nTgid:\t%d\nPid:\t%d\nPPid:\t%d\nThreads:\t%u\n",
-		p->is_zombie ? "Z (zombie)"
-		: p->stopped ? "T (stopped)"
-			     : "S (sleeping)",
-		p->pid, p->pid, p->parent != NULL ? p->parent->pid : 0, p->thread_count);
+	len = (int64_t)format(buf, size,
+			      "State:\t%s\nTgid:\t%d\nPid:\t%d\nPPid:\t%d\nThreads:\t%u\n"
+			      "NoNewPrivs:\t%u\nSeccomp:\t%u\n",
+			      p->is_zombie ? "Z (zombie)"
+			      : p->stopped ? "T (stopped)"
+					   : "S (sleeping)",
+			      p->pid, p->pid, p->parent != NULL ? p->parent->pid : 0,
+			      p->thread_count, p->seccomp.no_new_privileges ? 1U : 0U,
+			      atomic_load_explicit(&p->seccomp.last, memory_order_relaxed) != NULL
+				      ? SECCOMP_MODE_FILTER
+				      : 0U);
 	spin_give(&task_lock);
 	process_put(p);
+	return len;
+}
+
+/* The first thread's name and the numbers that ps and pidof look at; the other fields are 0. */
+static int64_t stat_text(struct node *n, char *buf, size_t size)
+{
+	struct process *p = process_find((int)n->argument);
+	struct thread *t = thread_find((int)n->argument);
+	int64_t len = -ESRCH;
+
+	if (p != NULL) {
+		spin_take(&task_lock);
+		uint64_t ticks = p->dead_ns / 10000000;
+		len = (int64_t)format(buf, size,
+				      "%d (%s) %c %d %d %d 0 -1 0 0 0 0 0 %lu 0 0 0 20 0 %u",
+				      p->pid, t != NULL ? t->name : "",
+				      p->is_zombie ? 'Z'
+				      : p->stopped ? 'T'
+						   : 'S',
+				      p->parent != NULL ? p->parent->pid : 0, p->group, p->session,
+				      ticks, p->thread_count);
+		spin_give(&task_lock);
+		for (unsigned i = 21; i <= 52 && len < (int64_t)size; i++) {
+			len += (int64_t)format(buf + len, size - (size_t)len, " 0");
+		}
+		len += (int64_t)format(buf + len, size - (size_t)len, "\n");
+		process_put(p);
+	}
+	if (t != NULL) {
+		thread_put(t);
+	}
 	return len;
 }
 
@@ -122,15 +216,10 @@ static int64_t cmdline_text(struct node *n, char *buf, size_t size)
 	return space_read(p->space, buf, p->arguments, len) != 0 ? -EFAULT : (int64_t)len;
 }
 
-struct maps {
-	char *buf;
-	size_t len, size;
-};
-
 static void add_map(void *ctx, uint64_t va, uint64_t len, unsigned prot, unsigned flags,
 		    uint64_t offset)
 {
-	struct maps *m = ctx;
+	struct text *m = ctx;
 
 	if (m->len + 80 < m->size) {
 		m->len += format(
@@ -143,7 +232,7 @@ static void add_map(void *ctx, uint64_t va, uint64_t len, unsigned prot, unsigne
 
 static int64_t maps_text(struct node *n, char *buf, size_t size)
 {
-	struct maps m = {.buf = buf, .size = size};
+	struct text m = {.buf = buf, .size = size};
 
 	if ((int)n->argument == process_current()->pid) {
 		space_each(process_current()->space, add_map, &m);
@@ -298,6 +387,7 @@ static int tasks_list(struct node *dir, uint64_t *index, char name[NODE_NAME_MAX
 
 static const struct node_ops tasks_ops = {.lookup = tasks_lookup, .list = tasks_list};
 static const struct node_ops comm_ops = {.text = comm_text};
+static const struct node_ops stat_ops = {.text = stat_text};
 static const struct node_ops status_ops = {.text = status_text};
 static const struct node_ops cmdline_ops = {.text = cmdline_text};
 static const struct node_ops maps_ops = {.text = maps_text};
@@ -309,10 +399,10 @@ static const struct {
 	uint32_t mode;
 	const struct node_ops *ops;
 } of_process[] = {
-	{"comm", NODE_FILE | 0444, &comm_ops},	     {"status", NODE_FILE | 0444, &status_ops},
-	{"cmdline", NODE_FILE | 0444, &cmdline_ops}, {"maps", NODE_FILE | 0444, &maps_ops},
-	{"exe", NODE_LINK | 0777, &exe_ops},	     {"fd", NODE_DIR | 0500, &fds_ops},
-	{"task", NODE_DIR | 0555, &tasks_ops},
+	{"comm", NODE_FILE | 0444, &comm_ops},	   {"stat", NODE_FILE | 0444, &stat_ops},
+	{"status", NODE_FILE | 0444, &status_ops}, {"cmdline", NODE_FILE | 0444, &cmdline_ops},
+	{"maps", NODE_FILE | 0444, &maps_ops},	   {"exe", NODE_LINK | 0777, &exe_ops},
+	{"fd", NODE_DIR | 0500, &fds_ops},	   {"task", NODE_DIR | 0555, &tasks_ops},
 };
 #define OF_THREAD 1
 
@@ -410,10 +500,13 @@ static int self_link(struct node *n, char *target, size_t size)
 
 static const struct node_ops proc_ops = {.lookup = proc_lookup, .list = proc_list};
 static const struct node_ops self_ops = {.link = self_link};
+static const struct node_ops vmstat_ops = {.text = vmstat_text};
+static const struct node_ops slabinfo_ops = {.text = slabinfo_text};
 static const struct node_ops meminfo_ops = {.text = meminfo_text};
 static const struct node_ops cpuinfo_ops = {.text = cpuinfo_text};
 static const struct node_ops cpus_ops = {.text = cpus_text};
 static const struct node_ops huge_ops = {.text = huge_text};
+static const struct node_ops huge_size_ops = {.text = huge_size_text};
 static const struct node_ops version_ops = {.text = version_text};
 static const struct node_ops uptime_ops = {.text = uptime_text};
 static const struct node_ops mounts_ops = {.text = mounts_text};
@@ -431,6 +524,8 @@ int proc_init(void)
 		{"/proc/cpuinfo", NODE_FILE | 0444, &cpuinfo_ops},
 		{"/proc/version", NODE_FILE | 0444, &version_ops},
 		{"/proc/uptime", NODE_FILE | 0444, &uptime_ops},
+		{"/proc/vmstat", NODE_FILE | 0444, &vmstat_ops},
+		{"/proc/slabinfo", NODE_FILE | 0444, &slabinfo_ops},
 		{"/proc/mounts", NODE_FILE | 0444, &mounts_ops},
 		{"/sys", NODE_DIR | 0555, NULL},
 		{"/sys/devices", NODE_DIR | 0555, NULL},
@@ -443,6 +538,8 @@ int proc_init(void)
 		{"/sys/kernel/mm/transparent_hugepage", NODE_DIR | 0555, NULL},
 		{"/sys/kernel/mm/transparent_hugepage/shmem_enabled", NODE_FILE | 0444, &huge_ops},
 		{"/sys/kernel/mm/transparent_hugepage/enabled", NODE_FILE | 0444, &huge_ops},
+		{"/sys/kernel/mm/transparent_hugepage/hpage_pmd_size", NODE_FILE | 0444,
+		 &huge_size_ops},
 	};
 	int error = 0;
 

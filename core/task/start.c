@@ -1,6 +1,7 @@
 #include "core/task/start.h"
 
 #include <errno.h>
+#include <string.h>
 
 #include "core/boot/boot.h"
 #include "core/hw/entry.h"
@@ -84,6 +85,20 @@ static int open_console(struct fd_table *files)
 	return error;
 }
 
+/* Its name, and what the kernel's command line has for it. */
+static int add_arguments(struct exec_strings *s, const char *path)
+{
+	const struct boot_options *o = boot_options();
+	const char *word = o->arguments;
+	int error = exec_strings_add(s, path, false);
+
+	for (unsigned i = 0; i < o->argument_count && error == 0; i++) {
+		error = exec_strings_add(s, word, false);
+		word += strlen(word) + 1;
+	}
+	return error;
+}
+
 static int run_init(const char *path)
 {
 	static const char *const environment[] = {"HOME=/", "PATH=/usr/sbin:/usr/bin:/sbin:/bin",
@@ -107,7 +122,7 @@ static int run_init(const char *path)
 	}
 	error = exec_strings_init(&s);
 	if (error == 0) {
-		error = exec_strings_add(&s, path, false);
+		error = add_arguments(&s, path);
 		for (unsigned i = 0; i < ARRAY_SIZE(environment) && error == 0; i++) {
 			error = exec_strings_add(&s, environment[i], true);
 		}

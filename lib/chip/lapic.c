@@ -364,7 +364,8 @@ void lapic_write(struct lapic *lapic, uint32_t offset, uint32_t value,
 		*lapic_reg(lapic, LAPIC_DFR) = value | DFR_FIXED;
 		break;
 	case LAPIC_ICR:
-		*lapic_reg(lapic, LAPIC_ICR) = value & ICR_WRITABLE & ~(uint32_t)ICR_PENDING;
+		/* Reserved bits stay as written, as in Linux KVM. */
+		*lapic_reg(lapic, LAPIC_ICR) = value & ~(uint32_t)ICR_PENDING;
 		send(lapic, value);
 		break;
 	case LAPIC_ICR_HIGH:
@@ -452,13 +453,17 @@ static uint64_t x2_writable(uint32_t offset)
 	case LAPIC_ESR:
 		return 0;
 	case LAPIC_ICR:
-		return UINT64_C(0xffffffff00000000) | ICR_WRITABLE;
+		/* The delivery status bit is ignored, not refused, as in Linux KVM. */
+		return UINT64_C(0xffffffff00000000) | ICR_WRITABLE | ICR_PENDING;
 	case LAPIC_TIMER_INITIAL:
 		return 0xffffffff;
 	case LAPIC_TIMER_DIVIDE:
 		return 0xb;
+	case LAPIC_LVT_LINT0:
+	case LAPIC_LVT_LINT1:
+		/* Delivery status and remote IRR are ignored, not refused: Linux writes both. */
+		return lvt_writable(offset) | BIT(12) | BIT(14);
 	default:
-		/* The delivery status bit is ignored, not refused. */
 		return lvt_writable(offset) | BIT(12);
 	}
 }

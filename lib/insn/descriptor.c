@@ -376,6 +376,24 @@ static enum insn_outcome each_piece(struct insn_env *env, const struct insn_stac
 /* ENTER at its deepest: 33 slots of 8 bytes. A call gate with all parameters: 35 of 4. */
 #define BLOCK_MAX 264
 
+/*
+ * A page fault among several slots is that of the first that the CPU pushes to the missing page,
+ * the uppermost; what it pushed before stays below RSP.
+ */
+static enum insn_outcome push_each(struct insn_env *env, const struct insn_stack *s,
+				   const uint64_t *slots, unsigned count, unsigned slot)
+{
+	enum insn_outcome r = INSN_DONE;
+	uint8_t block[sizeof(*slots)];
+
+	for (unsigned i = 0; i < count && r == INSN_DONE; i++) {
+		memcpy(block, &slots[i], sizeof(block));
+		r = each_piece(env, s, s->rsp - ((uint64_t)i + 1) * slot, block, slot, slot,
+			       STEP_WRITE);
+	}
+	return r;
+}
+
 enum insn_outcome insn_stack_push(struct insn_env *env, struct insn_stack *s, const uint64_t *slots,
 				  unsigned count, unsigned slot)
 {
@@ -393,6 +411,9 @@ enum insn_outcome insn_stack_push(struct insn_env *env, struct insn_stack *s, co
 	}
 	if (r == INSN_DONE) {
 		r = each_piece(env, s, rsp, block, len, slot, STEP_WRITE);
+	}
+	if (r == INSN_FAULT && env->fault.vector == INSN_EXC_PF) {
+		r = push_each(env, s, slots, count, slot);
 	}
 	env->cpu->cpl = cpl;
 	if (r == INSN_DONE) {

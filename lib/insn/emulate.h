@@ -94,11 +94,6 @@ struct insn_cpu {
 
 struct insn_env;
 
-/** What ops->read_x87 is asked for: an MMX register, 0 to 7, or one of these. */
-#define INSN_X87_MM	 0
-#define INSN_X87_CONTROL 8
-#define INSN_X87_STATUS	 9
-
 /** Why memory is accessed; bits. */
 #define INSN_ACCESS_WRITE BIT(0) /* of a read: a write to the same place follows */
 #define INSN_ACCESS_SYSTEM                                                     \
@@ -119,11 +114,12 @@ struct insn_native {
 	uint8_t code[INSN_MAX + 1];
 	uint8_t len;
 	uint8_t base;	    /* GPR with the address of @memory, or INSN_NO_REG; never RSP */
+	uint8_t rsp_as;	    /* GPR that stands for RSP, or INSN_NO_REG; RSP itself is not named */
 	uint16_t gpr_write; /* those of @gpr that are looked at afterwards */
 	uint8_t *memory;    /* insn_env.buffer */
 	unsigned memory_len;
-	uint64_t gpr[16]; /* RSP may be an operand */
-	uint64_t rflags;  /* CF, PF, AF, ZF, SF, OF; others 0 */
+	uint64_t gpr[16];
+	uint64_t rflags; /* CF, PF, AF, ZF, SF, OF; others 0 */
 	/* If it is an x87 instruction that records its place: what the image has to say then. */
 	bool x87_place;
 	uint16_t fcs, fds;
@@ -156,10 +152,8 @@ struct insn_ops {
 	enum insn_outcome (*read_xmm)(struct insn_env *env, unsigned reg, void *data);
 	enum insn_outcome (*write_xmm)(struct insn_env *env, unsigned reg, const void *data,
 				       bool clear);
-	/** Without ops->native only. To use an MMX register makes all of x87's valid, and TOP 0; a
-	 * write sets bits 64 to 79. */
-	enum insn_outcome (*read_x87)(struct insn_env *env, unsigned what, uint64_t *value);
-	enum insn_outcome (*write_mm)(struct insn_env *env, unsigned reg, uint64_t value);
+	/** FXSAVE's image of the x87 registers, 160 bytes, to read and to write. */
+	enum insn_outcome (*x87_image)(struct insn_env *env, uint8_t **image);
 	enum insn_outcome (*read_cr)(struct insn_env *env, unsigned cr, uint64_t *value);
 	enum insn_outcome (*write_cr)(struct insn_env *env, unsigned cr, uint64_t value);
 	enum insn_outcome (*read_dr)(struct insn_env *env, unsigned dr, uint64_t *value);
@@ -222,7 +216,7 @@ enum insn_event {
  *         caller sets RF in cpu->rflags before an interrupt.
  * Return: INSN_DONE, and the next instruction is the handler's first. INSN_FAULT if delivery meets
  *         another exception, nothing has changed, and which of them becomes a double fault is the
- *         caller's to know. INSN_EXIT, INSN_AGAIN: deliver again. INSN_UNSUPPORTED: a task gate.
+ *         caller's to know. INSN_EXIT, INSN_AGAIN: deliver again.
  *         CR2, DR6 and DR7, blocking of NMIs and the activity state are the caller's.
  * Context: that of the ops.
  * Spec: Intel SDM vol. 3A, 6.12 "Exception and Interrupt Handling", 6.14, 21.1.4; vol. 2, "INT n"

@@ -52,7 +52,7 @@ static enum insn_outcome state_enabled(struct insn_exec *x)
 	return r;
 }
 
-static enum insn_outcome usable(struct insn_exec *x)
+enum insn_outcome insn_native_usable(struct insn_exec *x)
 {
 	uint64_t cr0 = x->cpu->cr0;
 	unsigned klass = x->insn->klass;
@@ -265,17 +265,17 @@ static void take_results(struct insn_exec *x, const struct insn_native *n)
 {
 	for (unsigned i = 0; i < 16; i++) {
 		if ((n->gpr_write >> i & 1) != 0) {
-			x->cpu->gpr[i] = n->gpr[i];
+			x->cpu->gpr[i] = n->gpr[i == RSP ? n->rsp_as : i];
 		}
 	}
 	insn_set_flags(x, x->insn->flags_written & FLAGS_ARITH, n->rflags);
 }
 
-enum insn_outcome insn_do_native(struct insn_exec *x)
+static enum insn_outcome one_operand(struct insn_exec *x)
 {
 	struct insn_native n = {.rflags = x->cpu->rflags & FLAGS_ARITH};
 	unsigned access = memory_access(x->insn);
-	enum insn_outcome r = usable(x);
+	enum insn_outcome r = insn_native_usable(x);
 
 	if (r != INSN_DONE) {
 		return r;
@@ -285,6 +285,9 @@ enum insn_outcome insn_do_native(struct insn_exec *x)
 	}
 	memcpy(n.gpr, x->cpu->gpr, sizeof(n.gpr));
 	n.gpr_write = x->insn->gpr_write;
+	if (n.rsp_as != INSN_NO_REG) {
+		n.gpr[n.rsp_as] = n.gpr[RSP];
+	}
 	set_place(x, &n);
 	if (x->insn->nmem > 0) {
 		r = fetch_memory(x, &n, access);
@@ -299,4 +302,33 @@ enum insn_outcome insn_do_native(struct insn_exec *x)
 		take_results(x, &n);
 	}
 	return r;
+}
+
+enum insn_outcome insn_do_native(struct insn_exec *x)
+{
+	if (x->insn->encoding == INSN_EVEX) {
+		return one_operand(x);
+	}
+	switch (x->insn->mnemonic) {
+	case INSN_VPGATHERDD:
+	case INSN_VPGATHERDQ:
+	case INSN_VPGATHERQD:
+	case INSN_VPGATHERQQ:
+	case INSN_VGATHERDPS:
+	case INSN_VGATHERDPD:
+	case INSN_VGATHERQPS:
+	case INSN_VGATHERQPD:
+		return insn_do_gather(x);
+	case INSN_VMASKMOVPS:
+	case INSN_VMASKMOVPD:
+	case INSN_VPMASKMOVD:
+	case INSN_VPMASKMOVQ:
+		return insn_do_mask_move(x);
+	case INSN_MASKMOVQ:
+	case INSN_MASKMOVDQU:
+	case INSN_VMASKMOVDQU:
+		return insn_do_mask_bytes(x);
+	default:
+		return one_operand(x);
+	}
 }

@@ -134,7 +134,7 @@ enum insn_outcome insn_do_xmm_scalar(struct insn_exec *x)
 	unsigned bytes, at;
 	enum insn_outcome r;
 
-	if (x->insn->klass == INSN_CLASS_MMX && x->insn->mnemonic == INSN_MOVQ) {
+	if (x->insn->klass == INSN_CLASS_MMX) {
 		return insn_do_mmx_move(x);
 	}
 	r = usable(x);

@@ -318,37 +318,6 @@ static void test_real(void **state)
 	assert_int_equal(emulate("0f 22 c0"), INSN_DONE);
 }
 
-static void test_x87(void **state)
-{
-	(void)state;
-	memcpy(g.memory + 0x2001, "01234567", 8);
-	g.cpu.gpr[0] = 0x2001;
-	assert_int_equal(emulate("0f 6f 18"), INSN_DONE); /* movq mm3, [rax] */
-	assert_memory_equal(&g.x87[3], "01234567", 8);
-	g.x87[5] = 0x1122334455667788;
-	assert_int_equal(emulate("0f 7f 28"), INSN_DONE); /* movq [rax], mm5 */
-	assert_memory_equal(g.memory + 0x2001, &g.x87[5], 8);
-	assert_int_equal(emulate("0f e7 18"), INSN_DONE); /* movntq [rax], mm3 */
-	assert_memory_equal(g.memory + 0x2001, "01234567", 8);
-	g.x87[INSN_X87_CONTROL] = 0x37f;
-	g.x87[INSN_X87_STATUS] = 0x3881;
-	assert_int_equal(emulate("d9 38"), INSN_DONE); /* fnstcw [rax] */
-	assert_memory_equal(g.memory + 0x2001, "\x7f\x03", 2);
-	assert_int_equal(emulate("dd 38"), INSN_DONE); /* fnstsw [rax] */
-	assert_memory_equal(g.memory + 0x2001, "\x81\x38", 2);
-	assert_fault("0f 6f 18", INSN_EXC_MF); /* an exception waits */
-	g.cpu.cr0 |= BIT(3);
-	assert_fault("0f 6f 18", INSN_EXC_NM);
-	assert_fault("d9 38", INSN_EXC_NM);
-	g.cpu.cr0 = (g.cpu.cr0 & ~BIT(3)) | BIT(2);
-	assert_fault("0f 6f 18", INSN_EXC_UD);
-	assert_fault("d9 38", INSN_EXC_NM);
-	g.cpu.cr0 &= ~BIT(2);
-	g.env.ops = &memory_ops;
-	assert_int_equal(emulate("0f 6f 18"), INSN_UNSUPPORTED);
-	assert_int_equal(emulate("d9 38"), INSN_UNSUPPORTED);
-}
-
 static void test_vectors(void **state)
 {
 	(void)state;
@@ -418,7 +387,6 @@ int main(void)
 		cmocka_unit_test_setup(test_32, start_32),
 		cmocka_unit_test_setup(test_real, start_real),
 		cmocka_unit_test_setup(test_vectors, start_long),
-		cmocka_unit_test_setup(test_x87, start_long),
 		cmocka_unit_test_setup(test_mode, start_long),
 		cmocka_unit_test_setup(test_alignment_check, start_long),
 	};

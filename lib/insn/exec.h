@@ -117,6 +117,11 @@ unsigned insn_stack_bytes(const struct insn_exec *x);
 /** insn_jump() - to @rip, cut to the operand size and checked. */
 must_use enum insn_outcome insn_jump(struct insn_exec *x, uint64_t rip);
 
+struct insn_task;
+
+/** insn_do_task() - a task switch as an instruction: also where it goes on, with which flags. */
+must_use enum insn_outcome insn_do_task(struct insn_exec *x, const struct insn_task *task);
+
 /** insn_io_allowed() - IOPL and the permission map of the TSS. */
 must_use enum insn_outcome insn_io_allowed(struct insn_exec *x, uint16_t port, unsigned bytes);
 
@@ -172,7 +177,7 @@ enum insn_outcome insn_do_outs(struct insn_exec *x);
 enum insn_outcome insn_do_xmm_move(struct insn_exec *x);
 enum insn_outcome insn_do_xmm_scalar(struct insn_exec *x);
 enum insn_outcome insn_do_mmx_move(struct insn_exec *x);
-enum insn_outcome insn_do_x87_word(struct insn_exec *x);
+enum insn_outcome insn_do_x87_control(struct insn_exec *x);
 enum insn_outcome insn_do_mov_crdr(struct insn_exec *x);
 enum insn_outcome insn_do_msw(struct insn_exec *x);
 enum insn_outcome insn_do_invlpg(struct insn_exec *x);

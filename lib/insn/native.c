@@ -47,6 +47,49 @@ static bool names_gpr(const struct insn *insn)
 	return false;
 }
 
+/* Is it the same instruction, but for @alias in the place of RSP? */
+static bool same_but_rsp(const struct insn *insn, const struct insn *other, uint8_t alias)
+{
+	if (other->mnemonic != insn->mnemonic || other->noperands != insn->noperands) {
+		return false;
+	}
+	for (unsigned i = 0; i < insn->noperands; i++) {
+		const struct insn_operand *o = &insn->operand[i], *p = &other->operand[i];
+		bool rsp = o->kind == INSN_OP_REG && o->klass == INSN_GPR && o->reg == RSP;
+
+		if (p->kind != o->kind || p->klass != o->klass ||
+		    (o->kind == INSN_OP_REG && p->reg != (rsp ? alias : o->reg))) {
+			return false;
+		}
+	}
+	return true;
+}
+
+/*
+ * RSP, if an operand, becomes another register: the host needs its own. Which field of ModRM names
+ * it, decoding shows.
+ */
+static bool replace_rsp(const struct insn *insn, struct insn_native *n, unsigned modrm_at)
+{
+	uint16_t used = operand_gprs(insn) | (n->base == INSN_NO_REG ? 0 : (uint16_t)BIT(n->base));
+	uint8_t modrm = n->code[modrm_at];
+	struct insn other;
+
+	n->rsp_as = INSN_NO_REG;
+	if ((used >> RSP & 1) == 0) {
+		return true;
+	}
+	n->rsp_as = free_base(used);
+	for (unsigned shift = 0; shift <= 3 && n->rsp_as != INSN_NO_REG; shift += 3) {
+		n->code[modrm_at] = (uint8_t)((modrm & ~(7u << shift)) | n->rsp_as << shift);
+		if (insn_decode(&other, INSN_64, n->code, n->len) == INSN_OK &&
+		    same_but_rsp(insn, &other, n->rsp_as)) {
+			return true;
+		}
+	}
+	return false;
+}
+
 /* Prefixes, REX, and the bytes that choose the map. */
 static void emit_legacy(const struct insn *insn, struct insn_native *n, bool memory)
 {
@@ -104,6 +147,7 @@ bool insn_native_encode(const struct insn *insn, struct insn_native *n)
 {
 	bool memory = insn->nmem > 0 && insn->mem[0].kind == INSN_MEM_MODRM;
 	uint8_t modrm = insn->modrm;
+	unsigned modrm_at;
 
 	n->len = 0;
 	n->base = INSN_NO_REG;
@@ -126,6 +170,7 @@ bool insn_native_encode(const struct insn *insn, struct insn_native *n)
 		emit_vex(insn, n, memory);
 	}
 	emit(n, insn->opcode);
+	modrm_at = n->len;
 	if (insn->modrm_at != 0) {
 		emit(n, modrm);
 	}
@@ -139,13 +184,14 @@ bool insn_native_encode(const struct insn *insn, struct insn_native *n)
 	    insn->imm_len[0] == 1) {
 		n->code[n->len - 1] &= 0x7f;
 	}
-	return true;
+	return replace_rsp(insn, n, modrm_at);
 }
 
 void insn_native_state(struct insn_native *n, uint8_t opcode, unsigned reg, bool wide)
 {
 	n->len = 0;
 	n->base = RSI;
+	n->rsp_as = INSN_NO_REG;
 	if (wide) {
 		emit(n, 0x48);
 	}

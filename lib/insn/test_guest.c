@@ -186,20 +186,6 @@ static enum insn_outcome read_xmm_op(struct insn_env *env, unsigned reg, void *d
 	return INSN_DONE;
 }
 
-static enum insn_outcome read_x87_op(struct insn_env *env, unsigned what, uint64_t *value)
-{
-	(void)env;
-	*value = g.x87[what];
-	return INSN_DONE;
-}
-
-static enum insn_outcome write_mm_op(struct insn_env *env, unsigned reg, uint64_t value)
-{
-	(void)env;
-	g.x87[reg] = value;
-	return INSN_DONE;
-}
-
 static enum insn_outcome write_xmm_op(struct insn_env *env, unsigned reg, const void *data,
 				      bool clear)
 {
@@ -217,8 +203,6 @@ const struct insn_ops all_ops = {
 	.cmpxchg = cmpxchg_op,
 	.port_in = port_in_op,
 	.port_out = port_out_op,
-	.read_x87 = read_x87_op,
-	.write_mm = write_mm_op,
 	.read_xmm = read_xmm_op,
 	.write_xmm = write_xmm_op,
 	.read_cr = read_cr_op,

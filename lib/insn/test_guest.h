@@ -25,7 +25,6 @@ struct guest {
 	uint64_t invalidated;
 	unsigned written_back;
 	uint8_t xmm[16];
-	uint64_t x87[10]; /* MM0 to MM7, control word, status word */
 };
 
 /** g - the one guest; the setup functions below make it anew. */

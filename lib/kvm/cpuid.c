@@ -103,7 +103,7 @@ static void refresh(struct kvm_vcpu *vcpu, struct kvm_cpuid_entry2 *entries, uin
 		}
 		set_bit(&entry->edx, (uint32_t)EDX1_APIC,
 			(kvm_irq_apic_base(vcpu) & APIC_BASE_ENABLE) != 0);
-		if ((vcpu->vm->quirks_off & KVM_X86_QUIRK_MISC_ENABLE_NO_MWAIT) == 0) {
+		if ((vcpu->vm->quirks_off & KVM_X86_QUIRK_MISC_ENABLE_NO_MWAIT) != 0) {
 			set_bit(&entry->ecx, (uint32_t)ECX1_MONITOR,
 				(vcpu->msr[KVM_MSR_MISC_ENABLE] & MISC_ENABLE_MONITOR) != 0);
 		}
@@ -218,7 +218,11 @@ void kvm_cpuid_defaults(struct kvm_vcpu *vcpu)
 	f->phys_bits = phys_bits(vcpu);
 	f->cr4_allowed = CR4_ALWAYS;
 	for (size_t i = 0; i < ARRAY_SIZE(cr4_rules); i++) {
-		if (kvm_cpuid_has(vcpu, cr4_rules[i].leaf, cr4_rules[i].reg, cr4_rules[i].bit)) {
+		uint32_t leaf = cr4_rules[i].leaf, reg = cr4_rules[i].reg, bit = cr4_rules[i].bit;
+
+		/* Before there is a CPUID, all may be set that the provider has. */
+		if (vcpu->cpuid_count == 0 ? kvm_cpuid_supports(vcpu->env, leaf, reg, bit)
+					   : kvm_cpuid_has(vcpu, leaf, reg, bit)) {
 			f->cr4_allowed |= cr4_rules[i].cr4;
 		}
 	}

@@ -17,6 +17,10 @@
 must_use int kvm_cpuid_supported(struct kvm_env *env, struct kvm_cpuid_entry2 *entries,
 				 uint32_t room, uint32_t *count);
 
+/** kvm_cpuid_supports() - as kvm_cpuid_has(), of what a guest may be shown; @leaf: 1 or 7. */
+must_use bool kvm_cpuid_supports(struct kvm_env *env, uint32_t leaf, enum cpuid_reg reg,
+				 uint32_t bits);
+
 /** kvm_cpuid_emulated() - KVM_GET_EMULATED_CPUID: what works although the CPU lacks it. */
 must_use int kvm_cpuid_emulated(struct kvm_env *env, struct kvm_cpuid_entry2 *entries,
 				uint32_t room, uint32_t *count);

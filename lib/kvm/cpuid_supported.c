@@ -297,6 +297,24 @@ int kvm_cpuid_supported(struct kvm_env *env, struct kvm_cpuid_entry2 *entries, u
 	return list.full ? -E2BIG : 0;
 }
 
+bool kvm_cpuid_supports(struct kvm_env *env, uint32_t leaf, enum cpuid_reg reg, uint32_t bits)
+{
+	struct kvm_cpuid_entry2 entries[4];
+	struct list list = {.env = env, .entries = entries, .room = ARRAY_SIZE(entries)};
+
+	add_leaf(&list, leaf);
+	if (list.count == 0) {
+		return false;
+	}
+	uint32_t regs[4] = {
+		[CPUID_EAX] = entries[0].eax,
+		[CPUID_EBX] = entries[0].ebx,
+		[CPUID_ECX] = entries[0].ecx,
+		[CPUID_EDX] = entries[0].edx,
+	};
+	return (regs[reg] & bits) == bits;
+}
+
 int kvm_cpuid_emulated(struct kvm_env *env, struct kvm_cpuid_entry2 *entries, uint32_t room,
 		       uint32_t *count)
 {

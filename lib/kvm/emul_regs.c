@@ -9,9 +9,7 @@
 #include "lib/kvm/registers.h"
 #include "lib/x86/regs.h"
 
-#define AT_FCW	     0 /* in the XSAVE area */
-#define AT_FSW	     2
-#define AT_FTW	     4
+#define AT_MXCSR     24 /* in the XSAVE area */
 #define AT_ST	     32
 #define AT_XMM	     160
 #define AT_XSTATE_BV 512
@@ -19,6 +17,8 @@
 #define XSTATE_X87   BIT(0)
 #define XSTATE_SSE   BIT(1)
 #define XSTATE_AVX   BIT(2)
+
+#define FCW_INIT 0x37f
 
 static struct kvm_vcpu *vcpu_of(struct insn_env *env)
 {
@@ -74,66 +74,20 @@ enum insn_outcome kvm_op_write_xmm(struct insn_env *env, unsigned reg, const voi
 	return INSN_DONE;
 }
 
-/* x87 at rest is not all zeroes. Spec: Intel SDM vol. 1, 13.6 "Processor Tracking" */
-static void need_x87(struct kvm_vcpu *vcpu)
+enum insn_outcome kvm_op_x87_image(struct insn_env *env, uint8_t **image)
 {
-	uint64_t parts = load_le64(vcpu->xsave + AT_XSTATE_BV);
+	struct kvm_vcpu *vcpu = vcpu_of(env);
+	uint64_t parts;
 
+	kvm_regs_change(vcpu, KVM_REGS_FPU);
+	parts = load_le64(vcpu->xsave + AT_XSTATE_BV);
 	if (vcpu->env->backend->xcr0 != 0 && (parts & XSTATE_X87) == 0) {
-		memset(vcpu->xsave, 0, 24); /* up to MXCSR, which is not x87's */
-		memset(vcpu->xsave + AT_ST, 0, 128);
-		store_le16(vcpu->xsave + AT_FCW, 0x37f);
+		memset(vcpu->xsave, 0, AT_MXCSR);
+		store_le16(vcpu->xsave, FCW_INIT);
+		memset(vcpu->xsave + AT_ST, 0, AT_XMM - AT_ST);
 		store_le64(vcpu->xsave + AT_XSTATE_BV, parts | XSTATE_X87);
 	}
-}
-
-/* Spec: Intel SDM vol. 3A, 12.2 "The MMX State and MMX Register Aliasing" */
-static uint8_t *mmx_of(struct kvm_vcpu *vcpu, unsigned reg)
-{
-	uint16_t status = load_le16(vcpu->xsave + AT_FSW);
-	uint8_t turned[128];
-
-	/* The area has ST(0) first, which MM0 is when TOP is 0. */
-	for (unsigned i = 0; i < 8; i++) {
-		unsigned st = (i - (status >> 11)) & 7;
-
-		memcpy(turned + 16 * (size_t)i, vcpu->xsave + AT_ST + 16 * (size_t)st, 16);
-	}
-	memcpy(vcpu->xsave + AT_ST, turned, sizeof(turned));
-	store_le16(vcpu->xsave + AT_FSW, status & (uint16_t)~0x3800);
-	vcpu->xsave[AT_FTW] = 0xff;
-	return vcpu->xsave + AT_ST + 16 * (size_t)reg;
-}
-
-enum insn_outcome kvm_op_read_x87(struct insn_env *env, unsigned what, uint64_t *value)
-{
-	struct kvm_vcpu *vcpu = vcpu_of(env);
-
-	kvm_regs_change(vcpu, KVM_REGS_FPU);
-	need_x87(vcpu);
-	switch (what) {
-	case INSN_X87_CONTROL:
-		*value = load_le16(vcpu->xsave + AT_FCW);
-		return INSN_DONE;
-	case INSN_X87_STATUS:
-		*value = load_le16(vcpu->xsave + AT_FSW);
-		return INSN_DONE;
-	default:
-		*value = load_le64(mmx_of(vcpu, what & 7));
-		return INSN_DONE;
-	}
-}
-
-enum insn_outcome kvm_op_write_mm(struct insn_env *env, unsigned reg, uint64_t value)
-{
-	struct kvm_vcpu *vcpu = vcpu_of(env);
-	uint8_t *to;
-
-	kvm_regs_change(vcpu, KVM_REGS_FPU);
-	need_x87(vcpu);
-	to = mmx_of(vcpu, reg & 7);
-	store_le64(to, value);
-	store_le16(to + 8, 0xffff);
+	*image = vcpu->xsave;
 	return INSN_DONE;
 }
 

@@ -9,8 +9,7 @@
 enum insn_outcome kvm_op_read_xmm(struct insn_env *env, unsigned reg, void *data);
 enum insn_outcome kvm_op_write_xmm(struct insn_env *env, unsigned reg, const void *data,
 				   bool clear);
-enum insn_outcome kvm_op_read_x87(struct insn_env *env, unsigned what, uint64_t *value);
-enum insn_outcome kvm_op_write_mm(struct insn_env *env, unsigned reg, uint64_t value);
+enum insn_outcome kvm_op_x87_image(struct insn_env *env, uint8_t **image);
 enum insn_outcome kvm_op_read_cr(struct insn_env *env, unsigned cr, uint64_t *value);
 enum insn_outcome kvm_op_write_cr(struct insn_env *env, unsigned cr, uint64_t value);
 enum insn_outcome kvm_op_read_dr(struct insn_env *env, unsigned dr, uint64_t *value);

@@ -286,7 +286,7 @@ static int set_misc_enable(struct kvm_vcpu *vcpu, uint32_t msr, uint64_t value, 
 		}
 		value = (value & ~MISC_ENABLE_EMON) | (old & MISC_ENABLE_EMON);
 	}
-	if ((vcpu->vm->quirks_off & KVM_X86_QUIRK_MISC_ENABLE_NO_MWAIT) == 0 &&
+	if ((vcpu->vm->quirks_off & KVM_X86_QUIRK_MISC_ENABLE_NO_MWAIT) != 0 &&
 	    ((old ^ value) & MISC_ENABLE_MONITOR) != 0 &&
 	    !kvm_cpuid_has(vcpu, CPUID_FEATURES, CPUID_ECX, BIT(0))) {
 		return -EINVAL;

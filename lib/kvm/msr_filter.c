@@ -2,6 +2,8 @@
 
 #include <errno.h>
 
+#include "lib/kvm/vcpu.h"
+
 #define BITMAP_BYTES_MAX 0x600 /* of a range, as Linux has it */
 #define FLAGS_KNOWN	 ((uint32_t)KVM_MSR_FILTER_DEFAULT_DENY)
 #define ACCESS_KNOWN	 ((uint32_t)(KVM_MSR_FILTER_READ | KVM_MSR_FILTER_WRITE))
@@ -84,6 +86,9 @@ int kvm_msr_filter_set(struct kvm_vm *vm, const struct kvm_msr_filter *filter)
 	old = vm->msr_filter;
 	vm->msr_filter = table;
 	ops->unlock(vm->env, &vm->memory);
+	for (uint32_t i = 0; i < kvm_vm_count(vm); i++) {
+		kvm_vcpu_request(kvm_vm_vcpu(vm, i), KVM_REQ_FILTER);
+	}
 	drop(vm, old);
 	return 0;
 }

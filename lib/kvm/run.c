@@ -101,6 +101,10 @@ static int on_memory(struct kvm_vcpu *vcpu, const struct kvm_stop *stop)
 		kvm_dirty_mark(slot, gfn);
 	}
 	r = vcpu->env->backend->map(vcpu, &fault);
+	/* A log taken between the two has cleared the mark, and found no mapping to protect. */
+	if (r == 0 && fault.may_write) {
+		kvm_dirty_mark(slot, gfn);
+	}
 	return r == 0 || r == -EAGAIN ? GO_ON : r;
 }
 
@@ -143,12 +147,9 @@ static int on_cpuid(struct kvm_vcpu *vcpu, const struct kvm_stop *stop)
 
 static int on_hlt(struct kvm_vcpu *vcpu, const struct kvm_stop *stop)
 {
-	bool exit = kvm_emul_skip(vcpu, stop->insn_len);
+	bool stepped = kvm_emul_skip(vcpu, stop->insn_len);
 
-	/* A single step ends here, too: but for user space HLT says more. */
-	if (exit && vcpu->run->exit_reason != KVM_EXIT_DEBUG) {
-		return EXIT;
-	}
+	/* User space that has the APIC hears of HLT even when it steps. */
 	if (vcpu->apic == NULL) {
 		vcpu->run->exit_reason = KVM_EXIT_HLT;
 		return EXIT;
@@ -159,7 +160,7 @@ static int on_hlt(struct kvm_vcpu *vcpu, const struct kvm_stop *stop)
 	} else {
 		kvm_vcpu_note(vcpu, KVM_REQ_EVENT);
 	}
-	return exit_if(exit);
+	return exit_if(stepped);
 }
 
 static int on_xsetbv(struct kvm_vcpu *vcpu, const struct kvm_stop *stop)
@@ -326,6 +327,9 @@ static int serve_requests(struct kvm_vcpu *vcpu)
 	(void)kvm_vcpu_take(vcpu, KVM_REQ_DEAD);
 	(void)kvm_vcpu_take(vcpu, KVM_REQ_KICK);
 	(void)kvm_vcpu_take(vcpu, KVM_REQ_UNHALT);
+	if (kvm_vcpu_take(vcpu, KVM_REQ_FILTER)) {
+		vcpu->env->backend->features_changed(vcpu);
+	}
 	if (kvm_vcpu_take(vcpu, KVM_REQ_CLOCK)) {
 		kvm_clock_update(vcpu);
 	}

@@ -9,6 +9,7 @@
 #include "lib/kvm/fake_env.h"
 #include "lib/kvm/fake_irq.h"
 #include "lib/kvm/msr.h"
+#include "lib/kvm/msr_index.h"
 #include "lib/kvm/registers.h"
 #include "lib/x86/regs.h"
 
@@ -159,7 +160,33 @@ static void cr4_follows_cpuid(void **state)
 	(void)state;
 	s.cr4 |= CR4_SMEP;
 	assert_int_equal(vcpu_call(vcpu, KVM_SET_SREGS, &s), 0);
-	assert_int_equal(vcpu_call(other, KVM_SET_SREGS, &s), -EINVAL); /* it has no CPUID */
+	/* Without a CPUID all may be set that there is; with one, what it shows. */
+	assert_int_equal(vcpu_call(other, KVM_SET_SREGS, &s), 0);
+	for (uint32_t i = 0; i < cpuid->nent; i++) {
+		if (cpuid->entries[i].function == 7 && cpuid->entries[i].index == 0) {
+			cpuid->entries[i].ebx &= ~(uint32_t)BIT(7);
+		}
+	}
+	assert_int_equal(vcpu_call(other, KVM_SET_CPUID2, cpuid), 0);
+	assert_int_equal(vcpu_call(other, KVM_SET_SREGS, &s), -EINVAL);
+}
+
+/* CPUID's MONITOR follows IA32_MISC_ENABLE only where user space wants it. */
+static void monitor_follows_misc_enable_on_request(void **state)
+{
+	struct kvm_enable_cap cap = {.cap = KVM_CAP_DISABLE_QUIRKS2,
+				     .args = {KVM_X86_QUIRK_MISC_ENABLE_NO_MWAIT}};
+	uint64_t was;
+
+	(void)state;
+	assert_int_equal(kvm_msr_get(vcpu, MSR_IA32_MISC_ENABLE, &was, true), 0);
+	assert_int_equal(kvm_msr_set(vcpu, MSR_IA32_MISC_ENABLE, was | BIT(18), true), 0);
+	assert_false(kvm_cpuid_has(vcpu, 1, CPUID_ECX, BIT(3)));
+	assert_int_equal(vm_call(&f, KVM_ENABLE_CAP, &cap), 0);
+	assert_int_equal(kvm_msr_set(vcpu, MSR_IA32_MISC_ENABLE, was, true), 0);
+	assert_false(kvm_cpuid_has(vcpu, 1, CPUID_ECX, BIT(3)));
+	assert_int_equal(kvm_msr_set(vcpu, MSR_IA32_MISC_ENABLE, was | BIT(18), true), 0);
+	assert_true(kvm_cpuid_has(vcpu, 1, CPUID_ECX, BIT(3)));
 }
 
 static void pae_pointers_travel(void **state)
@@ -479,6 +506,7 @@ int main(void)
 		TEST(special_registers_come_back),
 		TEST(impossible_states_are_refused),
 		TEST(cr4_follows_cpuid),
+		TEST(monitor_follows_misc_enable_on_request),
 		TEST(pae_pointers_travel),
 		TEST(events_come_back),
 		TEST(mp_states),

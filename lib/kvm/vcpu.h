@@ -24,6 +24,7 @@ enum kvm_request {
 	KVM_REQ_EOI_EXIT,     /* vcpu->eoi_vector goes to user space */
 	KVM_REQ_FLUSH,	      /* the backend's own: forget guest translations */
 	KVM_REQ_BACKEND,      /* the backend's own */
+	KVM_REQ_FILTER,	      /* vm->msr_filter: which MSRs the backend lets pass may differ */
 	KVM_REQ_UNHALT,	      /* KVM_HC_KICK_CPU: ends a HLT */
 	KVM_REQ_DEAD,	      /* vm->dead */
 };

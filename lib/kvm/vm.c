@@ -14,6 +14,7 @@
 #include "lib/kvm/kvm.h"
 #include "lib/kvm/msr_filter.h"
 
+#define MMU_PAGES_MIN	  64 /* as Linux has it */
 #define TSS_PAGES	  3
 #define IDENTITY_MAP_ADDR UINT64_C(0xfffbc000) /* where it is unless user space says */
 
@@ -125,6 +126,23 @@ static int64_t set_identity_map_addr(struct kvm_vm *vm, uint64_t arg, void *data
 	}
 	ops->unlock(vm->env, &vm->lock);
 	return r;
+}
+
+static int64_t set_nr_mmu_pages(struct kvm_vm *vm, uint64_t arg, void *data)
+{
+	(void)data;
+	if (arg < MMU_PAGES_MIN || arg > UINT32_MAX) {
+		return -EINVAL;
+	}
+	__atomic_store_n(&vm->mmu_pages, (uint32_t)arg, __ATOMIC_RELAXED);
+	return 0;
+}
+
+static int64_t get_nr_mmu_pages(struct kvm_vm *vm, uint64_t arg, void *data)
+{
+	(void)arg;
+	(void)data;
+	return __atomic_load_n(&vm->mmu_pages, __ATOMIC_RELAXED);
 }
 
 static int64_t set_boot_cpu_id(struct kvm_vm *vm, uint64_t arg, void *data)

@@ -42,6 +42,7 @@ struct kvm_vm {
 	uint8_t irqchip;       /* enum kvm_irqchip_form */
 	uint32_t bootstrap_id; /* of the vCPU that starts running */
 	uint32_t max_vcpu_id;  /* KVM_CAP_MAX_VCPU_ID; KVM_VCPU_IDS unless set */
+	uint32_t mmu_pages;    /* KVM_SET_NR_MMU_PAGES: means nothing here, nothing is shadowed */
 	uint64_t quirks_off;   /* KVM_X86_QUIRK_*: behaviour that is switched off */
 	uint32_t msr_exits;    /* KVM_MSR_EXIT_REASON_* that go to user space */
 	bool exception_payload;

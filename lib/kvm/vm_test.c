@@ -163,6 +163,9 @@ static void vcpus_have_numbers(void **state)
 	(void)fake_vcpu(&f, 0);
 	assert_int_equal(kvm_vm_ioctl(f.vm, KVM_CREATE_VCPU, 1), -EINVAL); /* the ninth */
 	assert_int_equal(vm_call(&f, KVM_SET_BOOT_CPU_ID, NULL), -EBUSY);
+	assert_int_equal(vm_call(&f, KVM_SET_NR_MMU_PAGES, (void *)63), -EINVAL);
+	assert_int_equal(vm_call(&f, KVM_SET_NR_MMU_PAGES, (void *)64), 0);
+	assert_int_equal(vm_call(&f, KVM_GET_NR_MMU_PAGES, NULL), 64);
 	assert_int_equal(vm_call(&f, KVM_CREATE_IRQCHIP, NULL), -EINVAL);
 }
 

@@ -1,11 +1,11 @@
 /*
- * Descriptors: which thing is behind a number. Each thing has a memfd of its own, which holds
- * nothing, but has an identity that dup() keeps; as long as the process has any descriptor of it,
- * it lives.
+ * Descriptors: which thing is behind a number. Each thing has a pipe, through which nothing goes:
+ * its reading end is what the user has, and has an identity that dup() keeps; the writing end tells
+ * when there are no more readers.
  */
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -29,6 +29,7 @@ struct file {
 	enum kind kind;
 	dev_t dev;
 	ino_t ino;
+	int other_end;
 	union {
 		struct kvm_vm *vm;
 		struct kvm_vcpu *vcpu;
@@ -102,31 +103,41 @@ static void put(struct file *file)
 	} else if (file->kind == VCPU) {
 		kvm_vcpu_release(file->vcpu);
 	}
+	close(file->other_end);
 	free(file);
 }
 
 /* Return: a descriptor of a new thing, or -errno. */
 static int make(enum kind kind, void *object)
 {
-	static const char *const names[] = {"kvm", "kvm-vm", "kvm-vcpu"};
 	struct file *file = calloc(1, sizeof(*file));
 	struct stat st;
-	int fd;
+	int ends[2];
 
 	if (file == NULL) {
 		return -ENOMEM;
 	}
-	fd = memfd_create(names[kind], MFD_CLOEXEC);
-	if (fd < 0 || fstat(fd, &st) != 0) {
+	if (pipe2(ends, O_CLOEXEC) != 0) {
 		int error = -errno;
 
-		if (fd >= 0) {
-			close(fd);
-		}
 		free(file);
 		return error;
 	}
-	*file = (struct file){.kind = kind, .dev = st.st_dev, .ino = st.st_ino, .refs = 1};
+	if (fstat(ends[0], &st) != 0) {
+		int error = -errno;
+
+		close(ends[0]);
+		close(ends[1]);
+		free(file);
+		return error;
+	}
+	*file = (struct file){
+		.kind = kind,
+		.dev = st.st_dev,
+		.ino = st.st_ino,
+		.other_end = ends[1],
+		.refs = 1,
+	};
 	if (kind == VM) {
 		file->vm = object;
 	} else if (kind == VCPU) {
@@ -136,7 +147,7 @@ static int make(enum kind kind, void *object)
 	file->next = files;
 	files = file;
 	pthread_mutex_unlock(&lock);
-	return fd;
+	return ends[0];
 }
 
 int soft_vm_fd(struct kvm_env *env, struct kvm_vm *vm)
@@ -243,24 +254,12 @@ void *soft_mmap(size_t bytes, int protection, int flags, int fd, off_t offset)
 	return at;
 }
 
-/* Has the process another descriptor of it? */
+/* Has anybody another descriptor of it? */
 static bool has_other(const struct file *file)
 {
-	DIR *dir = opendir("/proc/self/fd");
-	const struct dirent *entry;
-	bool found = false;
+	struct pollfd end = {.fd = file->other_end};
 
-	if (dir == NULL) {
-		return false;
-	}
-	while (!found && (entry = readdir(dir)) != NULL) {
-		struct stat st;
-
-		found = fstatat(dirfd(dir), entry->d_name, &st, 0) == 0 && st.st_dev == file->dev &&
-			st.st_ino == file->ino;
-	}
-	closedir(dir);
-	return found;
+	return poll(&end, 1, 0) == 0 || (end.revents & POLLERR) == 0;
 }
 
 int soft_close(int fd)

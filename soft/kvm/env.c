@@ -294,7 +294,10 @@ static void start(void)
 	tsc_is_clock = clocksource_is_tsc();
 	the_env.cpus = cpus > 0 ? (unsigned)cpus : 1;
 	the_env.tsc_khz = measure_tsc_khz(&the_env);
-	ready = soft_access_init();
+	ready = soft_backend_init();
+	if (ready == 0) {
+		ready = soft_access_init();
+	}
 	if (ready == 0) {
 		ready = soft_service_start();
 	}

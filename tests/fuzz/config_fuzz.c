@@ -29,7 +29,7 @@ static void check_parsed(const struct vm_config *c)
 {
 	string_is_there(c->name);
 	must(c->cpus >= 1 && c->cpus <= CONFIG_CPUS_MAX);
-	must(c->cpu <= CPU_X86_64_V3 && c->accel <= ACCEL_KVM);
+	must(c->cpu <= CPU_X86_64_V3 && c->accel <= ACCEL_SOFT);
 	must(c->ndisks <= CONFIG_DISKS_MAX && c->nnets <= CONFIG_NETS_MAX);
 	for (unsigned i = 0; i < c->ndisks; i++) {
 		string_is_there(c->disk[i].path);

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "vmm/console/console.h"
+#include "vmm/watch.h"
 
 #define CONSOLE_SAYS "console" /* what messages start with */
 
@@ -24,26 +25,6 @@ must_use int console_tty_create(struct console **out, struct loop *loop,
 must_use int console_socket_create(struct console **out, const char *path, struct loop *loop);
 must_use int console_file_create(struct console **out, const char *path, struct loop *loop);
 must_use int console_none_create(struct console **out, struct loop *loop);
-
-/**
- * A source that is on the loop only while something is wanted of it: epoll reports hang-ups even of
- * what nobody asks for, again and again.
- */
-struct watch {
-	struct loop_source source;
-	struct loop *loop;
-	uint32_t events; /* 0: not on the loop */
-};
-
-/** watch_init() - @w owns @fd from now on, which is not yet on the loop. */
-void watch_init(struct watch *w, struct loop *loop, int fd, void (*fn)(void *arg, uint32_t events),
-		void *arg);
-
-/** watch_set() - wants @events from now on. Return: 0, or -EPERM for what epoll cannot watch. */
-int watch_set(struct watch *w, uint32_t events);
-
-/** watch_fini() - off the loop, and closed. */
-void watch_fini(struct watch *w);
 
 /** Input on its way to the front end, and an eventfd that has it tried on the loop thread. */
 struct inbox {

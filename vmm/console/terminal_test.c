@@ -325,7 +325,7 @@ static void act_abort(void)
 
 static void act_refused(void)
 {
-	if (sandbox_enter() == 0) {
+	if (sandbox_enter(ACCEL_KVM) == 0) {
 		(void)open("/dev/null", O_RDONLY);
 	}
 }

@@ -125,27 +125,34 @@ const char *accel_why_not(const struct accel_facts *facts)
 	return facts->api_version == API_VERSION ? NULL : ACCEL_DEVICE " does not speak KVM API 12";
 }
 
-int accel_decide(enum accel wanted, const struct accel_facts *facts, enum accel *chosen)
+int accel_decide(enum accel wanted, const struct accel_facts *facts, bool soft, enum accel *chosen)
 {
-	const char *why_not = accel_why_not(facts);
+	const char *why_not = wanted == ACCEL_SOFT ? NULL : accel_why_not(facts);
 
-	if (why_not == NULL) {
+	if (wanted != ACCEL_SOFT && why_not == NULL) {
 		*chosen = ACCEL_KVM;
 		return 0;
 	}
-	if (wanted == ACCEL_KVM && accel_is_trap(facts)) {
-		log_warn("using KVM as told, although %s", why_not);
-		*chosen = ACCEL_KVM;
+	if (soft && wanted != ACCEL_KVM) {
+		*chosen = ACCEL_SOFT;
+		if (why_not != NULL) {
+			log_info("the guest's CPUs run in software, which is slower: %s", why_not);
+		}
 		return 0;
 	}
-	log_error("nothing can run the guest's CPUs here: %s", why_not);
+	if (wanted == ACCEL_SOFT) {
+		log_error("--accel soft: this program was built without it");
+	} else {
+		log_error("KVM cannot run the guest's CPUs here: %s%s", why_not,
+			  soft ? "; or let them run in software, with --accel soft" : "");
+	}
 	return -ENODEV;
 }
 
-int accel_choose(enum accel wanted, enum accel *chosen)
+int accel_choose(enum accel wanted, bool soft, enum accel *chosen)
 {
 	struct accel_facts facts;
 
 	accel_probe(&facts);
-	return accel_decide(wanted, &facts, chosen);
+	return accel_decide(wanted, &facts, soft, chosen);
 }

@@ -34,14 +34,15 @@ const char *accel_why_not(const struct accel_facts *facts);
 bool accel_is_trap(const struct accel_facts *facts);
 
 /**
- * accel_decide() - the choice, from facts.
- * @wanted: ACCEL_KVM insists: it takes the trap too, with a warning.
- * Return: 0; or -ENODEV, logged, if nothing can run the guest.
+ * accel_decide() - the choice, from facts. It is said if it is not KVM.
+ * @soft: does the program bring the provider in software?
+ * Return: 0; or -ENODEV, logged, if what is wanted cannot run the guest.
  */
-must_use int accel_decide(enum accel wanted, const struct accel_facts *facts, enum accel *chosen);
+must_use int accel_decide(enum accel wanted, const struct accel_facts *facts, bool soft,
+			  enum accel *chosen);
 
 /** accel_choose() - the same for this machine. */
-must_use int accel_choose(enum accel wanted, enum accel *chosen);
+must_use int accel_choose(enum accel wanted, bool soft, enum accel *chosen);
 
 /** cpuinfo_has_virtualization() - is vmx or svm among the flags in @text, of /proc/cpuinfo? */
 bool cpuinfo_has_virtualization(const char *text);

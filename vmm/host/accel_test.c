@@ -23,35 +23,51 @@ static void flags(void **unused)
 	assert_false(cpuinfo_has_virtualization(""));
 }
 
-static void automatic_choice_does_not_fall_for_the_trap(void **unused)
-{
-	enum accel chosen;
-
-	(void)unused;
-	assert_int_equal(accel_decide(ACCEL_AUTO, &good, &chosen), 0);
-	assert_int_equal(chosen, ACCEL_KVM);
-	assert_null(accel_why_not(&good));
-	assert_true(accel_is_trap(&trap));
-	assert_non_null(accel_why_not(&trap));
-	assert_int_equal(accel_decide(ACCEL_AUTO, &trap, &chosen), -ENODEV);
-	assert_int_equal(accel_decide(ACCEL_AUTO, &nothing, &chosen), -ENODEV);
-	assert_int_equal(accel_decide(ACCEL_AUTO, &no_module, &chosen), -ENODEV);
-	assert_int_equal(accel_decide(ACCEL_AUTO, &old, &chosen), -ENODEV);
-}
-
-static void insisting_takes_the_trap_but_not_nothing(void **unused)
+static enum accel chosen_by(enum accel wanted, const struct accel_facts *facts, bool soft)
 {
 	enum accel chosen = ACCEL_AUTO;
 
+	assert_int_equal(accel_decide(wanted, facts, soft, &chosen), 0);
+	return chosen;
+}
+
+static void refused(enum accel wanted, const struct accel_facts *facts, bool soft)
+{
+	enum accel chosen = ACCEL_AUTO;
+
+	assert_int_equal(accel_decide(wanted, facts, soft, &chosen), -ENODEV);
+	assert_int_equal(chosen, ACCEL_AUTO);
+}
+
+static const struct accel_facts *const bad[] = {&trap, &nothing, &no_module, &old};
+
+static void automatic_choice_does_not_fall_for_the_trap(void **unused)
+{
 	(void)unused;
-	assert_int_equal(accel_decide(ACCEL_KVM, &trap, &chosen), 0);
-	assert_int_equal(chosen, ACCEL_KVM);
+	assert_null(accel_why_not(&good));
+	assert_int_equal(chosen_by(ACCEL_AUTO, &good, true), ACCEL_KVM);
+	assert_int_equal(chosen_by(ACCEL_AUTO, &good, false), ACCEL_KVM);
+	assert_true(accel_is_trap(&trap));
 	assert_false(accel_is_trap(&nothing));
 	assert_false(accel_is_trap(&good));
-	assert_int_equal(accel_decide(ACCEL_KVM, &nothing, &chosen), -ENODEV);
-	assert_int_equal(accel_decide(ACCEL_KVM, &no_module, &chosen), -ENODEV);
-	assert_int_equal(accel_decide(ACCEL_KVM, &old, &chosen), -ENODEV);
-	assert_int_equal(accel_decide(ACCEL_KVM, &good, &chosen), 0);
+	for (unsigned i = 0; i < ARRAY_SIZE(bad); i++) {
+		assert_non_null(accel_why_not(bad[i]));
+		assert_int_equal(chosen_by(ACCEL_AUTO, bad[i], true), ACCEL_SOFT);
+		refused(ACCEL_AUTO, bad[i], false);
+	}
+}
+
+static void who_insists_gets_that_or_nothing(void **unused)
+{
+	(void)unused;
+	assert_int_equal(chosen_by(ACCEL_KVM, &good, true), ACCEL_KVM);
+	assert_int_equal(chosen_by(ACCEL_SOFT, &good, true), ACCEL_SOFT);
+	refused(ACCEL_SOFT, &good, false);
+	for (unsigned i = 0; i < ARRAY_SIZE(bad); i++) {
+		refused(ACCEL_KVM, bad[i], true);
+		refused(ACCEL_KVM, bad[i], false);
+		assert_int_equal(chosen_by(ACCEL_SOFT, bad[i], true), ACCEL_SOFT);
+	}
 }
 
 int main(void)
@@ -59,7 +75,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(flags),
 		cmocka_unit_test(automatic_choice_does_not_fall_for_the_trap),
-		cmocka_unit_test(insisting_takes_the_trap_but_not_nothing),
+		cmocka_unit_test(who_insists_gets_that_or_nothing),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -8,11 +8,13 @@
 #include <linux/kvm.h>
 
 #include "lib/base/types.h"
+#include "vmm/host/provider.h"
 
 #define HOST_CPUID_MAX 256
 
 struct host_vm {
 	/* constant after host_open() */
+	const struct host_provider *provider;
 	int kvm_fd;
 	int vm_fd;
 	size_t run_size; /* of a vCPU's shared page, bytes */
@@ -21,7 +23,9 @@ struct host_vm {
 };
 
 struct host_vcpu {
-	int fd; /* constant after creation */
+	/* constant after creation */
+	const struct host_provider *provider;
+	int fd;
 	struct kvm_run *run;
 };
 
@@ -32,12 +36,12 @@ union host_cpuid {
 };
 
 /**
- * host_open() - opens /dev/kvm and creates a VM with interrupt chips: split where the provider has
- * that, else all of them in the provider, with its PIT.
+ * host_open() - opens the provider and creates a VM with interrupt chips: split where the provider
+ * has that, else all of them in the provider, with its PIT.
  * Return: 0 or -errno, logged.
  * Spec: 4.2 KVM_CREATE_VM, 4.24 KVM_CREATE_IRQCHIP, 7.5 KVM_CAP_SPLIT_IRQCHIP
  */
-must_use int host_open(struct host_vm *vm);
+must_use int host_open(struct host_vm *vm, const struct host_provider *provider);
 void host_close(struct host_vm *vm);
 
 /**

@@ -3,15 +3,6 @@
 
 #define IRQ0 0x20
 
-static void start(uint8_t icw4)
-{
-	irq_take_silently(IRQ0);
-	apic_enable();
-	apic_write(APIC_LVT_LINT0, LVT_EXTINT);
-	pit_start(0, 100); /* its output goes down and comes up: one edge, if any */
-	pic_init(icw4);
-}
-
 static uint8_t read_irr(void)
 {
 	out8(PIC1, PIC_IRR);
@@ -29,6 +20,18 @@ static void wait_irr(void)
 	while ((read_irr() & 1) == 0) {
 		cpu_pause();
 	}
+}
+
+static void start(uint8_t icw4)
+{
+	irq_take_silently(IRQ0);
+	apic_enable();
+	apic_write(APIC_LVT_LINT0, LVT_EXTINT);
+	/* The PIT's output goes down and comes up; the edge that this makes is not for the case. */
+	pic_init(icw4);
+	pit_start(0, 100);
+	wait_irr();
+	pic_init(icw4);
 }
 
 BARE_CASE_ON(extint, "pic/extint_comes_through_lint0", "AMD APM vol. 2, 16.4", 1, BARE_PC)

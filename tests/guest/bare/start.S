@@ -226,9 +226,9 @@ bare_switch_down:			/* edi: 16 or 32 */
 	call *%eax
 	cli
 back32:
-	lgdt gdt_pointer
 	mov $LOW_STACK, %esp
-	call load_data_segments
+	call load_data_segments		/* what real mode left ends at 64 KiB */
+	lgdt gdt_pointer
 	mov saved_cr4, %eax
 	and $~CR4_PCIDE, %eax
 	mov %eax, %cr4

@@ -1,0 +1,42 @@
+/*
+ * x87 and vector instructions on the host's CPU, with the guest's registers in it.
+ *
+ * Each vCPU has a page of slots, mapped twice: once to be written to, once to be executed. A slot
+ * holds one instruction, as lib/insn has encoded it, and a jump back; those that come again are
+ * found there. While one runs, all registers but RSP are the guest's.
+ */
+#pragma once
+
+#include "lib/insn/emulate.h"
+
+struct soft_vcpu;
+
+#define SOFT_NATIVE_SLOTS 256
+
+struct soft_native {
+	uint8_t *write;	  /* the slots, to fill them */
+	uint8_t *execute; /* the same memory */
+};
+
+/** soft_native_features() - of XCR0, those that this host restores: x87, SSE, AVX. 0: no XSAVE. */
+uint64_t soft_native_features(void);
+
+/**
+ * soft_native_component() - CPUID leaf 0xd of component @i, 2 or more: length, place, flags.
+ * Context: any; no CPUID, which takes long in a virtual machine.
+ */
+void soft_native_component(uint32_t i, uint32_t regs[4]);
+
+/** soft_native_init() - maps the slots. Return: 0, -errno; -ENODEV: the host has no XSAVE. */
+must_use int soft_native_init(struct soft_native *native);
+
+void soft_native_fini(struct soft_native *native);
+
+/** soft_native_run() - `native` of struct insn_ops. Context: vCPU thread, soft_access_init(). */
+must_use enum insn_outcome soft_native_run(struct soft_vcpu *vcpu, struct insn_native *n);
+
+/**
+ * soft_native_trap() - for handlers of SIGFPE, SIGILL, SIGSEGV, SIGBUS: if it is an instruction in
+ * a slot that faulted, has the thread go on behind it. Return: false: it is not.
+ */
+bool soft_native_trap(void *context);

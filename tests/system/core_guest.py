@@ -1,0 +1,236 @@
+"""Guests on core: the very executable that runs on Linux runs Debian's kernel on a bare machine.
+
+Each test starts an emulated bare machine of its own; none needs the lab host.
+"""
+
+import hashlib
+import os
+import re
+import shlex
+import time
+
+from lab import debian, metal
+from tests.system import core, core_user
+from tests.system.frame import Timeout, _write
+
+TEST_SECONDS = 400
+READY_SECONDS = 150  # for a busy machine; ten are usual
+
+YADO = os.path.join(debian.ROOT, 'build/yado')
+GUEST = os.path.join(debian.CACHE, 'guest')
+DISK_BYTES = 8 << 20
+
+
+def read(path):
+    with open(path, 'rb') as f:
+        return f.read()
+
+
+def disk():
+    """A disk image: its first sector says where it came from."""
+    return b'from-outside'.ljust(DISK_BYTES, b'\0')
+
+
+class Host:
+    """core with tests/guest/core/vms.c as its first program. Use it by `with`."""
+
+    def __init__(self, files=None, **options):
+        made = debian.run([os.path.join(debian.ROOT, 'lab/image'), 'guest'], 'no test guest')
+        _write(made)
+        programs = {'init': core_user.build('vms'), 'bin/yado': read(YADO),
+                    'bin/busybox': read(debian.needs('busybox', 'busybox-static')),
+                    'vmlinuz': read(os.path.join(GUEST, 'vmlinuz')),
+                    'initrd.gz': read(os.path.join(GUEST, 'initrd.gz')), 'disk.img': disk()}
+        self._archive = core.File(core_user.archive({**programs, **(files or {})}))
+        options = {'memory_mib': 1536, **options}
+        self.machine = core.machine(initramfs=self._archive.__enter__(), **options)
+        self.programs = {}
+        self._read = 0
+
+    def __enter__(self):
+        core.awaited(self.machine, 'vms: ready')
+        return self
+
+    def __exit__(self, *_):
+        _write(self.machine.text)
+        self.machine.close()
+        self._archive.__exit__()
+
+    def start(self, number, *argv):
+        """Starts a program. Return: a Program."""
+        words = ' '.join(word.replace(' ', '_') for word in argv)
+        assert '_' not in ''.join(argv), argv
+        self.machine.send(f'{number}+{words}\n')
+        self.programs[number] = Program(self, number)
+        return self.programs[number]
+
+    def guest(self, number, *options, cpus=1, memory='256M', cmdline='console=ttyS0 quiet'):
+        """Starts `yado run` with the test guest. Return: a Program."""
+        return self.start(number, '/bin/yado', 'run', '--kernel', '/vmlinuz', '--initrd',
+                          '/initrd.gz', '--cpus', str(cpus), '--memory', memory, '--cmdline',
+                          cmdline, *options)
+
+    def power_off(self):
+        """The first program ends the machine."""
+        self.machine.send('quit\n')
+        core.awaited(self.machine, 'power off')
+        assert self.machine.ended(core.START_SECONDS), 'the machine did not turn itself off'
+
+    def take(self):
+        """Gives each program what has come for it."""
+        text = self.machine.text
+        end = text.rfind('\n') + 1
+        for line in text[self._read:end].splitlines():
+            found = re.fullmatch(r'(\d)([|.])(.*)', line)
+            if found and int(found[1]) in self.programs:
+                self.programs[int(found[1])].hear(found[2], found[3])
+        self._read = end
+        assert 'core: panic' not in text, text[text.index('core: panic'):]
+
+
+class Program:
+    """A program on the host, with its output."""
+
+    def __init__(self, host, number):
+        self._host = host
+        self._number = number
+        self._seen = 0
+        self._mark = 0
+        self.text = ''
+        self.status = None  # as of wait()
+
+    def hear(self, kind, text):
+        if kind == '.':
+            self.status = int(text)
+            return
+        plain = re.sub(r'\\(n|\\|x..)', lambda m: '\n' if m[1] == 'n' else '\\' if m[1] == '\\'
+                       else chr(int(m[1][1:], 16)), text)
+        self.text += plain.replace('\r', '')
+
+    def send(self, line):
+        self._host.machine.send(f'{self._number}>{line}\n')
+
+    def wait(self, pattern, seconds=READY_SECONDS):
+        """Waits for a regular expression in the output. Return: the match."""
+        deadline = time.monotonic() + seconds
+        while True:
+            self._host.take()
+            found = re.compile(pattern).search(self.text, self._seen)
+            if found:
+                self._seen = found.end()
+                return found
+            assert self.status is None, f'it ended ({self.status}) without "{pattern}": {self.text}'
+            if time.monotonic() > deadline or not self._host.machine.running():
+                _write(self._host.machine.text)
+                raise Timeout(f'no "{pattern}" within {seconds} s: {self.text[-500:]}')
+            time.sleep(0.05)
+
+    def wait_ready(self):
+        """Waits until the test guest is up."""
+        self.wait('guest: ready')
+        self.wait('guest# ')
+
+    def must(self, command, seconds=READY_SECONDS):
+        """Runs a command in the guest's shell. Return: its output."""
+        self._mark += 1
+        mark = f'mark{self._mark}'
+        # The shell's echo has quotes inside of the marks, so that only output matches.
+        self.send(f' echo "<""{mark}"; eval {shlex.quote(command)}; echo "<""{mark}:$?>"')
+        self.wait(f'<{mark}\n', seconds)
+        start = self._seen
+        end = self.wait(f'<{mark}:(\\d+)>', seconds)
+        output = self.text[start:end.start()]
+        assert end.group(1) == '0', f'{command}: {end.group(1)}: {output}'
+        return output
+
+    def kill(self):
+        self._host.machine.send(f'{self._number}-\n')
+
+    def end(self, seconds=READY_SECONDS):
+        """Waits for its end. Return: its status, as of wait()."""
+        deadline = time.monotonic() + seconds
+        while self.status is None:
+            if time.monotonic() > deadline or not self._host.machine.running():
+                raise Timeout(f'it did not end within {seconds} s: {self.text[-500:]}')
+            self._host.take()
+            time.sleep(0.05)
+        return self.status
+
+
+def run_to_end(host, number, *argv):
+    """Runs a program of the host. Return: its output."""
+    program = host.start(number, *argv)
+    assert program.end() == 0, program.text
+    return program.text
+
+
+def check_devices(guest, cpus):
+    """Processors, serial line, disk: read, written, read back from the image."""
+    assert guest.must('nproc') == f'{cpus}\n'
+    assert guest.must('head -c 12 /dev/vda') == 'from-outside'
+    right = guest.must('head -c 3000000 /dev/urandom >/tmp/r; dd if=/tmp/r of=/dev/vda bs=64k seek=1 '
+                       'conv=fsync,notrunc 2>/dev/null; md5sum </tmp/r')
+    guest.must('echo 3 >/proc/sys/vm/drop_caches')
+    assert guest.must('dd if=/dev/vda bs=64k skip=1 2>/dev/null | head -c 3000000 | md5sum') == right
+    return right
+
+
+def check_sandbox(host):
+    status = run_to_end(host, 6, '/bin/busybox', 'sh', '-c',
+                        '/bin/busybox cat /proc/$(/bin/busybox pidof yado)/status')
+    assert 'NoNewPrivs:\t1' in status and 'Seccomp:\t2' in status, status
+
+
+def check_guest(cpus, machine_cpus):
+    with Host(cpus=machine_cpus) as host:
+        seen = run_to_end(host, 9, '/bin/busybox', 'sha256sum', '/bin/yado').split()[0]
+        assert seen == hashlib.sha256(read(YADO)).hexdigest(), 'another yado runs on core'
+        run_to_end(host, 8, '/bin/busybox', 'cp', '/disk.img', '/tmp/disk.img')
+        guest = host.guest(0, '--disk', 'path=/tmp/disk.img', cpus=cpus)
+        guest.wait_ready()
+        right = check_devices(guest, cpus)
+        check_sandbox(host)
+        guest.send('poweroff -f')
+        assert guest.end() == 0, guest.text
+        seen = run_to_end(host, 7, '/bin/busybox', 'sh', '-c', '/bin/busybox dd if=/tmp/disk.img '
+                          'bs=64k skip=1 2>/dev/null | /bin/busybox head -c 3000000 | '
+                          '/bin/busybox md5sum')
+        assert seen == right, (seen, right)
+        host.power_off()
+
+
+def test_one_vcpu():
+    check_guest(1, 1)
+
+
+def test_two_vcpus():
+    check_guest(2, 4)
+
+
+def test_two_vcpus_on_one_cpu():
+    check_guest(2, 1)
+
+
+def test_two_guests_side_by_side():
+    """Each computes; one is killed and started again meanwhile, and the other does not notice."""
+    with Host(cpus=4, memory_mib=2048) as host:
+        disks = ('--disk', 'path=/disk.img,readonly=on')
+        first = host.guest(0, *disks, cpus=2)
+        second = host.guest(1, *disks, cpus=2)
+        first.wait_ready()
+        second.wait_ready()
+        work = 'for i in 1 2 3 4 5 6; do dd if=/dev/zero bs=1M count=40 2>/dev/null | sha256sum; done'
+        first.send(f'({work}) | uniq; echo "worked ""through"')
+        second.must('nproc')
+        second.kill()
+        assert second.end() == 9, second.status
+        second = host.guest(1, *disks, cpus=2)
+        second.wait_ready()
+        assert second.must('head -c 12 /dev/vda') == 'from-outside'
+        first.wait('worked through')
+        zeros = hashlib.sha256(bytes(40 << 20)).hexdigest()
+        assert first.text.count(zeros) == 1, first.text[-500:]
+        for guest in (first, second):
+            guest.send('poweroff -f')
+            assert guest.end() == 0, guest.text
+        host.power_off()
