@@ -82,9 +82,9 @@ static int on_memory(struct kvm_vcpu *vcpu, const struct kvm_stop *stop)
 	int r;
 
 	if (slot == NULL || (stop->memory.write && (slot->flags & KVM_MEM_READONLY) != 0)) {
-		return exit_if(stop->memory.exact ? kvm_emul_access(vcpu, stop->memory.gpa,
-								    stop->memory.write)
-						  : kvm_emul_insn(vcpu));
+		return exit_if(stop->memory.exact
+				       ? kvm_emul_access(vcpu, stop->memory.gpa, stop->memory.write)
+				       : kvm_emul_insn(vcpu));
 	}
 	fault = (struct kvm_fault){
 		.slot = slot,
@@ -320,8 +320,7 @@ static int serve_requests(struct kvm_vcpu *vcpu)
 	if (__atomic_load_n((bool *)&vcpu->vm->dead, __ATOMIC_RELAXED)) {
 		return -EIO;
 	}
-	if (__atomic_load_n((uint32_t *)&vcpu->requests, __ATOMIC_RELAXED) ==
-	    1u << KVM_REQ_EVENT) {
+	if (__atomic_load_n((uint32_t *)&vcpu->requests, __ATOMIC_RELAXED) == 1u << KVM_REQ_EVENT) {
 		return GO_ON; /* as usual; it is looked at next */
 	}
 	(void)kvm_vcpu_take(vcpu, KVM_REQ_DEAD);
