@@ -5,7 +5,8 @@
     <!-- end -->
 
 The rows of a table are those of build/bench/NAME.json, its columns the subjects. Where yado has
-peers, the last column is yado's figure to the lowest of theirs. An empty place waits for its bench.
+peers, the last column is yado's figure to the lowest of theirs; core's where there is no yado. An
+empty place waits for its bench.
 """
 
 import json
@@ -26,19 +27,25 @@ def _figure(value):
     return f'{value:,}' if isinstance(value, int) else f'{value:,.2f}'
 
 
-def _ratio(values):
+def _own(named):
+    """Whose figures are held against the others': yado's; core's where there are none."""
+    return next((own for own in ('yado', 'core') if own in named), None)
+
+
+def _ratio(values, own):
     peers = [value for subject, value in values.items()
-             if subject != 'yado' and subject not in NO_PEERS]
-    if 'yado' not in values or not peers or min(peers) <= 0:
+             if subject != own and subject not in NO_PEERS]
+    if own not in values or not peers or min(peers) <= 0:
         return ''
-    return f'{values["yado"] / min(peers):.2f}'
+    return f'{values[own] / min(peers):.2f}'
 
 
 def table(name, rows):
     """The lines of a table. @rows: as in build/bench/NAME.json."""
     named = {row['subject'] for row in rows}
     subjects = [s for s in SUBJECTS if s in named] + sorted(named - set(SUBJECTS))
-    compared = 'yado' in named and len(named) > 1
+    own = _own(named)
+    compared = own is not None and len(named) > 1
     by_row = {}
     for row in rows:
         by_row.setdefault((row['row'], row['unit']), {})[row['subject']] = row['value']
@@ -46,7 +53,7 @@ def table(name, rows):
     lines = [f'| {" | ".join(heads)} |', '|---' + '|--:' * (len(heads) - 1) + '|']
     for (row, unit), values in by_row.items():
         cells = [f'{row}, {unit}', *(_figure(values.get(subject)) for subject in subjects)]
-        cells += [_ratio(values)] if compared else []
+        cells += [_ratio(values, own)] if compared else []
         lines.append(f'| {" | ".join(cells)} |')
     return lines
 

@@ -8,7 +8,8 @@
 #include "core/svm/internal.h"
 #include "core/task/thread.h"
 
-/* No interrupt handler touches that state, and nothing takes the CPU from a thread in the kernel. */
+/* No interrupt handler touches that state, and nothing takes the CPU from a thread in the kernel.
+ */
 
 static inline void save(void *area)
 {

@@ -76,7 +76,7 @@ static int start(void **state)
 
 static struct kvm_stop stop(uint64_t code, uint64_t info1, uint64_t info2)
 {
-	struct kvm_stop stop;
+	struct kvm_stop stop = {0};
 
 	f.vmcb.c.exitcode = code;
 	f.vmcb.c.exitinfo1 = info1;
@@ -339,6 +339,38 @@ static void task_priority(void **state)
 	assert_int_equal(f.vcpu.cr8, 7);
 }
 
+static void nmi_comes_before_the_handler(void **state)
+{
+	(void)state;
+	f.vcpu.want_nmi_window = true;
+	f.vcpu.inject.kind = KVM_EVENT_EXCEPTION;
+	svm_window_store(&f.vcpu);
+	assert_false(f.svm.stepping); /* delivery would clear TF */
+	assert_true(f.svm.leave_at_once);
+	f.svm.window = true;
+	assert_int_equal(stop(VMEXIT_INTR, 0, 0).reason, KVM_STOP_NMI_WINDOW);
+	f.vcpu.inject.kind = KVM_EVENT_NONE;
+	svm_window_store(&f.vcpu);
+	assert_true(f.svm.stepping);
+	assert_false(f.svm.leave_at_once);
+}
+
+static void shadow_of_sti_is_stepped_over(void **state)
+{
+	(void)state;
+	f.vcpu.want_irq_window = true;
+	f.vcpu.cpu.interrupt_shadow = true;
+	svm_window_store(&f.vcpu);
+	assert_true(f.svm.stepping);
+	assert_true((f.vmcb.c.virtual_interrupt & VMCB_V_IRQ) == 0);
+	f.vmcb.s.dr6 = UINT64_C(0xffff4ff0);
+	assert_int_equal(stop(VMEXIT_EXCEPTION + 1, 0, 0).reason, KVM_STOP_NMI_WINDOW);
+	f.vcpu.cpu.interrupt_shadow = false;
+	svm_window_store(&f.vcpu);
+	assert_false(f.svm.stepping);
+	assert_true((f.vmcb.c.virtual_interrupt & VMCB_V_IRQ) != 0);
+}
+
 static void nmi_handler_ends_with_iret(void **state)
 {
 	struct kvm_stop s;
@@ -541,6 +573,8 @@ int main(void)
 		TEST(a_refused_entry_changes_nothing),
 		TEST(interrupt_window),
 		TEST(task_priority),
+		TEST(nmi_comes_before_the_handler),
+		TEST(shadow_of_sti_is_stepped_over),
 		TEST(nmi_handler_ends_with_iret),
 		TEST(waiting_nmi_steps),
 		TEST(exits_say_why),

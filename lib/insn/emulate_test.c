@@ -335,7 +335,7 @@ static void test_vectors(void **state)
 	assert_fault("0f 10 00", INSN_EXC_UD);
 	g.cpu.cr4 |= BIT(9);
 	assert_int_equal(emulate("c5 f8 10 00"), INSN_UNSUPPORTED); /* vmovups */
-	assert_int_equal(emulate("0f 6f 00"), INSN_UNSUPPORTED);    /* movq mm0 */
+	assert_int_equal(emulate("0f 6e c0"), INSN_UNSUPPORTED);    /* movd mm0, eax */
 	g.env.ops = &memory_ops;
 	assert_int_equal(emulate("0f 10 00"), INSN_UNSUPPORTED);
 	assert_int_equal(emulate("0f a2"), INSN_UNSUPPORTED);

@@ -94,7 +94,7 @@ struct kvm_stop {
 		struct {
 			uint64_t gpa;
 			bool write, fetch;
-			bool walk; /* by the CPU's walk of the guest's tables, not its own */
+			bool walk;  /* by the CPU's walk of the guest's tables, not its own */
 			bool exact; /* @gpa is that of the access's first byte */
 			bool linear_known;
 			uint64_t linear;

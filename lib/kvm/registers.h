@@ -32,8 +32,8 @@ uint64_t kvm_reg_get_dr(struct kvm_vcpu *vcpu, unsigned dr);
 must_use int kvm_reg_set_dr(struct kvm_vcpu *vcpu, unsigned dr, uint64_t value);
 
 /**
- * kvm_reg_refresh_pdptrs() - reads the PDPTEs anew, which the CPU has checked when it took CR3. What
- * must be zero is taken as such: QEMU 7.2 marks them as accessed.
+ * kvm_reg_refresh_pdptrs() - reads the PDPTEs anew, which the CPU has checked when it took CR3.
+ * What must be zero is taken as such: QEMU 7.2 marks them as accessed.
  */
 void kvm_reg_refresh_pdptrs(struct kvm_vcpu *vcpu);
 

@@ -82,9 +82,9 @@ static int on_memory(struct kvm_vcpu *vcpu, const struct kvm_stop *stop)
 	int r;
 
 	if (slot == NULL || (stop->memory.write && (slot->flags & KVM_MEM_READONLY) != 0)) {
-		return exit_if(stop->memory.exact ? kvm_emul_access(vcpu, stop->memory.gpa,
-								    stop->memory.write)
-						  : kvm_emul_insn(vcpu));
+		return exit_if(stop->memory.exact
+				       ? kvm_emul_access(vcpu, stop->memory.gpa, stop->memory.write)
+				       : kvm_emul_insn(vcpu));
 	}
 	fault = (struct kvm_fault){
 		.slot = slot,

@@ -370,7 +370,8 @@ static const struct {
 #include "abi/kvm/ioctls.def"
 };
 
-static __attribute__((noinline)) int64_t call_locked(struct kvm_vcpu *vcpu, uint32_t request, uint64_t arg)
+static __attribute__((noinline)) int64_t call_locked(struct kvm_vcpu *vcpu, uint32_t request,
+						     uint64_t arg)
 {
 	struct kvm_env *env = vcpu->env;
 
