@@ -159,9 +159,9 @@ static int64_t start_process(const struct clone *c)
 		return -ENOMEM;
 	}
 	/* Two that run in one memory must not use one stack. */
-	t->alt_stack = (c->flags & (CLONE_VM | CLONE_VFORK)) == CLONE_VM
-			       ? (struct alt_stack){0}
-			       : thread_current()->alt_stack;
+	if ((c->flags & (CLONE_VM | CLONE_VFORK)) != CLONE_VM) {
+		t->alt_stack = thread_current()->alt_stack;
+	}
 	process_get(child);
 	pid = start_thread(child, t, c);
 	if (pid < 0) {

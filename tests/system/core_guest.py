@@ -16,7 +16,7 @@ from tests.system import core, core_user
 from tests.system import debian as debian_system
 from tests.system.frame import Skip, Timeout, _write
 
-TEST_SECONDS = 600
+TEST_SECONDS = 900
 READY_SECONDS = 150  # for a busy machine; ten are usual
 
 YADO = os.path.join(debian.ROOT, 'build/yado')
@@ -262,7 +262,7 @@ def test_two_debian_systems():
     with Host(files, cpus=4, memory_mib=6144) as host:
         guests = [debian_guest(host, number) for number in (0, 1)]
         for guest in guests:
-            guest.wait(debian_system.PROMPT, 300)
+            guest.wait(debian_system.PROMPT, 500)
         for guest in guests:
             guest.send('systemctl is-system-running --wait; nproc; findmnt -no SOURCE /')
             guest.wait(r'running\n2\n/dev/vda\n')
