@@ -27,7 +27,7 @@
 #define LIMIT_S	     60
 #define SLACK	     16 /* pages: others than before are partly filled, or cut up */
 #define FUZZ_AT_ONCE 3
-#define GUESTS	     4
+#define GUESTS	     3
 #define FUZZ_PIECE   30000 /* calls of a process */
 
 struct counts {
