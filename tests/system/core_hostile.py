@@ -9,7 +9,7 @@ import re
 
 from lab import debian
 from tests.system import core, core_user
-from tests.system.frame import Died, Timeout
+from tests.system.frame import Died, Timeout, _write
 
 TEST_SECONDS = 400
 USUAL_SECONDS = 200
@@ -48,6 +48,7 @@ def run(groups, calls=0, **options):
             if not ended and re.search('qemu: fatal|Bail out!', m.text):
                 raise Died('QEMU ended by an error of its own')
             text = m.text
+            _write(text)
     assert 'panic' not in text, text
     text = '\n'.join(line for line in text.splitlines() if not line.startswith('['))
     assert 'FAIL' not in text and 'pass alive/vm' in text, text
