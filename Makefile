@@ -58,6 +58,11 @@ bench: need-build ## measure; rows go to build/bench, tables into docs/promises.
 	@$(MAKE) --no-print-directory build
 	@bench/run --tables
 
+bench-soft: need-build ## measure soft beside native runs and QEMU's TCG; into docs/promises.md, too
+	@lab/setup build run test
+	@$(MAKE) --no-print-directory build
+	@bench/run --tables soft
+
 checks: ## the checks of source and documentation only
 	@tests/run.py checks
 
@@ -79,4 +84,5 @@ need-build:
 	@command -v meson >/dev/null && command -v ninja >/dev/null || \
 		{ echo "make: meson or ninja is missing; lab/setup installs what is needed" >&2; exit 1; }
 
-.PHONY: help build run run-metal test unit fuzz iso conformance selftests bench checks format lab-shell clean need-build
+.PHONY: help build run run-metal test unit fuzz iso conformance bench bench-soft selftests checks format lab-shell \
+	clean need-build

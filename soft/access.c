@@ -25,12 +25,24 @@ __asm__(".pushsection .text\n"
 	"	rep movsb\n"
 	"	xor %eax, %eax\n"
 	"	ret\n"
+	/* (to, value, count) */
+	"soft_fill1: mov %rsi, %rax\n	mov %rdx, %rcx\n	rep stosb\n	xor %eax, "
+	"%eax\n	ret\n"
+	"soft_fill2: mov %rsi, %rax\n	mov %rdx, %rcx\n	rep stosw\n	xor %eax, "
+	"%eax\n	ret\n"
+	"soft_fill4: mov %rsi, %rax\n	mov %rdx, %rcx\n	rep stosl\n	xor %eax, "
+	"%eax\n	ret\n"
+	"soft_fill8: mov %rsi, %rax\n	mov %rdx, %rcx\n	rep stosq\n	xor %eax, "
+	"%eax\n	ret\n"
 	"soft_move1: movzbl (%rsi), %ecx\n	mov %cl, (%rdi)\n	xor %eax, %eax\n	"
 	"ret\n"
 	"soft_move2: movzwl (%rsi), %ecx\n	mov %cx, (%rdi)\n	xor %eax, %eax\n	"
 	"ret\n"
 	"soft_move4: mov (%rsi), %ecx\n	mov %ecx, (%rdi)\n	xor %eax, %eax\n	ret\n"
 	"soft_move8: mov (%rsi), %rcx\n	mov %rcx, (%rdi)\n	xor %eax, %eax\n	ret\n"
+	/* (at, bytes) */
+	"soft_equal16: movdqu (%rdi), %xmm0\n	movdqu (%rsi), %xmm1\n"
+	"	pcmpeqb %xmm1, %xmm0\n	pmovmskb %xmm0, %eax\n	ret\n"
 	/* (at, old, new): what differs is told by ZF */
 	"soft_cas1: mov (%rsi), %al\n	mov (%rdx), %cl\n"
 	"	lock cmpxchg %cl, (%rdi)\n	jmp 1f\n"
@@ -69,10 +81,15 @@ extern const char soft_access_begin[], soft_access_begin16[], soft_access_end[];
 extern const char soft_access_fault[], soft_access_fault16[];
 
 int soft_copy_bytes(void *to, const void *from, size_t bytes);
+int soft_fill1(void *to, uint64_t value, size_t count);
+int soft_fill2(void *to, uint64_t value, size_t count);
+int soft_fill4(void *to, uint64_t value, size_t count);
+int soft_fill8(void *to, uint64_t value, size_t count);
 int soft_move1(void *to, const void *from);
 int soft_move2(void *to, const void *from);
 int soft_move4(void *to, const void *from);
 int soft_move8(void *to, const void *from);
+int soft_equal16(const void *at, const void *bytes);
 int soft_cas1(void *at, const void *old, const void *new);
 int soft_cas2(void *at, const void *old, const void *new);
 int soft_cas4(void *at, const void *old, const void *new);
@@ -82,6 +99,8 @@ int soft_cas16(void *at, const void *old, const void *new);
 /* Those of accesses, and those of instructions that were not ours. */
 static const int numbers[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL};
 static struct sigaction before[ARRAY_SIZE(numbers)];
+
+static bool (*asked)(int number, void *context);
 
 static struct sigaction *before_of(int number)
 {
@@ -122,7 +141,8 @@ static void on_fault(int number, siginfo_t *info, void *context)
 								     : soft_access_fault);
 		return;
 	}
-	if (info->si_code > 0 && soft_native_trap(context)) {
+	if (info->si_code > 0 &&
+	    (soft_native_trap(context) || (asked != NULL && asked(number, context)))) {
 		return;
 	}
 	pass_on(number, info, context);
@@ -143,6 +163,11 @@ static void install(void)
 			installed = -errno;
 		}
 	}
+}
+
+void soft_access_hook(bool (*hook)(int number, void *context))
+{
+	asked = hook;
 }
 
 int soft_access_init(void)
@@ -184,6 +209,11 @@ int soft_access_store(void *to, const void *from, size_t bytes)
 	return move(to, from, bytes);
 }
 
+int soft_access_equal16(const void *at, const void *bytes)
+{
+	return soft_equal16(at, bytes);
+}
+
 int soft_access_cmpxchg(void *at, const void *old, const void *new, unsigned bytes)
 {
 	switch (bytes) {
@@ -199,5 +229,19 @@ int soft_access_cmpxchg(void *at, const void *old, const void *new, unsigned byt
 		return (uintptr_t)at % 16 != 0 ? -EINVAL : soft_cas16(at, old, new);
 	default:
 		return -EINVAL;
+	}
+}
+
+int soft_access_fill(void *to, uint64_t value, unsigned bytes, size_t count)
+{
+	switch (bytes) {
+	case 1:
+		return soft_fill1(to, value, count);
+	case 2:
+		return soft_fill2(to, value, count);
+	case 4:
+		return soft_fill4(to, value, count);
+	default:
+		return soft_fill8(to, value, count);
 	}
 }

@@ -10,12 +10,25 @@
  * SIGILL, once. Return: 0 or -errno. */
 must_use int soft_access_init(void);
 
+/**
+ * soft_access_hook() - who is asked about each SIGSEGV, SIGBUS, SIGFPE and SIGILL that is not of
+ * these functions; once, before threads. It returns whether it was its own, after changing
+ * @context.
+ */
+void soft_access_hook(bool (*hook)(int number, void *context));
+
 /** soft_access_copy() - one of the sides is the VMM's, or both. Return: 0 or -EFAULT. */
 must_use int soft_access_copy(void *to, const void *from, size_t bytes);
+
+/** soft_access_fill() - @count times the low @bytes (1, 2, 4, 8) of @value. */
+must_use int soft_access_fill(void *to, uint64_t value, unsigned bytes, size_t count);
 
 /** soft_access_load() / _store() - as a copy, in one access if @bytes is 1, 2, 4 or 8. */
 must_use int soft_access_load(void *to, const void *from, size_t bytes);
 must_use int soft_access_store(void *to, const void *from, size_t bytes);
+
+/** soft_access_equal16() - 16 bytes of each. Return: a bit for each that is equal, or -EFAULT. */
+must_use int soft_access_equal16(const void *at, const void *bytes);
 
 /**
  * soft_access_cmpxchg() - LOCK CMPXCHG of 1, 2, 4, 8 or 16 bytes; only 16 have to be aligned.

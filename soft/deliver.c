@@ -30,7 +30,7 @@ static enum insn_outcome deliver_once(struct soft_vcpu *vcpu, const struct kvm_e
 	}
 	cpu->rip = return_rip;
 	r = insn_deliver(&vcpu->env, event->vector, event->error, kind);
-	if (r != INSN_DONE) {
+	if (r != INSN_DONE && cpu->rip == return_rip) { /* not in another task */
 		cpu->rip = rip;
 	}
 	return r;
@@ -114,6 +114,8 @@ enum insn_outcome soft_deliver_fault(struct soft_vcpu *vcpu)
 
 	if (fault->vector == EXC_PF) {
 		vcpu->kvm->cr2 = fault->address;
+	} else if (fault->vector == EXC_DB) {
+		return soft_deliver_db(vcpu, fault->dr6);
 	}
 	return soft_deliver(vcpu, &event, vcpu->kvm->cpu.rip);
 }

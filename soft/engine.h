@@ -25,6 +25,20 @@ struct soft_engine {
 	enum soft_end (*run)(struct soft_vcpu *vcpu, struct kvm_stop *stop);
 	/** Forgets what it made of guest code. Context: the vCPU's thread. */
 	void (*forget)(struct soft_vcpu *vcpu);
+	/** The pieces @mask of the page at @host (soft/code.h) are written to. Context: as above.
+	 */
+	void (*written)(struct soft_vcpu *vcpu, uint64_t host, uint64_t mask);
+	int (*init)(struct soft_vcpu *vcpu); /* 0 or -errno */
+	void (*fini)(struct soft_vcpu *vcpu);
 };
 
 extern const struct soft_engine soft_interp;
+extern const struct soft_engine soft_translate;
+extern const struct soft_engine soft_translate_checked; /* judges all code that it makes */
+
+/** soft_engine_choose() - of vCPUs to come: "interpret", "translate" or "translate-checked".
+ * Return: 0 or -EINVAL. */
+must_use int soft_engine_choose(const char *name);
+
+/** soft_engine_chosen() - the one for a new vCPU. */
+const struct soft_engine *soft_engine_chosen(void);

@@ -7,25 +7,87 @@
 #include "lib/x86/regs.h"
 #include "lib/x86/walk.h"
 #include "soft/access.h"
+#include "soft/translate/translator.h"
 #include "soft/vcpu.h"
 
 #define PAGE	  UINT64_C(4096)
 #define PAGE_MASK (PAGE - 1)
 
-#define EXC_GP 13
+#define EXC_GP	13
+#define LONGEST 64 /* writes are not longer */
+
+#define LARGE_SHIFT 21
+#define HUGE_SHIFT  30
+
+static unsigned bit_of(uint64_t number)
+{
+	return (unsigned)(number * UINT64_C(0x9e3779b97f4a7c15) >> 56) % SOFT_LARGE;
+}
+
+static bool has_bit(const uint64_t *bits, uint64_t number)
+{
+	return (bits[bit_of(number) / 64] >> bit_of(number) % 64 & 1) != 0;
+}
+
+static void set_bit(uint64_t *bits, uint64_t number)
+{
+	bits[bit_of(number) / 64] |= BIT(bit_of(number) % 64);
+}
 
 void soft_mmu_flush(struct soft_mmu *mmu)
 {
 	/* All bits set: SOFT_NO_PAGE. */
 	memset(mmu->tlb, 0xff, sizeof(mmu->tlb));
-	mmu->large = false;
+	memset(mmu->large, 0, sizeof(mmu->large));
+	memset(mmu->huge, 0, sizeof(mmu->huge));
+	mmu->flushes++;
+	if (mmu->frame != NULL) {
+		st_flush(mmu->frame);
+	}
+}
+
+void soft_mmu_forget_code(struct soft_mmu *mmu)
+{
+	for (unsigned view = 0; view < 2; view++) {
+		for (unsigned i = 0; i < SOFT_TLB; i++) {
+			mmu->tlb[view][i].fetch = SOFT_NO_PAGE;
+		}
+	}
+	for (unsigned i = 0; i < ST_VIEWS && mmu->frame != NULL; i++) {
+		st_flush_jumps(&mmu->frame->view[i]);
+	}
+}
+
+void soft_mmu_protect(struct soft_vcpu *vcpu, uint64_t host)
+{
+	for (unsigned view = 0; view < 2; view++) {
+		for (unsigned i = 0; i < SOFT_TLB; i++) {
+			struct soft_tlb_entry *e = &vcpu->mmu.tlb[view][i];
+
+			if ((uintptr_t)e->host == host) {
+				e->write = SOFT_NO_PAGE;
+			}
+		}
+	}
+	if (vcpu->mmu.frame != NULL) {
+		st_flush_writes(vcpu->mmu.frame, host);
+	}
+}
+
+void soft_mmu_follow(struct soft_vcpu *vcpu)
+{
+	if (vcpu->mmu.cr3 != vcpu->kvm->cr3) {
+		vcpu->mmu.cr3 = vcpu->kvm->cr3;
+		soft_mmu_flush(&vcpu->mmu);
+	}
 }
 
 void soft_mmu_flush_page(struct soft_mmu *mmu, uint64_t linear)
 {
 	uint64_t page = linear >> 12;
 
-	if (mmu->large) {
+	if (has_bit(mmu->large, linear >> LARGE_SHIFT) ||
+	    has_bit(mmu->huge, linear >> HUGE_SHIFT)) {
 		soft_mmu_flush(mmu);
 		return;
 	}
@@ -34,6 +96,9 @@ void soft_mmu_flush_page(struct soft_mmu *mmu, uint64_t linear)
 
 		/* Another page's entry may go along. */
 		e->read = e->write = e->fetch = SOFT_NO_PAGE;
+	}
+	if (mmu->frame != NULL) {
+		st_flush_page(mmu->frame, linear);
 	}
 }
 
@@ -158,14 +223,23 @@ static void fill(struct soft_vcpu *vcpu, uint64_t linear, enum soft_access acces
 	}
 	if (access == SOFT_FETCH) {
 		e->fetch = tag;
+		vcpu->mmu.fetches++;
 	} else {
 		e->read = tag;
 	}
 	/* The dirty bit is set by the first write. */
-	if (access == SOFT_WRITE && (page & SOFT_MAP_WRITE) != 0) {
+	if (access == SOFT_WRITE && (page & SOFT_MAP_WRITE) != 0 &&
+	    soft_code_mask(vcpu->vm, (uintptr_t)host) == 0) {
 		e->write = tag;
 	}
-	vcpu->mmu.large |= result->page_shift > 12;
+	if (result->page_shift >= HUGE_SHIFT) {
+		set_bit(vcpu->mmu.huge, linear >> HUGE_SHIFT);
+	} else if (result->page_shift > 12) {
+		/* One of 4 MiB counts as both its halves. */
+		set_bit(vcpu->mmu.large, linear >> LARGE_SHIFT);
+		set_bit(vcpu->mmu.large,
+			linear >> LARGE_SHIFT ^ (result->page_shift > LARGE_SHIFT));
+	}
 }
 
 static bool canonical(const struct insn_cpu *cpu, uint64_t linear)
@@ -200,8 +274,11 @@ static enum insn_outcome miss(struct soft_vcpu *vcpu, uint64_t linear, enum soft
 	    (vcpu->kvm->apic != NULL && kvm_irq_apic_page(vcpu->kvm, result.gpa, &offset))) {
 		return nowhere(vcpu, result.gpa, linear, access, false);
 	}
-	fill(vcpu, linear, access, system, &result, page);
 	*host = host_of(page, linear);
+	if (access == SOFT_WRITE) {
+		soft_code_write(vcpu, (uintptr_t)*host, LONGEST);
+	}
+	fill(vcpu, linear, access, system, &result, page);
 	return INSN_DONE;
 }
 
@@ -303,11 +380,11 @@ enum insn_outcome soft_mmu_write(struct soft_vcpu *vcpu, uint64_t linear, const 
 	return INSN_DONE;
 }
 
-enum insn_outcome soft_mmu_probe(struct soft_vcpu *vcpu, uint64_t linear, unsigned len)
+enum insn_outcome soft_mmu_probe(struct soft_vcpu *vcpu, uint64_t linear, unsigned len, bool system)
 {
 	struct parts parts;
 
-	return split(vcpu, linear, len, SOFT_WRITE, false, &parts);
+	return split(vcpu, linear, len, SOFT_WRITE, system, &parts);
 }
 
 enum insn_outcome soft_mmu_cmpxchg(struct soft_vcpu *vcpu, uint64_t linear, const void *old,
@@ -341,7 +418,7 @@ enum insn_outcome soft_mmu_cmpxchg(struct soft_vcpu *vcpu, uint64_t linear, cons
 		}
 	}
 	soft_vcpu_alone(vcpu);
-	outcome = soft_mmu_probe(vcpu, linear, len);
+	outcome = soft_mmu_probe(vcpu, linear, len, false);
 	if (outcome == INSN_DONE) {
 		outcome = soft_mmu_read(vcpu, linear, now, len, false);
 	}

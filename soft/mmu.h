@@ -9,7 +9,8 @@
 
 struct soft_vcpu;
 
-#define SOFT_TLB 512 /* entries of each view */
+#define SOFT_TLB   512 /* entries of each view */
+#define SOFT_LARGE 256
 
 /** No linear page has this tag. */
 #define SOFT_NO_PAGE UINT64_MAX
@@ -22,7 +23,14 @@ struct soft_tlb_entry {
 struct soft_mmu {
 	/* What CPL 3 may do, and what the others may. */
 	struct soft_tlb_entry tlb[2][SOFT_TLB];
-	bool large; /* a part of a large page is in it: INVLPG flushes all */
+	struct st_frame
+		*frame;	  /* the translator's TLBs, or NULL; they hold no more than the above */
+	uint64_t flushes; /* how often all was forgotten */
+	uint64_t fetches; /* how often code was found by a walk */
+	/* Parts of pages of 2 MiB or 4 MiB, and of 1 GiB, are in it: bits by a hash of the address.
+	 */
+	uint64_t large[SOFT_LARGE / 64], huge[SOFT_LARGE / 64];
+	uint64_t cr3; /* whose translations they are, PCID included */
 };
 
 enum soft_access {
@@ -48,7 +56,8 @@ must_use enum insn_outcome soft_mmu_write(struct soft_vcpu *vcpu, uint64_t linea
 					  unsigned len, bool system);
 
 /** soft_mmu_probe() - could all of it be written to? */
-must_use enum insn_outcome soft_mmu_probe(struct soft_vcpu *vcpu, uint64_t linear, unsigned len);
+must_use enum insn_outcome soft_mmu_probe(struct soft_vcpu *vcpu, uint64_t linear, unsigned len,
+					  bool system);
 
 /** soft_mmu_cmpxchg() - INSN_AGAIN if there was something else. Across pages, too, it is atomic. */
 must_use enum insn_outcome soft_mmu_cmpxchg(struct soft_vcpu *vcpu, uint64_t linear,
@@ -61,6 +70,15 @@ must_use enum insn_outcome soft_mmu_cmpxchg(struct soft_vcpu *vcpu, uint64_t lin
  */
 must_use enum insn_outcome soft_mmu_fetch(struct soft_vcpu *vcpu, uint64_t linear, uint8_t *bytes,
 					  unsigned *len, bool more);
+
+/** soft_mmu_protect() - forgets who may write to the page at @host. Context: as above. */
+void soft_mmu_protect(struct soft_vcpu *vcpu, uint64_t host);
+
+/** soft_mmu_forget_code() - code is found by a walk the next time. */
+void soft_mmu_forget_code(struct soft_mmu *mmu);
+/** soft_mmu_follow() - CR3 may have changed: a load that keeps translations keeps another PCID's.
+ */
+void soft_mmu_follow(struct soft_vcpu *vcpu);
 
 /** soft_mmu_flush() - forgets all. soft_mmu_flush_page() - as INVLPG. */
 void soft_mmu_flush(struct soft_mmu *mmu);

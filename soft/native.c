@@ -23,6 +23,8 @@
 #define AT_MXCSR      24
 #define AT_XSTATE_BV  512
 #define AT_HEADER_END 576
+#define AT_AVX	      576
+#define AVX_BYTES     256
 
 #define MXCSR_KNOWN UINT32_C(0xffff)
 
@@ -131,6 +133,17 @@ uint64_t soft_native_features(void)
 	}
 	__asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
 	return low & XCR0_KNOWN;
+}
+
+/* The only one beyond x87 and SSE; its place is the same in all CPUs. */
+void soft_native_component(uint32_t i, uint32_t regs[4])
+{
+	bool avx = i == 2;
+
+	regs[0] = avx ? AVX_BYTES : 0;
+	regs[1] = avx ? AT_AVX : 0;
+	regs[2] = 0;
+	regs[3] = 0;
 }
 
 int soft_native_init(struct soft_native *native)

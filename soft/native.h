@@ -21,6 +21,12 @@ struct soft_native {
 /** soft_native_features() - of XCR0, those that this host restores: x87, SSE, AVX. 0: no XSAVE. */
 uint64_t soft_native_features(void);
 
+/**
+ * soft_native_component() - CPUID leaf 0xd of component @i, 2 or more: length, place, flags.
+ * Context: any; no CPUID, which takes long in a virtual machine.
+ */
+void soft_native_component(uint32_t i, uint32_t regs[4]);
+
 /** soft_native_init() - maps the slots. Return: 0, -errno; -ENODEV: the host has no XSAVE. */
 must_use int soft_native_init(struct soft_native *native);
 

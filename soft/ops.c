@@ -4,10 +4,13 @@
  */
 #include "soft/ops.h"
 
+#include "lib/base/bytes.h"
 #include "lib/kvm/clock.h"
 #include "lib/kvm/registers.h"
 #include "lib/x86/regs.h"
 #include "soft/vcpu.h"
+
+#define AT_XSTATE_BV 512 /* in the XSAVE area */
 
 #define DR7_ENABLED UINT64_C(0xff)
 #define DR_EXECUTE  0
@@ -71,7 +74,7 @@ static enum insn_outcome op_read(struct insn_env *env, uint64_t linear, void *da
 
 	if ((access & INSN_ACCESS_WRITE) != 0) {
 		/* What fails, fails as a write. */
-		outcome = soft_mmu_probe(vcpu, linear, len);
+		outcome = soft_mmu_probe(vcpu, linear, len, (access & INSN_ACCESS_SYSTEM) != 0);
 		if (outcome != INSN_DONE) {
 			return outcome;
 		}
@@ -98,7 +101,7 @@ static enum insn_outcome op_write(struct insn_env *env, uint64_t linear, const v
 
 static enum insn_outcome op_probe(struct insn_env *env, uint64_t linear, unsigned len)
 {
-	return soft_mmu_probe(vcpu_of(env), linear, len);
+	return soft_mmu_probe(vcpu_of(env), linear, len, false);
 }
 
 static enum insn_outcome op_cmpxchg(struct insn_env *env, uint64_t linear, const void *old,
@@ -163,19 +166,41 @@ static enum insn_outcome op_read_cr(struct insn_env *env, unsigned cr, uint64_t 
 	}
 }
 
+/* What needs neither the guest's memory nor a change of mode. The rest is lib/kvm's. */
+static bool is_simple(const struct kvm_vcpu *kvm, unsigned cr, uint64_t value)
+{
+	const uint64_t simple = CR0_MP | CR0_EM | CR0_TS | CR0_NE | CR0_WP | CR0_AM;
+
+	switch (cr) {
+	case 0:
+		return ((kvm->cpu.cr0 ^ value) & ~simple) == 0;
+	case 3:
+		return !kvm_reg_is_pae(kvm);
+	default:
+		return false;
+	}
+}
+
 static enum insn_outcome op_write_cr(struct insn_env *env, unsigned cr, uint64_t value)
 {
 	struct soft_vcpu *vcpu = vcpu_of(env);
+	struct kvm_vcpu *kvm = vcpu->kvm;
+	int r;
 
 	if (cr == 8) {
 		vcpu->stop->value = value;
 		return soft_stop(vcpu, KVM_STOP_CR8_WRITE);
 	}
 	if (cr == 2) {
-		vcpu->kvm->cr2 = value;
+		kvm->cr2 = value;
 		return INSN_DONE;
 	}
-	return soft_stop(vcpu, KVM_STOP_EMULATE);
+	if (!is_simple(kvm, cr, value)) {
+		return soft_stop(vcpu, KVM_STOP_EMULATE);
+	}
+	r = cr == 0 ? kvm_reg_set_cr0(kvm, value) : kvm_reg_set_cr3(kvm, value);
+	soft_mmu_follow(vcpu);
+	return r == 0 ? INSN_DONE : insn_raise(env, INSN_EXC_GP, 0);
 }
 
 static enum insn_outcome op_read_dr(struct insn_env *env, unsigned dr, uint64_t *value)
@@ -250,12 +275,48 @@ static enum insn_outcome op_read_tsc(struct insn_env *env, uint64_t *tsc, uint32
 	return INSN_DONE;
 }
 
+/* 0: XCR0; 1: which of its parts are not in their initial state. */
 static enum insn_outcome op_read_xcr(struct insn_env *env, uint32_t index, uint64_t *value)
 {
-	if (index != 0) {
+	const struct kvm_vcpu *kvm = vcpu_of(env)->kvm;
+
+	if (index > 1) {
 		return insn_raise(env, INSN_EXC_GP, 0);
 	}
-	*value = vcpu_of(env)->kvm->xcr0;
+	*value = kvm->xcr0;
+	if (index == 1) {
+		*value &= load_le64(kvm->xsave + AT_XSTATE_BV);
+	}
+	return INSN_DONE;
+}
+
+/* Only the emulator of XSAVE asks: CPUID itself is lib/kvm's. */
+static enum insn_outcome op_cpuid(struct insn_env *env, uint32_t regs[4])
+{
+	(void)env;
+	soft_native_component(regs[2], regs);
+	return INSN_DONE;
+}
+
+static enum insn_outcome op_invpcid(struct insn_env *env, unsigned type, uint64_t pcid,
+				    uint64_t linear)
+{
+	(void)type;
+	(void)pcid;
+	(void)linear;
+	soft_mmu_flush(&vcpu_of(env)->mmu);
+	return INSN_DONE;
+}
+
+/* CPUID shows the guest RDRAND and RDSEED if the host has them. */
+static enum insn_outcome op_random(struct insn_env *env, bool seed, uint64_t *value, bool *ok)
+{
+	(void)env;
+	if (seed) {
+		__asm__ volatile("rdseed %0" : "=r"(*value), "=@ccc"(*ok));
+	} else {
+		__asm__ volatile("rdrand %0" : "=r"(*value), "=@ccc"(*ok));
+	}
 	return INSN_DONE;
 }
 
@@ -292,7 +353,10 @@ static const struct insn_ops ops = {
 	.write_msr = op_write_msr,
 	.read_tsc = op_read_tsc,
 	.read_xcr = op_read_xcr,
+	.cpuid = op_cpuid,
 	.invlpg = op_invlpg,
+	.invpcid = op_invpcid,
+	.random = op_random,
 	.write_back = op_write_back,
 };
 

@@ -27,6 +27,7 @@ static void go_inside(struct soft_vcpu *vcpu)
 		atomic_store(&vcpu->stale, false);
 		soft_mmu_flush(&vcpu->mmu);
 	}
+	soft_mmu_follow(vcpu);
 }
 
 static bool enter_guest(struct soft_vcpu *vcpu)
@@ -93,6 +94,13 @@ void soft_vcpu_enter(struct kvm_vcpu *kvm, struct kvm_stop *stop)
 	atomic_store(&vcpu->inside, false);
 }
 
+void soft_vcpu_kick(struct soft_vcpu *vcpu)
+{
+	if (vcpu->kick != NULL) {
+		atomic_store(vcpu->kick, 1);
+	}
+}
+
 void soft_vcpu_shoot(struct kvm_vm *vm)
 {
 	uint32_t count = kvm_vm_count(vm);
@@ -108,6 +116,7 @@ void soft_vcpu_shoot(struct kvm_vm *vm)
 			continue;
 		}
 		kvm_vcpu_note(kvm, KVM_REQ_KICK);
+		soft_vcpu_kick(vcpu);
 		/* It left, or it came back and has flushed. */
 		while (atomic_load(&vcpu->inside) && atomic_load(&vcpu->stale)) {
 			sched_yield();
@@ -133,6 +142,7 @@ void soft_vcpu_alone(struct soft_vcpu *vcpu)
 			continue;
 		}
 		kvm_vcpu_note(kvm, KVM_REQ_KICK);
+		soft_vcpu_kick(other);
 		while (atomic_load(&other->inside)) {
 			sched_yield();
 		}

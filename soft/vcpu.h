@@ -10,19 +10,20 @@
 #include "lib/insn/decode.h"
 #include "lib/insn/emulate.h"
 #include "lib/kvm/vcpu.h"
+#include "soft/code.h"
 #include "soft/engine.h"
 #include "soft/map.h"
 #include "soft/mmu.h"
 #include "soft/native.h"
 
-#define SOFT_DECODED 1024
+#define SOFT_DECODED 4096
 #define SOFT_BUFFER  4096 /* the longest memory operand of x87 and vector instructions */
 
 /** An instruction that was decoded before: valid as long as there are the same bytes. */
 struct soft_decoded {
 	uint64_t rip; /* linear */
 	uint8_t mode;
-	uint8_t bytes[INSN_MAX];
+	uint8_t bytes[16]; /* and what follows */
 	struct insn insn;
 };
 
@@ -35,9 +36,12 @@ struct soft_vcpu;
  */
 struct soft_vm {
 	struct soft_map map;
+	struct soft_code code;
 	pthread_mutex_t alone;		   /* held by `owner` */
 	_Atomic(struct soft_vcpu *) owner; /* all others do not enter; NULL: none */
 };
+
+struct st_translator;
 
 struct soft_vcpu {
 	/* constant after creation */
@@ -52,15 +56,23 @@ struct soft_vcpu {
 	 */
 	_Atomic bool inside;
 	_Atomic bool stale;
+	_Atomic uint32_t *kick; /* set to 1 it ends what the engine does; NULL: not needed */
+
+	/* Atomic: others than vCPUs may have written to code. */
+	_Atomic bool recheck;
+
+	struct soft_code_mail mail;
 
 	/* the vCPU's thread only */
 	struct soft_mmu mmu;
 	struct soft_native native;
 	struct insn_env env;
+	struct st_translator *translator;
 	struct kvm_stop *stop;
 	uint8_t insn_len;
 	uint64_t dr6_hits; /* data breakpoints that the instruction met */
 	uint64_t dr6_held; /* those of a MOV SS before it */
+	uint32_t pauses;   /* PAUSE instructions, to count by */
 	_Alignas(64) uint8_t buffer[SOFT_BUFFER];
 	struct soft_decoded decoded[SOFT_DECODED];
 };
@@ -79,6 +91,8 @@ void soft_vcpu_enter(struct kvm_vcpu *kvm, struct kvm_stop *stop);
  */
 void soft_vcpu_shoot(struct kvm_vm *vm);
 
+/** soft_vcpu_kick() - it looks at its requests soon. Context: any. */
+void soft_vcpu_kick(struct soft_vcpu *vcpu);
 /**
  * soft_vcpu_alone() - when it returns, no other vCPU of the VM is inside, until
  * soft_vcpu_not_alone(). Meanwhile this one may have been outside itself: its TLB may be empty,

@@ -160,7 +160,7 @@ HEAD = '''# Conformance
 
 What every provider of the contract must do, case by case, and who does it. `make conformance PROVIDER=kvm` runs the suite (`tests/kvm`) on
 Linux KVM, the oracle: a case is right only if Linux passes it. `tcg` is QEMU's TCG without any provider, as a second opinion on the bare
-payloads; a dash is a case that does not exist there, or a provider that does not exist yet. A skipped case says why below its table.
+payloads; a dash is a case that does not exist there, or a provider that was not asked. A skipped case says why below its table.
 
 This file is written by `tests/conformance.py --table`; a test compares it with what the suite says.
 '''

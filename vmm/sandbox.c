@@ -1,5 +1,6 @@
 #include "vmm/sandbox.h"
 
+#include <asm/prctl.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>

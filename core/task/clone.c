@@ -170,8 +170,8 @@ static int64_t start_process(const struct clone *c)
 		return pid;
 	}
 	if ((c->flags & CLONE_VFORK) != 0) {
-		wait_until(&child->thread_wait, child->vfork_done || p->ending, CLOCK_NEVER, false,
-			   ignored);
+		wait_until(&child->thread_wait, child->vfork_done || signal_is_deadly(),
+			   CLOCK_NEVER, false, ignored);
 		(void)ignored;
 	}
 	process_put(child);

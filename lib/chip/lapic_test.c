@@ -360,6 +360,10 @@ static void x2_refuses_reserved_bits(void **unused)
 	assert_int_equal(lapic_msr_write(lapic, 0x832, 0x80040, &now), -EINVAL);
 	assert_int_equal(lapic_msr_write(lapic, 0x830, 0x6040, &now), -EINVAL);
 	assert_int_equal(lapic_msr_write(lapic, 0x830, 0x5040, &now), 0); /* delivery status */
+	assert_int_equal(lapic_msr_write(lapic, 0x833, 0x4040, &now), -EINVAL);
+	/* Those that only tell are ignored. */
+	assert_int_equal(lapic_msr_write(lapic, 0x835, 0x15700, &now), 0);
+	assert_int_equal(read_reg(0, LAPIC_LVT_LINT0), 0x10700);
 	assert_int_equal(lapic_msr_write(lapic, 0x838, UINT64_C(1) << 32, &now), -EINVAL);
 	assert_int_equal(lapic_msr_write(lapic, 0x83f, 0x141, &now), -EINVAL);
 }

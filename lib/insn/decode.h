@@ -157,9 +157,19 @@ enum insn_reg_class {
 #define INSN_WRITE 2
 #define INSN_COND  4 /* the write may not happen */
 
+/** Which field of the encoding names a GPR. */
+enum insn_field {
+	INSN_FIELD_NONE, /* none: the opcode implies it */
+	INSN_FIELD_REG,	 /* ModRM.reg */
+	INSN_FIELD_RM,	 /* ModRM.rm */
+	INSN_FIELD_VVVV,
+	INSN_FIELD_OPCODE, /* its low three bits */
+};
+
 struct insn_operand {
 	uint8_t kind, klass, reg, access;
 	uint16_t bytes;
+	uint8_t field; /* enum insn_field, of a GPR */
 };
 
 #define INSN_NOPERANDS 4

@@ -7,7 +7,7 @@
  *
  * Spec: Intel SDM vol. 3A, ch. 6 "Interrupt and Exception Handling", 21.2, 21.3; vol. 2, "INT n"
  */
-#include "lib/insn/descriptor.h"
+#include "lib/insn/task.h"
 
 #define CR0_PE	BIT(0)
 #define CR4_VME BIT(0)
@@ -106,9 +106,6 @@ static enum insn_outcome read_gate(const struct event *e, struct gate *g, uint16
 	if ((raw[0] >> 47 & 1) == 0) {
 		return insn_raise(e->env, INSN_EXC_NP, error);
 	}
-	if (g->type == SYS_TASK_GATE) {
-		return INSN_UNSUPPORTED;
-	}
 	*selector = (uint16_t)(raw[0] >> 16);
 	g->rip = (raw[0] & 0xffff) | (raw[0] >> 32 & 0xffff0000) | raw[1] << 32;
 	g->ist = insn_lma(cpu) ? raw[0] >> 32 & 7 : 0;
@@ -197,6 +194,21 @@ static enum insn_outcome push_frame(const struct event *e, const struct gate *g,
 	return insn_stack_push(e->env, s, slots, n, slot);
 }
 
+static enum insn_outcome deliver_to_task(const struct event *e, uint16_t selector)
+{
+	const struct insn_task task = {
+		.how = INSN_TASK_CALL,
+		.selector = selector,
+		.rip = e->rip,
+		.rflags = e->rflags,
+		.ext = e->ext,
+		.has_error = e->has_error,
+		.error = e->error,
+	};
+
+	return insn_task_switch(e->env, &task);
+}
+
 static enum insn_outcome deliver_protected(const struct event *e)
 {
 	static const uint8_t data[] = {INSN_ES, INSN_DS, INSN_FS, INSN_GS};
@@ -207,8 +219,11 @@ static enum insn_outcome deliver_protected(const struct event *e)
 	bool with_old, v86 = insn_v86(cpu);
 	enum insn_outcome r;
 
-	if ((r = read_gate(e, &g, &selector)) != INSN_DONE ||
-	    (r = check_code(e, &g, selector)) != INSN_DONE ||
+	r = read_gate(e, &g, &selector);
+	if (r == INSN_DONE && g.type == SYS_TASK_GATE) {
+		return deliver_to_task(e, selector);
+	}
+	if (r != INSN_DONE || (r = check_code(e, &g, selector)) != INSN_DONE ||
 	    (r = choose_stack(e, &g, &s, &with_old)) != INSN_DONE ||
 	    (r = insn_check_rip(e->env, g.cs.attr, g.cs.limit, e->ext, &g.rip)) != INSN_DONE ||
 	    (r = insn_set_accessed(e->env, &g.cs)) != INSN_DONE ||
@@ -321,7 +336,6 @@ enum insn_outcome insn_do_int(struct insn_exec *x)
 		.rflags = x->cpu->rflags & ~FLAG_RF,
 	};
 	enum insn_outcome r;
-	uint64_t rip = x->cpu->rip;
 
 	if (mnemonic == INSN_INTO && (x->cpu->rflags & FLAG_OF) == 0) {
 		return INSN_DONE;
@@ -334,6 +348,5 @@ enum insn_outcome insn_do_int(struct insn_exec *x)
 	if (r == INSN_DONE) {
 		x->next_rip = x->cpu->rip;
 	}
-	x->cpu->rip = rip; /* insn_emulate() sets it */
 	return r;
 }

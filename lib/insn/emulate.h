@@ -216,7 +216,7 @@ enum insn_event {
  *         caller sets RF in cpu->rflags before an interrupt.
  * Return: INSN_DONE, and the next instruction is the handler's first. INSN_FAULT if delivery meets
  *         another exception, nothing has changed, and which of them becomes a double fault is the
- *         caller's to know. INSN_EXIT, INSN_AGAIN: deliver again. INSN_UNSUPPORTED: a task gate.
+ *         caller's to know. INSN_EXIT, INSN_AGAIN: deliver again.
  *         CR2, DR6 and DR7, blocking of NMIs and the activity state are the caller's.
  * Context: that of the ops.
  * Spec: Intel SDM vol. 3A, 6.12 "Exception and Interrupt Handling", 6.14, 21.1.4; vol. 2, "INT n"

@@ -6,7 +6,7 @@
  */
 #include <string.h>
 
-#include "lib/insn/descriptor.h"
+#include "lib/insn/task.h"
 
 #define GATE_PARAMETERS 31
 
@@ -17,6 +17,7 @@ struct target {
 	unsigned cpl;
 	unsigned slot;	     /* bytes that are pushed each */
 	unsigned parameters; /* copied to an inner stack */
+	bool task;	     /* it was a task switch, and is over */
 };
 
 /* The pointer that the instruction has or reads. */
@@ -139,10 +140,16 @@ static enum insn_outcome gate(struct insn_exec *x, struct target *t, bool call)
 	return behind_gate(x, t, (uint16_t)(g.raw >> 16), call);
 }
 
-/* A TSS or task gate: a task switch, which is not emulated, if it may be reached at all. */
-static enum insn_outcome task(struct insn_exec *x, const struct insn_descriptor *d)
+/* A TSS or task gate. */
+static enum insn_outcome task(struct insn_exec *x, const struct insn_descriptor *d, bool call)
 {
 	unsigned dpl = INSN_SEG_DPL(d->attr);
+	struct insn_task t = {
+		.how = call ? INSN_TASK_CALL : INSN_TASK_JUMP,
+		.selector = d->selector,
+		.rip = x->next_rip,
+		.rflags = x->cpu->rflags,
+	};
 
 	if (dpl < x->cpu->cpl || dpl < (d->selector & 3U)) {
 		return insn_raise(x->env, INSN_EXC_GP, d->selector & ~3U);
@@ -150,7 +157,10 @@ static enum insn_outcome task(struct insn_exec *x, const struct insn_descriptor 
 	if ((d->attr & INSN_SEG_P) == 0) {
 		return insn_raise(x->env, INSN_EXC_NP, d->selector & ~3U);
 	}
-	return INSN_UNSUPPORTED;
+	if (insn_type(d->attr) == SYS_TASK_GATE) {
+		t.selector = (uint16_t)(d->raw >> 16);
+	}
+	return insn_do_task(x, &t);
 }
 
 /* All but the stack. */
@@ -175,7 +185,8 @@ static enum insn_outcome find_target(struct insn_exec *x, uint16_t selector, boo
 		r = gate(x, t, call);
 	} else if ((t->cs.attr & INSN_SEG_S) == 0 && !insn_lma(x->cpu) &&
 		   (type == SYS_TASK_GATE || type == SYS_TSS || type == SYS_TSS16)) {
-		return task(x, &t->cs);
+		t->task = true;
+		return task(x, &t->cs, call);
 	} else {
 		return insn_raise(x->env, INSN_EXC_GP, selector & ~3U);
 	}
@@ -205,10 +216,10 @@ enum insn_outcome insn_do_jmpf(struct insn_exec *x)
 		return real_transfer(x, selector, t.rip, false);
 	}
 	r = find_target(x, selector, false, &t);
-	if (r == INSN_DONE) {
+	if (r == INSN_DONE && !t.task) {
 		r = insn_set_accessed(x->env, &t.cs);
 	}
-	if (r == INSN_DONE) {
+	if (r == INSN_DONE && !t.task) {
 		enter(x, &t);
 	}
 	return r;
@@ -254,10 +265,10 @@ enum insn_outcome insn_do_callf(struct insn_exec *x)
 		return real_transfer(x, selector, t.rip, true);
 	}
 	r = find_target(x, selector, true, &t);
-	if (r == INSN_DONE) {
+	if (r == INSN_DONE && !t.task) {
 		r = insn_set_accessed(x->env, &t.cs);
 	}
-	if (r != INSN_DONE) {
+	if (r != INSN_DONE || t.task) {
 		return r;
 	}
 	if (t.cpl != x->cpu->cpl) {

@@ -3,7 +3,7 @@
  *
  * Spec: Intel SDM vol. 2, "IRET/IRETD/IRETQ"; vol. 3A, 21.2.2 "Leaving Virtual-8086 Mode", 21.3.3
  */
-#include "lib/insn/descriptor.h"
+#include "lib/insn/task.h"
 
 /* The flags that IRET pops, with the rights of the CPL before. */
 static void pop_flags(struct insn_exec *x, uint64_t value, unsigned cpl)
@@ -111,6 +111,19 @@ static enum insn_outcome to_protected(struct insn_exec *x, const struct insn_sta
 	return INSN_DONE;
 }
 
+/* Back from a nested task. */
+static enum insn_outcome to_old_task(struct insn_exec *x)
+{
+	struct insn_task t = {
+		.how = INSN_TASK_RETURN,
+		.rip = x->next_rip,
+		.rflags = x->cpu->rflags,
+	};
+	enum insn_outcome r = insn_read_system(x->env, x->cpu->tr.base, &t.selector, 2);
+
+	return r == INSN_DONE ? insn_do_task(x, &t) : r;
+}
+
 enum insn_outcome insn_do_iret(struct insn_exec *x)
 {
 	const struct insn_cpu *cpu = x->cpu;
@@ -120,7 +133,7 @@ enum insn_outcome insn_do_iret(struct insn_exec *x)
 	enum insn_outcome r;
 
 	if (protected && (cpu->rflags & FLAG_NT) != 0) {
-		return insn_lma(cpu) ? insn_raise(x->env, INSN_EXC_GP, 0) : INSN_UNSUPPORTED;
+		return insn_lma(cpu) ? insn_raise(x->env, INSN_EXC_GP, 0) : to_old_task(x);
 	}
 	r = insn_stack_peek(x->env, &s, 0, slots, 3, x->insn->op_bytes);
 	if (r != INSN_DONE) {

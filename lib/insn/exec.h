@@ -117,6 +117,11 @@ unsigned insn_stack_bytes(const struct insn_exec *x);
 /** insn_jump() - to @rip, cut to the operand size and checked. */
 must_use enum insn_outcome insn_jump(struct insn_exec *x, uint64_t rip);
 
+struct insn_task;
+
+/** insn_do_task() - a task switch as an instruction: also where it goes on, with which flags. */
+must_use enum insn_outcome insn_do_task(struct insn_exec *x, const struct insn_task *task);
+
 /** insn_io_allowed() - IOPL and the permission map of the TSS. */
 must_use enum insn_outcome insn_io_allowed(struct insn_exec *x, uint16_t port, unsigned bytes);
 

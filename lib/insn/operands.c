@@ -358,10 +358,12 @@ static enum insn_result set_integer(struct insn_decoder *d, struct insn_operand 
 
 	switch (how) {
 	case HOW_E:
+		o->field = INSN_FIELD_RM;
 		return d->is_mem ? set_mem(d, o, bytes) : set_gpr(d, o, modrm_rm(d), bytes);
 	case HOW_M:
 		return set_mem(d, o, bytes);
 	case HOW_R:
+		o->field = INSN_FIELD_RM;
 		return set_gpr(d, o, modrm_rm(d), bytes);
 	case HOW_G:
 		bytes = size_bytes(d, size, false);
@@ -370,11 +372,14 @@ static enum insn_result set_integer(struct insn_decoder *d, struct insn_operand 
 			o->access = INSN_WRITE;
 			return INSN_OK;
 		}
+		o->field = INSN_FIELD_REG;
 		return set_gpr(d, o, modrm_reg(d), bytes);
 	case HOW_Z:
+		o->field = INSN_FIELD_OPCODE;
 		return set_gpr(d, o, (d->insn->opcode & 7) | ((d->insn->rex & 1) != 0 ? 8U : 0),
 			       bytes);
 	case HOW_B:
+		o->field = INSN_FIELD_VVVV;
 		return set_gpr(d, o, d->insn->vvvv, bytes);
 	case HOW_I:
 		return fetch_imm(d, o, bytes > 4 && size != SIZE_V ? 4 : bytes,

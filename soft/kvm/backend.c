@@ -13,38 +13,48 @@
 /* The area of x87 and SSE, and its header; then AVX. */
 #define XSAVE_BYTES 576
 #define XCR0_AVX    4
-#define LEAF_XSAVE  0xd
 
 #define LEAF_FEATURES	  1
 #define LEAF_FEATURES7	  7
 #define LEAF_EXT_FEATURES 0x80000001
+#define LEAF_EXT_SIZES	  0x80000008
 
-/* What the interpreter executes; of other features a guest is not told. */
-#define ECX1_KNOWN                                                                                \
-	((1u << 0) | (1u << 9) | (1u << 13) | (1u << 19) | (1u << 20) | (1u << 21) | (1u << 22) | \
-	 (1u << 23) | (1u << 24) | (1u << 31))
-#define EBX7_KNOWN                                                                            \
-	((1u << 0) | (1u << 1) | (1u << 3) | (1u << 7) | (1u << 8) | (1u << 9) | (1u << 19) | \
-	 (1u << 20) | (1u << 23) | (1u << 24))
-#define ECX7_KNOWN ((1u << 2) | (1u << 22))
-/* LAHF, CMP_LEGACY, CR8 in 32-bit code, ABM, misaligned SSE, prefetches */
-#define ECX81_KNOWN ((1u << 0) | (1u << 1) | (1u << 4) | (1u << 5) | (1u << 8))
+/* What lib/insn executes, or the host's CPU for it; of other features a guest is not told. */
+#define ECX1_KNOWN 0xf7da3203 /* SSE3 to RDRAND, and that there is a hypervisor */
+#define ECX1_AVX   0x30001000 /* FMA, AVX, F16C */
+#define EBX7_KNOWN 0x219c27eb /* FSGSBASE to SHA, without AVX-512 */
+#define EBX7_AVX   0x00000020 /* AVX2 */
+#define ECX7_KNOWN 0x08400704 /* UMIP, GFNI, VAES, VPCLMULQDQ, RDPID, MOVDIRI */
+#define ECX7_AVX   0x00000600 /* VAES, VPCLMULQDQ */
+#define EDX7_KNOWN 0x00000010 /* FSRM */
+/* LAHF, CMP_LEGACY, CR8 in 32-bit code, ABM, SSE4A, prefetches */
+#define ECX81_KNOWN 0x00000173
+/* Not FXSR_OPT and 3DNow! */
+#define EDX81_KNOWN 0x3dffffff
+/* CLZERO, XSAVEERPTR, WBNOINVD; nothing that defends against speculation */
+#define EBX88_KNOWN 0x00000205
 
 static void host_cpuid(uint32_t leaf, uint32_t subleaf, uint32_t regs[4])
 {
+	bool avx = (soft_backend.xcr0 & XCR0_AVX) != 0;
+
 	__cpuid_count(leaf, subleaf, regs[0], regs[1], regs[2], regs[3]);
 	switch (leaf) {
 	case LEAF_FEATURES:
-		regs[2] &= ECX1_KNOWN;
+		regs[2] &= avx ? ECX1_KNOWN : ECX1_KNOWN & ~ECX1_AVX;
 		break;
 	case LEAF_FEATURES7:
 		regs[0] = 0;
-		regs[1] &= subleaf == 0 ? EBX7_KNOWN : 0;
-		regs[2] &= subleaf == 0 ? ECX7_KNOWN : 0;
-		regs[3] = 0;
+		regs[1] &= subleaf != 0 ? 0 : avx ? EBX7_KNOWN : EBX7_KNOWN & ~EBX7_AVX;
+		regs[2] &= subleaf != 0 ? 0 : avx ? ECX7_KNOWN : ECX7_KNOWN & ~ECX7_AVX;
+		regs[3] &= subleaf != 0 ? 0 : EDX7_KNOWN;
 		break;
 	case LEAF_EXT_FEATURES:
 		regs[2] &= ECX81_KNOWN;
+		regs[3] &= EDX81_KNOWN;
+		break;
+	case LEAF_EXT_SIZES:
+		regs[1] &= EBX88_KNOWN;
 		break;
 	default:
 		break;
@@ -60,6 +70,7 @@ static int vm_init(struct kvm_vm *vm)
 	if (soft == NULL) {
 		return -ENOMEM;
 	}
+	soft_code_init(&soft->code);
 	pthread_mutex_init(&soft->alone, NULL);
 	vm->backend_data = soft;
 	return 0;
@@ -71,6 +82,7 @@ static void vm_fini(struct kvm_vm *vm)
 
 	if (soft != NULL) {
 		soft_map_fini(&soft->map);
+		soft_code_fini(&soft->code);
 		pthread_mutex_destroy(&soft->alone);
 		free(soft);
 		vm->backend_data = NULL;
@@ -97,8 +109,16 @@ static int vcpu_init(struct kvm_vcpu *kvm)
 	}
 	vcpu->kvm = kvm;
 	vcpu->vm = kvm->vm->backend_data;
-	vcpu->engine = &soft_interp;
+	vcpu->engine = soft_engine_chosen();
+	pthread_mutex_init(&vcpu->mail.lock, NULL);
 	soft_ops_init(vcpu);
+	r = vcpu->engine->init(vcpu);
+	if (r != 0) {
+		vcpu->engine->fini(vcpu);
+		soft_thread_fini(kvm);
+		free(vcpu);
+		return r;
+	}
 	soft_mmu_flush(&vcpu->mmu);
 	vcpu->engine->forget(vcpu);
 	kvm->backend_data = vcpu;
@@ -109,7 +129,11 @@ static int vcpu_init(struct kvm_vcpu *kvm)
 static void vcpu_fini(struct kvm_vcpu *kvm)
 {
 	soft_thread_fini(kvm);
-	soft_native_fini(&soft_vcpu_of(kvm)->native);
+	if (kvm->backend_data != NULL) {
+		soft_vcpu_of(kvm)->engine->fini(soft_vcpu_of(kvm));
+		soft_native_fini(&soft_vcpu_of(kvm)->native);
+		pthread_mutex_destroy(&soft_vcpu_of(kvm)->mail.lock);
+	}
 	free(kvm->backend_data);
 	kvm->backend_data = NULL;
 }
@@ -208,15 +232,15 @@ struct kvm_backend soft_backend = {
 
 int soft_backend_init(void)
 {
-	uint32_t regs[4];
+	uint32_t avx[4];
 
 	soft_backend.xcr0 = soft_native_features();
 	if (soft_backend.xcr0 == 0) {
 		return -ENODEV;
 	}
 	if ((soft_backend.xcr0 & XCR0_AVX) != 0) {
-		__cpuid_count(LEAF_XSAVE, 2, regs[0], regs[1], regs[2], regs[3]);
-		soft_backend.xsave_bytes = MAX(soft_backend.xsave_bytes, regs[0] + regs[1]);
+		soft_native_component(2, avx);
+		soft_backend.xsave_bytes = avx[0] + avx[1];
 	}
 	return 0;
 }

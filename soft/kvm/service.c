@@ -165,6 +165,8 @@ static void serve_eventfd(struct kvm_eventfd_watch *watch)
 	pthread_mutex_unlock(&service.lock);
 }
 
+static char tick_mark; /* its address tells ticks from watches */
+
 static void *serve(void *unused)
 {
 	struct epoll_event event;
@@ -175,6 +177,8 @@ static void *serve(void *unused)
 		}
 		if (event.data.ptr == NULL) {
 			expire_timers();
+		} else if (event.data.ptr == &tick_mark) {
+			soft_tick();
 		} else {
 			serve_eventfd(event.data.ptr);
 		}
@@ -186,12 +190,19 @@ int soft_service_start(void)
 {
 	struct epoll_event event = {.events = EPOLLIN};
 	sigset_t all, before;
-	int r;
+	int r, tick = soft_tick_init();
 
+	if (tick < 0) {
+		return tick;
+	}
 	service.epoll = epoll_create1(EPOLL_CLOEXEC);
 	service.timerfd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
 	if (service.epoll < 0 || service.timerfd < 0 ||
 	    epoll_ctl(service.epoll, EPOLL_CTL_ADD, service.timerfd, &event) != 0) {
+		return -errno;
+	}
+	event.data.ptr = &tick_mark;
+	if (epoll_ctl(service.epoll, EPOLL_CTL_ADD, tick, &event) != 0) {
 		return -errno;
 	}
 	/* Signals are for the program's own threads. */

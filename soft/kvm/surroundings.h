@@ -14,7 +14,12 @@ must_use int soft_backend_init(void);
 
 /** What a vCPU's thread needs; vcpu->env_data, made and ended by the backend's vcpu_init/_fini. */
 struct soft_thread {
-	int wake;		/* an eventfd: ends block() */
+	struct kvm_vcpu *vcpu;
+	struct soft_thread *next; /* tick.c */
+	_Atomic bool
+		executes;  /* guest code, or what comes of it: is in KVM_RUN, and does not sleep */
+	_Atomic bool look; /* a signal may be pending */
+	int wake;	   /* an eventfd: ends block() */
 	_Atomic bool blocked;	/* in block(), or about to be */
 	_Atomic bool kicked;	/* a kick since the last block() */
 	bool has_mask;		/* KVM_SET_SIGNAL_MASK */
@@ -35,6 +40,14 @@ void soft_resched(struct kvm_env *env, struct kvm_vcpu *vcpu);
 int soft_signal_mask(struct kvm_env *env, struct kvm_vcpu *vcpu, uint64_t user, unsigned bytes);
 void soft_block(struct kvm_env *env, struct kvm_vcpu *vcpu);
 void soft_kick(struct kvm_env *env, struct kvm_vcpu *vcpu);
+
+/* tick.c */
+must_use int soft_tick_init(void); /* a descriptor: when it is readable, soft_tick(); or -errno */
+void soft_tick(void);
+void soft_tick_add(struct soft_thread *thread);
+void soft_tick_remove(struct soft_thread *thread);
+void soft_tick_begin(struct soft_thread *thread); /* it executes */
+void soft_tick_end(struct soft_thread *thread);
 
 /* service.c: a thread that waits for clocks and eventfds */
 must_use int soft_service_start(void);

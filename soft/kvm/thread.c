@@ -36,6 +36,7 @@ int soft_thread_init(struct kvm_vcpu *vcpu)
 	if (t == NULL) {
 		return -ENOMEM;
 	}
+	t->vcpu = vcpu;
 	t->signals = -1;
 	t->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (t->wake < 0) {
@@ -45,6 +46,7 @@ int soft_thread_init(struct kvm_vcpu *vcpu)
 		return error;
 	}
 	vcpu->env_data = t;
+	soft_tick_add(t);
 	return 0;
 }
 
@@ -53,6 +55,7 @@ void soft_thread_fini(struct kvm_vcpu *vcpu)
 	struct soft_thread *t = thread_of(vcpu);
 
 	if (t != NULL) {
+		soft_tick_remove(t);
 		close(t->wake);
 		if (t->signals >= 0) {
 			close(t->signals);
@@ -73,13 +76,19 @@ static uint64_t set_mask(uint64_t mask)
 
 void soft_run_begin(struct kvm_env *env, struct kvm_vcpu *vcpu)
 {
+	struct soft_thread *t = thread_of(vcpu);
+
 	(void)env;
-	thread_of(vcpu)->thread_before = set_mask(~NEVER_BLOCKED);
+	t->thread_before = set_mask(~NEVER_BLOCKED);
+	atomic_store_explicit(&t->look, true, memory_order_relaxed);
+	soft_tick_begin(t);
+	atomic_store(&soft_vcpu_of(vcpu)->recheck, true);
 }
 
 void soft_run_end(struct kvm_env *env, struct kvm_vcpu *vcpu)
 {
 	(void)env;
+	soft_tick_end(thread_of(vcpu));
 	set_mask(thread_of(vcpu)->thread_before);
 }
 
@@ -102,15 +111,20 @@ static bool is_ignored(unsigned number)
 
 bool soft_signal_pending(struct kvm_env *env, struct kvm_vcpu *vcpu)
 {
+	struct soft_thread *t = thread_of(vcpu);
 	uint64_t pending = 0;
 
 	(void)env;
+	if (!atomic_exchange_explicit(&t->look, false, memory_order_relaxed)) {
+		return false;
+	}
 	syscall(SYS_rt_sigpending, &pending, sizeof(pending));
-	pending &= wanted(thread_of(vcpu));
+	pending &= wanted(t);
 	while (pending != 0) {
 		unsigned bit = (unsigned)__builtin_ctzll(pending);
 
 		if (!is_ignored(bit + 1)) {
+			atomic_store_explicit(&t->look, true, memory_order_relaxed);
 			return true;
 		}
 		pending &= pending - 1;
@@ -169,7 +183,10 @@ void soft_block(struct kvm_env *env, struct kvm_vcpu *vcpu)
 	/* Either who kicks sees that we block, or we see the kick. */
 	atomic_store(&t->blocked, true);
 	if (!atomic_exchange(&t->kicked, false)) {
+		soft_tick_end(t);
 		(void)poll(fds, 2, -1);
+		soft_tick_begin(t);
+		atomic_store_explicit(&t->look, true, memory_order_relaxed);
 	}
 	atomic_store(&t->blocked, false);
 	atomic_store(&t->kicked, false);
@@ -185,6 +202,9 @@ void soft_kick(struct kvm_env *env, struct kvm_vcpu *vcpu)
 	(void)env;
 	if (t == NULL) {
 		return;
+	}
+	if (soft_vcpu_of(vcpu) != NULL) {
+		soft_vcpu_kick(soft_vcpu_of(vcpu));
 	}
 	atomic_store(&t->kicked, true);
 	if (atomic_load(&t->blocked)) {

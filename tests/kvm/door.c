@@ -16,6 +16,16 @@ static const struct door_provider *provider; /* NULL: the kernel's device */
 static door_filter *filter;
 static struct kvm_run *runs[RUNS_MAX];
 
+bool door_is_linked(const char *path)
+{
+	bool is = false;
+
+	for (size_t i = 0; door_providers[i] != NULL; i++) {
+		is |= strcmp(path, door_providers[i]->name) == 0;
+	}
+	return is;
+}
+
 void door_set_path(const char *path)
 {
 	device = path;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <linux/kvm.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -23,6 +24,9 @@ extern const struct door_provider *const door_providers[];
  * of one in this program.
  */
 void door_set_path(const char *path);
+
+/** door_is_linked() - is it the name of one in this program? */
+bool door_is_linked(const char *path);
 
 /** kvm_open() - opens the provider; fails the case if there is none. */
 int kvm_open(void);

@@ -428,7 +428,7 @@ int main(int argc, char **argv)
 		list_faults();
 	} else if (action == 'n') {
 		run_one_here(argv, argc);
-	} else if (access(device, R_OK | W_OK) != 0) {
+	} else if (!door_is_linked(device) && access(device, R_OK | W_OK) != 0) {
 		fprintf(stderr, "conformance: %s: %s; --device names the provider\n", device,
 			strerror(errno));
 		return EXIT_USAGE;

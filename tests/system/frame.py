@@ -91,10 +91,10 @@ class Lab:
 
     `files`: further files, relative to the repository or absolute; `guest=False` leaves the guest's out.
     `disks`: raw images; the attribute of that name says where they are there: /dev/vda, ... on the
-    emulated host.
+    emulated host. `native=True`: this machine, with or without KVM, in any case.
     """
 
-    def __init__(self, cpus=1, memory_mib=4096, files=(), disks=(), guest=True):
+    def __init__(self, cpus=1, memory_mib=4096, files=(), disks=(), guest=True, native=False):
         options = host.Options()
         options.cpus = cpus
         options.memory_mib = memory_mib
@@ -102,7 +102,7 @@ class Lab:
         options.files = [os.path.join(debian.ROOT, name) for name in names]
         options.disks = [os.path.join(debian.ROOT, disk) for disk in disks]
         wish = os.environ.get('YADO_LAB', 'auto')
-        self.native = wish == 'native' or (wish == 'auto' and real_kvm())
+        self.native = native or wish == 'native' or (wish == 'auto' and real_kvm())
         self._guests = []
         _write(f'[lab: {"this machine" if self.native else "emulated host"}]\n')
         if self.native:

@@ -257,11 +257,12 @@ static void answer(void *argument)
 {
 	(void)argument;
 	apic_enable();
+	step = 1; /* what came before would be lost */
 	for (uint32_t i = 1; i <= ROUNDS; i++) {
 		irq_wait(VECTOR, i);
 		apic_send(0, ICR_ASSERT | VECTOR);
 	}
-	step = 1;
+	step = 2;
 }
 
 BARE_CASE_ON(ping_pong, "ipi/no_wake_up_is_lost", "AMD APM vol. 3, STI", 2, 0)
@@ -270,11 +271,12 @@ BARE_CASE_ON(ping_pong, "ipi/no_wake_up_is_lost", "AMD APM vol. 3, STI", 2, 0)
 	irq_take(VECTOR);
 	apic_enable();
 	bare_start_cpu(1, answer, NULL);
+	bare_wait(&step, 1);
 	for (uint32_t i = 1; i <= ROUNDS; i++) {
 		apic_send(1, ICR_ASSERT | VECTOR);
 		irq_wait(VECTOR, i);
 	}
-	bare_wait(&step, 1);
+	bare_wait(&step, 2);
 	check_eq(irq_log(0)->total, ROUNDS);
 	check_eq(irq_log(1)->total, ROUNDS);
 }

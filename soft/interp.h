@@ -1,0 +1,15 @@
+/*
+ * The reference engine, and what it lends to others.
+ */
+#pragma once
+
+#include "lib/base/types.h"
+
+struct soft_vcpu;
+
+/**
+ * soft_interp_step() - one instruction at RIP, with the faults and traps that come of it.
+ * Return: false: vcpu->stop says why the guest cannot go on.
+ * Context: vCPU thread, inside.
+ */
+must_use bool soft_interp_step(struct soft_vcpu *vcpu);

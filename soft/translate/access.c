@@ -1,0 +1,255 @@
+/*
+ * How translated code reaches the guest's memory: the inline look-up in the TLB, and its slow part.
+ */
+#include "soft/translate/slow.h"
+#include "soft/translate/translator.h"
+
+#define AT(field) EM_GS(offsetof(struct st_frame, field))
+#define GPR(n)	  EM_GS(offsetof(struct st_frame, gpr) + 8 * (n))
+
+void st_record(struct st_work *w, unsigned guest)
+{
+	struct st_translator *t = w->t;
+
+	if (t->nrecords < ST_MAX_RECORDS) {
+		t->records[t->nrecords].host = (uint32_t)(em_here(w->e) - t->rx);
+		t->records[t->nrecords].guest = (uint16_t)guest;
+		t->nrecords++;
+	} else {
+		w->e->full = true;
+	}
+}
+
+struct st_cold *st_cold(struct st_work *w, unsigned kind, unsigned i)
+{
+	struct st_cold *c = &w->cold[MIN(w->ncold, ST_MAX_COLD - 1u)];
+
+	if (w->ncold == ST_MAX_COLD) {
+		w->e->full = true;
+	} else {
+		w->ncold++;
+	}
+	*c = (struct st_cold){.kind = (uint8_t)kind, .guest = w->at[i]};
+	c->live = w->live[i] != 0;
+	c->behind = em_here(w->e);
+	return c;
+}
+
+/* ---- addresses ---- */
+
+/* The register that has the guest's @gpr, if need be after loading it to @scratch. */
+static unsigned fetch(struct em *e, unsigned gpr, unsigned scratch)
+{
+	unsigned reg = st_host_reg(gpr);
+
+	if (reg == EM_ABSENT) {
+		em_load(e, scratch, GPR(gpr));
+		reg = scratch;
+	}
+	return reg;
+}
+
+static void offset(struct st_work *w, unsigned i)
+{
+	const struct insn *insn = &w->insn[i];
+	const struct insn_mem *m = &insn->mem[0];
+	bool wide = insn->adr_bytes == 8;
+	struct em_mem a = {
+		.base = EM_ABSENT, .index = EM_ABSENT, .scale = 1, .disp = (int32_t)m->disp};
+	uint64_t all = (uint64_t)m->disp;
+
+	if (m->base == INSN_RIP || (m->base == INSN_NO_REG && m->index == INSN_NO_REG)) {
+		if (m->base == INSN_RIP) {
+			all += w->linear + w->at[i] + insn->len;
+		}
+		em_mov_imm(w->e, EM_R10, wide ? all : (uint32_t)all);
+		return;
+	}
+	if (m->base != INSN_NO_REG) {
+		a.base = (uint8_t)fetch(w->e, m->base, EM_R10);
+	}
+	if (m->index != INSN_NO_REG) {
+		a.index = (uint8_t)fetch(w->e, m->index, EM_R11);
+		a.scale = m->scale;
+	}
+	if (wide && a.index == EM_ABSENT && a.disp == 0) {
+		if (a.base != EM_R10) {
+			em_reg(w->e, true, 0x89, a.base, EM_R10);
+		}
+		return;
+	}
+	em_lea(w->e, wide, EM_R10, a);
+}
+
+void st_address(struct st_work *w, unsigned i)
+{
+	const struct insn_mem *m = &w->insn[i].mem[0];
+
+	offset(w, i);
+	if (w->insn[i].mode == INSN_64 && (m->seg == INSN_FS || m->seg == INSN_GS)) {
+		em_load(w->e, EM_R11, m->seg == INSN_FS ? AT(fs_base) : AT(gs_base));
+		em_lea(w->e, true, EM_R10,
+		       (struct em_mem){.base = EM_R10, .index = EM_R11, .scale = 1});
+	}
+}
+
+/* ---- the TLB ---- */
+
+static size_t tags(const struct st_work *w, bool write)
+{
+	return offsetof(struct st_frame, view) +
+	       (size_t)st_view_of(w->mode) * sizeof(struct st_view) +
+	       (write ? offsetof(struct st_view, write) : offsetof(struct st_view, read));
+}
+
+static size_t adds(const struct st_work *w)
+{
+	return tags(w, false) - offsetof(struct st_view, read) + offsetof(struct st_view, add);
+}
+
+static struct em_mem entry(size_t table)
+{
+	return (struct em_mem){
+		.gs = true, .base = EM_R11, .index = EM_ABSENT, .scale = 1, .disp = (int32_t)table};
+}
+
+static struct em_mem entry8(size_t table)
+{
+	return (struct em_mem){
+		.gs = true, .base = EM_ABSENT, .index = EM_R11, .scale = 8, .disp = (int32_t)table};
+}
+
+/* R10 becomes the offset in the page; what is beyond it is another page. */
+static void check_dead(struct st_work *w, unsigned i, unsigned size, bool write)
+{
+	static const uint8_t rorx[] = {0xc4, 0x43, 0xfb, 0xf0, 0xda, 9};
+	struct em *e = w->e;
+	struct st_cold *c;
+
+	em_bytes(e, rorx, sizeof(rorx)); /* rorx $9, %r10, %r11 */
+	em_byte(e, 0x41);
+	em_byte(e, 0x81);
+	em_byte(e, 0xe3); /* and $.., %r11d */
+	em_32(e, (ST_TLB - 1) << 3);
+	em_mem(e, true, 0, 0x33, EM_R10, entry(tags(w, write)));
+	em_byte(e, 0x49);
+	em_byte(e, 0x81);
+	em_byte(e, 0xfa); /* cmp $.., %r10 */
+	em_32(e, 4096 - size);
+	em_byte(e, 0x0f);
+	em_byte(e, 0x80 | EM_CC_A);
+	em_32(e, 0);
+	c = st_cold(w, ST_COLD_SLOW, i);
+	c->size = (uint16_t)size;
+	c->write = write;
+	em_mem(e, true, 0, 0x03, EM_R10, entry(adds(w)));
+	c->resume = em_here(e);
+}
+
+/* The same without touching the flags. */
+static void check_live(struct st_work *w, unsigned i, unsigned size, bool write)
+{
+	struct em *e = w->e;
+	struct st_cold *c;
+
+	em_store(e, EM_RCX, AT(save_rcx));
+	em_pext(e, EM_R11, EM_R10, AT(tlb_mask));
+	em_load(e, EM_RCX, entry8(tags(w, write)));
+	em_byte(e, 0x48);
+	em_byte(e, 0xf7);
+	em_byte(e, 0xd1); /* not %rcx */
+	em_lea(e, true, EM_R10,
+	       (struct em_mem){.base = EM_R10, .index = EM_RCX, .scale = 1, .disp = 1});
+	em_lea(e, true, EM_RCX, EM_AT(EM_R10, (int32_t)size - 1));
+	em_pext(e, EM_RCX, EM_RCX, AT(page_mask));
+	em_byte(e, 0xe3); /* jrcxz over the jump */
+	em_byte(e, 5);
+	em_byte(e, 0xe9);
+	em_32(e, 0);
+	c = st_cold(w, ST_COLD_SLOW, i);
+	c->live = true;
+	c->size = (uint16_t)size;
+	c->write = write;
+	em_load(e, EM_RCX, AT(save_rcx));
+	em_load(e, EM_R11, entry8(adds(w)));
+	em_lea(e, true, EM_R10, (struct em_mem){.base = EM_R10, .index = EM_R11, .scale = 1});
+	c->resume = em_here(e);
+}
+
+void st_check(struct st_work *w, unsigned i, unsigned size, bool write)
+{
+	if (w->live[i] != 0) {
+		check_live(w, i, size, write);
+	} else {
+		check_dead(w, i, size, write);
+	}
+}
+
+/* ---- the cold part ---- */
+
+static void slow(struct st_work *w, const struct st_cold *c)
+{
+	struct em *e = w->e;
+
+	st_record(w, c->guest | (c->live ? 0 : ST_NO_FLAGS));
+	if (c->live) {
+		em_load(e, EM_RCX, AT(save_rcx));
+		em_load(e, EM_R11, entry8(tags(w, c->write)));
+		em_lea(e, true, EM_R10,
+		       (struct em_mem){.base = EM_R10, .index = EM_R11, .scale = 1});
+	} else {
+		em_mem(e, true, 0, 0x33, EM_R10, entry(tags(w, c->write)));
+	}
+	em_mov_imm(e, EM_R11, c->size | (c->write ? ST_SLOW_WRITE : 0));
+	em_call(e, w->t->slow);
+	em_jmp(e, c->resume);
+}
+
+static void leave(struct st_work *w, const struct st_cold *c, const uint8_t *exit)
+{
+	em_mov_imm(w->e, EM_R10, c->rip);
+	em_store(w->e, EM_R10, AT(rip));
+	em_jmp(w->e, exit);
+}
+
+static void link_stub(struct st_work *w, const struct st_cold *c)
+{
+	struct st_translator *t = w->t;
+	struct st_link *link;
+
+	if (t->nlinks == ST_MAX_LINKS) {
+		w->e->full = true;
+		return;
+	}
+	link = &t->link[t->nlinks++];
+	link->behind = (uint32_t)(c->behind - t->rx);
+	link->stub = (uint32_t)(em_here(w->e) - t->rx);
+	link->target = ST_NONE;
+	link->rip = c->rip;
+	em_call(w->e, t->exit_link);
+	link->site = (uint32_t)(em_here(w->e) - t->rx);
+}
+
+void st_cold_parts(struct st_work *w)
+{
+	for (unsigned i = 0; i < w->ncold && !w->e->full; i++) {
+		const struct st_cold *c = &w->cold[i];
+
+		em_patch(w->e, c->behind, em_here(w->e));
+		switch (c->kind) {
+		case ST_COLD_SLOW:
+			slow(w, c);
+			break;
+		case ST_COLD_KICK:
+			leave(w, c, w->t->exit_kick);
+			break;
+		case ST_COLD_FPU:
+			em_call(w->e, w->t->load_fpu);
+			em_jmp(w->e, c->resume);
+			break;
+		default:
+			link_stub(w, c);
+			break;
+		}
+	}
+}

@@ -1,0 +1,586 @@
+/*
+ * One block: decoding, which flags matter where, and the code of each instruction that is not a
+ * jump.
+ */
+#include <string.h>
+
+#include "soft/translate/slow.h"
+#include "soft/translate/translator.h"
+
+#define AT(field) EM_GS(offsetof(struct st_frame, field))
+#define GPR(n)	  EM_GS(offsetof(struct st_frame, gpr) + 8 * (n))
+
+#define RSP 4
+#define RBP 5
+
+enum how {
+	HOW_COPY,
+	HOW_NOTHING,
+	HOW_LEA,
+	HOW_PUSH,
+	HOW_POP,
+	HOW_LEAVE,
+	HOW_CLD,
+	HOW_STD,
+	HOW_PUSHF,
+	HOW_CLI,
+	HOW_STI,
+	HOW_PAUSE,
+	HOW_BIT, /* BT and such, with a bit far away */
+	HOW_STRING,
+	HOW_BRANCH,
+	HOW_INTERPRET, /* ends the block in front of the instruction */
+};
+
+/* In 32-bit mode segments count that are not told here. */
+static bool address_is_easy(const struct insn *insn)
+{
+	const struct insn_mem *m = &insn->mem[0];
+
+	return insn->nmem == 0 || insn->mode == INSN_64 ||
+	       (insn->adr_bytes == 4 && m->seg != INSN_FS && m->seg != INSN_GS &&
+		m->seg != INSN_CS);
+}
+
+static enum how push_pop(const struct insn *insn)
+{
+	unsigned slot = insn->mode == INSN_64 ? 8 : 4;
+	const struct insn_operand *o = &insn->operand[0];
+
+	if (insn->op_bytes != slot || (o->kind == INSN_OP_REG && o->klass != INSN_GPR)) {
+		return HOW_INTERPRET;
+	}
+	if (insn->mnemonic == INSN_POP) {
+		return o->kind == INSN_OP_REG ? HOW_POP : HOW_INTERPRET;
+	}
+	return o->kind == INSN_OP_MEM && insn->mem[0].kind != INSN_MEM_MODRM ? HOW_INTERPRET
+									     : HOW_PUSH;
+}
+
+static enum how string(const struct insn *insn)
+{
+	for (unsigned i = 0; i < insn->nmem; i++) {
+		if (insn->mem[i].seg == INSN_FS || insn->mem[i].seg == INSN_GS ||
+		    insn->mem[i].seg == INSN_CS) {
+			return HOW_INTERPRET;
+		}
+	}
+	return insn->adr_bytes == (insn->mode == INSN_64 ? 8 : 4) ? HOW_STRING : HOW_INTERPRET;
+}
+
+static enum how bit(const struct insn *insn)
+{
+	bool plain = insn->nmem == 1 && insn->mem[0].kind == INSN_MEM_MODRM &&
+		     insn->op_bytes == 8 && insn->operand[1].kind == INSN_OP_REG;
+
+	return plain && st_host_reg(insn->operand[1].reg) != EM_ABSENT ? HOW_BIT : HOW_INTERPRET;
+}
+
+static enum how how_of(const struct insn *insn, unsigned mode)
+{
+	if (!address_is_easy(insn)) {
+		return HOW_INTERPRET;
+	}
+	if (insn->klass >= INSN_CLASS_JUMP && insn->klass <= INSN_CLASS_RET) {
+		return HOW_BRANCH;
+	}
+	switch (insn->mnemonic) {
+	case INSN_NOP:
+	case INSN_ENDBR64:
+	case INSN_ENDBR32:
+	case INSN_PREFETCHW:
+	case INSN_PREFETCHNTA:
+	case INSN_PREFETCHT0:
+	case INSN_PREFETCHT1:
+	case INSN_PREFETCHT2:
+		return HOW_NOTHING;
+	case INSN_LEA:
+		return insn->mem[0].kind == INSN_MEM_MODRM ? HOW_LEA : HOW_INTERPRET;
+	case INSN_PUSH:
+	case INSN_POP:
+		return push_pop(insn);
+	case INSN_LEAVE:
+		return insn->op_bytes == (insn->mode == INSN_64 ? 8 : 4) ? HOW_LEAVE
+									 : HOW_INTERPRET;
+	case INSN_CLD:
+		return HOW_CLD;
+	case INSN_STD:
+		return HOW_STD;
+	case INSN_PAUSE:
+		return HOW_PAUSE;
+	case INSN_PUSHF:
+		return insn->mode == INSN_64 && insn->op_bytes == 8 ? HOW_PUSHF : HOW_INTERPRET;
+	case INSN_CLI:
+		return (mode & ST_MODE_USER) == 0 ? HOW_CLI : HOW_INTERPRET;
+	case INSN_STI:
+		return (mode & ST_MODE_USER) == 0 ? HOW_STI : HOW_INTERPRET;
+	case INSN_MOVS:
+	case INSN_STOS:
+		return string(insn);
+	case INSN_BT:
+	case INSN_BTS:
+	case INSN_BTR:
+	case INSN_BTC:
+		if ((insn->attributes & INSN_ATTR_BITSTR) != 0 && insn->nmem != 0) {
+			return bit(insn);
+		}
+		return st_can_copy(insn, mode) ? HOW_COPY : HOW_INTERPRET;
+	default:
+		return st_can_copy(insn, mode) ? HOW_COPY : HOW_INTERPRET;
+	}
+}
+
+/* ---- decoding ---- */
+
+/* Return: how the last instruction ends the block: a jump, by the interpreter, or not (NOTHING). */
+static enum how decode(struct st_work *w, unsigned offset)
+{
+	unsigned mode = (w->mode & ST_MODE_INSN) | (w->amd ? INSN_AMD : 0);
+
+	w->n = 0;
+	w->at[0] = (uint16_t)offset;
+	while (w->n < ST_BLOCK_INSNS) {
+		struct insn *insn = &w->insn[w->n];
+		enum how how;
+
+		if (offset >= 4096) {
+			return HOW_NOTHING;
+		}
+		if (insn_decode(insn, mode, w->bytes + offset, 4096 - offset) != INSN_OK) {
+			insn->len = (uint8_t)MIN(4096 - offset, 1u);
+			insn->mnemonic = INSN_NONE;
+			insn->flags_read = ST_FLAGS;
+			how = HOW_INTERPRET;
+		} else {
+			how = how_of(insn, w->mode);
+		}
+		offset += insn->len;
+		w->at[++w->n] = (uint16_t)offset;
+		if (how == HOW_BRANCH || how == HOW_INTERPRET) {
+			return how;
+		}
+	}
+	return HOW_NOTHING;
+}
+
+static uint32_t needed_behind(const struct st_work *w, enum how end)
+{
+	const struct insn *last = &w->insn[w->n - 1];
+	uint64_t rip = w->linear + w->at[w->n - 1];
+
+	if (end == HOW_NOTHING) {
+		return st_flags_needed(w, w->linear + w->at[w->n]);
+	}
+	if (end == HOW_BRANCH && last->noperands > 0 && last->operand[0].kind == INSN_OP_REL) {
+		uint32_t needed = st_flags_needed(w, insn_target(last, rip));
+
+		return last->klass == INSN_CLASS_JCC ? needed | st_flags_needed(w, rip + last->len)
+						     : needed;
+	}
+	return ST_FLAGS;
+}
+
+/* Backwards: what an instruction reads, or what is read behind it and it does not write for sure.
+ */
+static void liveness(struct st_work *w, enum how end)
+{
+	uint32_t live = needed_behind(w, end);
+
+	w->live[w->n] = live;
+	for (unsigned i = w->n; i-- > 0;) {
+		const struct insn *insn = &w->insn[i];
+
+		if (i == w->n - 1 && end == HOW_INTERPRET) {
+			live = ST_FLAGS;
+		} else {
+			if (!insn->flags_maybe) {
+				live &= ~insn->flags_written;
+			}
+			live = (live | insn->flags_read) & ST_FLAGS;
+		}
+		w->live[i] = live;
+	}
+}
+
+/* ---- code ---- */
+
+static void copy(struct st_work *w, unsigned i)
+{
+	static const uint8_t scratch[] = {EM_R10, EM_R11};
+	const struct insn *insn = &w->insn[i];
+	bool memory = insn->nmem != 0;
+	unsigned used = memory ? 1 : 0;
+	uint8_t map[16];
+
+	if (memory) {
+		bool write = (insn->operand[0].kind == INSN_OP_MEM &&
+			      (insn->operand[0].access & INSN_WRITE) != 0) ||
+			     (insn->noperands > 1 && insn->operand[1].kind == INSN_OP_MEM &&
+			      (insn->operand[1].access & INSN_WRITE) != 0);
+
+		st_address(w, i);
+		st_check(w, i, insn->mem[0].bytes, write);
+	}
+	for (unsigned g = 0; g < 16; g++) {
+		map[g] = (uint8_t)st_host_reg(g);
+	}
+	for (unsigned n = 0; n < insn->noperands; n++) {
+		const struct insn_operand *o = &insn->operand[n];
+
+		if (o->kind == INSN_OP_REG && o->klass == INSN_GPR && map[o->reg] == EM_ABSENT) {
+			map[o->reg] = scratch[used++ % 2];
+			if ((insn->gpr_read & BIT(o->reg)) != 0) {
+				em_load(w->e, map[o->reg], GPR(o->reg));
+			}
+		}
+	}
+	st_copy(w->e, insn, map, memory);
+	for (unsigned g = 9; g <= 11; g++) {
+		if (map[g] != EM_ABSENT && (insn->gpr_write & BIT(g)) != 0) {
+			em_store(w->e, map[g], GPR(g));
+		}
+	}
+}
+
+/* Without segment base and check. */
+static void lea(struct st_work *w, unsigned i)
+{
+	const struct insn *insn = &w->insn[i];
+	struct insn plain = *insn;
+	unsigned reg = st_host_reg(insn->operand[0].reg);
+
+	w->insn[i].mem[0].seg = INSN_DS;
+	st_address(w, i);
+	w->insn[i] = plain;
+	if (insn->op_bytes == 2) {
+		if (reg == EM_ABSENT) {
+			em_byte(w->e, 0x66);
+			em_mem(w->e, false, 0, 0x89, EM_R10, GPR(insn->operand[0].reg));
+		} else {
+			em_byte(w->e, 0x66);
+			em_reg(w->e, false, 0x89, EM_R10, reg);
+		}
+	} else if (reg == EM_ABSENT) {
+		if (insn->op_bytes == 4) {
+			em_reg(w->e, false, 0x89, EM_R10, EM_R10);
+		}
+		em_store(w->e, EM_R10, GPR(insn->operand[0].reg));
+	} else {
+		em_reg(w->e, insn->op_bytes == 8, 0x89, EM_R10, reg);
+	}
+}
+
+static void push(struct st_work *w, unsigned i)
+{
+	const struct insn *insn = &w->insn[i];
+	const struct insn_operand *o = &insn->operand[0];
+	struct em *e = w->e;
+	bool wide = insn->mode == INSN_64;
+	int slot = wide ? 8 : 4;
+	unsigned reg = EM_ABSENT;
+
+	if (o->kind == INSN_OP_MEM) {
+		st_address(w, i);
+		st_check(w, i, (unsigned)slot, false);
+		em_mem(e, wide, 0, 0x8b, EM_R10, EM_AT(EM_R10, 0));
+		em_store(e, EM_R10, AT(temp));
+	} else if (o->kind == INSN_OP_REG) {
+		reg = st_host_reg(o->reg);
+	}
+	em_lea(e, wide, EM_R10, EM_AT(EM_R9, -slot));
+	st_check(w, i, (unsigned)slot, true);
+	if (reg == EM_ABSENT) {
+		reg = EM_R11;
+		if (o->kind == INSN_OP_MEM) {
+			em_load(e, reg, AT(temp));
+		} else if (o->kind == INSN_OP_REG) {
+			em_load(e, reg, GPR(o->reg));
+		} else {
+			em_mov_imm(e, reg, wide ? insn->imm[0] : (uint32_t)insn->imm[0]);
+		}
+	}
+	em_mem(e, wide, 0, 0x89, reg, EM_AT(EM_R10, 0));
+	em_lea(e, wide, EM_R9, EM_AT(EM_R9, -slot));
+}
+
+static void pop(struct st_work *w, unsigned i)
+{
+	const struct insn *insn = &w->insn[i];
+	unsigned gpr = insn->operand[0].reg, reg = st_host_reg(gpr);
+	struct em *e = w->e;
+	bool wide = insn->mode == INSN_64;
+	int slot = wide ? 8 : 4;
+
+	em_reg(e, wide, 0x89, EM_R9, EM_R10);
+	st_check(w, i, (unsigned)slot, false);
+	if (gpr == RSP) {
+		em_mem(e, wide, 0, 0x8b, EM_R9, EM_AT(EM_R10, 0));
+		return;
+	}
+	em_mem(e, wide, 0, 0x8b, reg == EM_ABSENT ? EM_R11 : reg, EM_AT(EM_R10, 0));
+	if (reg == EM_ABSENT) {
+		em_store(e, EM_R11, GPR(gpr));
+	}
+	em_lea(e, wide, EM_R9, EM_AT(EM_R9, slot));
+}
+
+static void leave(struct st_work *w, unsigned i)
+{
+	struct em *e = w->e;
+	bool wide = w->insn[i].mode == INSN_64;
+	int slot = wide ? 8 : 4;
+
+	em_reg(e, wide, 0x89, RBP, EM_R10);
+	st_check(w, i, (unsigned)slot, false);
+	/* What is read may fault on the host: before RSP changes. */
+	em_mem(e, wide, 0, 0x8b, EM_R10, EM_AT(EM_R10, 0));
+	em_lea(e, wide, EM_R9, EM_AT(RBP, slot));
+	em_reg(e, wide, 0x89, EM_R10, RBP);
+}
+
+static void set_df(struct st_work *w, unsigned value)
+{
+	em_mem(w->e, false, 0, 0xc6, 0, AT(df));
+	em_byte(w->e, value);
+}
+
+/* The host's arithmetic flags, and the rest from the frame. */
+static void pushf(struct st_work *w, unsigned i)
+{
+	static const uint8_t and_flags[] = {0x49, 0x81, 0xe3, 0xd5, 0x08, 0, 0}; /* .., %r11 */
+	static const uint8_t or_df[] = {0x49, 0x81, 0xcb, 0, 0x04, 0, 0};
+	static const uint8_t or_if[] = {0x49, 0x81, 0xcb, 0, 0x02, 0, 0};
+	struct em *e = w->e;
+
+	em_lea(e, true, EM_R10, EM_AT(EM_R9, -8));
+	st_check(w, i, 8, true);
+	em_byte(e, 0x9c); /* pushfq */
+	em_load(e, EM_R11, EM_AT(EM_RSP, 0));
+	em_bytes(e, and_flags, sizeof(and_flags));
+	em_mem(e, true, 0, 0x0b, EM_R11, AT(system));
+	em_mem(e, false, 0, 0x80, 7, AT(df)); /* cmpb $0; je */
+	em_byte(e, 0);
+	em_byte(e, 0x74);
+	em_byte(e, sizeof(or_df));
+	em_bytes(e, or_df, sizeof(or_df));
+	em_mem(e, false, 0, 0x80, 7, AT(interrupts));
+	em_byte(e, 0);
+	em_byte(e, 0x74);
+	em_byte(e, sizeof(or_if));
+	em_bytes(e, or_if, sizeof(or_if));
+	em_store(e, EM_R11, EM_AT(EM_R10, 0));
+	if (w->live[i + 1] != 0) {
+		em_byte(e, 0x9d);
+	} else {
+		em_lea(e, true, EM_RSP, EM_AT(EM_RSP, 8));
+	}
+	em_lea(e, true, EM_R9, EM_AT(EM_R9, -8));
+}
+
+/* If somebody waits for it, the interpreter does it, and sees to the instruction behind. */
+static void sti(struct st_work *w)
+{
+	struct em *e = w->e;
+
+	em_reg(e, true, 0x89, EM_RCX, EM_R11);
+	em_mem(e, false, 1, 0xb6, EM_RCX, AT(window)); /* movzbl */
+	em_byte(e, 0xe3);
+	em_byte(e, 8);
+	em_reg(e, true, 0x89, EM_R11, EM_RCX);
+	em_call(e, w->t->exit_insn);
+	em_reg(e, true, 0x89, EM_R11, EM_RCX);
+	em_mem(e, false, 0, 0xc6, 0, AT(interrupts));
+	em_byte(e, 1);
+}
+
+/* The bit's offset moves the operand by multiples of 8 bytes. */
+static void bit_string(struct st_work *w, unsigned i)
+{
+	const struct insn *insn = &w->insn[i];
+	unsigned reg = st_host_reg(insn->operand[1].reg);
+	struct em *e = w->e;
+
+	st_address(w, i);
+	em_mov_imm(e, EM_R11, 6);
+	/* sarx %r11, reg, %r11 */
+	em_byte(e, 0xc4);
+	em_byte(e, 0x40 | (reg >= 8 ? 0 : 0x20) | 2);
+	em_byte(e, 0x80 | (~EM_R11 & 15) << 3 | 2);
+	em_byte(e, 0xf7);
+	em_byte(e, 0xc0 | (EM_R11 & 7) << 3 | (reg & 7));
+	em_lea(e, true, EM_R10, (struct em_mem){.base = EM_R10, .index = EM_R11, .scale = 8});
+	st_check(w, i, 8, insn->mnemonic != INSN_BT);
+	em_pext(e, EM_R11, reg, AT(bit_mask));
+	if ((insn->prefixes & INSN_PREFIX_LOCK) != 0) {
+		em_byte(e, 0xf0);
+	}
+	em_mem(e, true, 1, insn->opcode, EM_R11, EM_AT(EM_R10, 0));
+}
+
+static void string_insn(struct st_work *w, unsigned i)
+{
+	const struct insn *insn = &w->insn[i];
+	uint32_t what = insn->mem[0].bytes;
+
+	what |= insn->mnemonic == INSN_MOVS ? ST_STRING_MOVS : 0;
+	what |= (insn->prefixes & (INSN_PREFIX_REP | INSN_PREFIX_REPNE)) != 0 ? ST_STRING_REP : 0;
+	em_mov_imm(w->e, EM_R11, what);
+	em_call(w->e, w->t->string);
+}
+
+static void interpret(struct st_work *w)
+{
+	em_call(w->e, w->t->exit_insn);
+}
+
+static void one(struct st_work *w, unsigned i)
+{
+	switch (how_of(&w->insn[i], w->mode)) {
+	case HOW_COPY:
+		copy(w, i);
+		break;
+	case HOW_LEA:
+		lea(w, i);
+		break;
+	case HOW_PUSH:
+		push(w, i);
+		break;
+	case HOW_POP:
+		pop(w, i);
+		break;
+	case HOW_LEAVE:
+		leave(w, i);
+		break;
+	case HOW_CLD:
+		set_df(w, 0);
+		break;
+	case HOW_STD:
+		set_df(w, 1);
+		break;
+	case HOW_PUSHF:
+		pushf(w, i);
+		break;
+	case HOW_CLI:
+		em_mem(w->e, false, 0, 0xc6, 0, AT(interrupts));
+		em_byte(w->e, 0);
+		break;
+	case HOW_STI:
+		sti(w);
+		break;
+	case HOW_PAUSE:
+		em_byte(w->e, 0xf3);
+		em_byte(w->e, 0x90);
+		break;
+	case HOW_BIT:
+		bit_string(w, i);
+		break;
+	case HOW_STRING:
+		string_insn(w, i);
+		break;
+	default:
+		break;
+	}
+}
+
+static bool uses_fpu(const struct st_work *w, enum how end)
+{
+	for (unsigned i = 0; i < w->n; i++) {
+		if (w->insn[i].mnemonic != INSN_NONE && w->insn[i].klass >= INSN_CLASS_X87 &&
+		    !(i == w->n - 1 && end == HOW_INTERPRET)) {
+			return true;
+		}
+	}
+	return false;
+}
+
+/* The guest's registers have to be in the host's. */
+static void want_fpu(struct st_work *w)
+{
+	struct em *e = w->e;
+	struct st_cold *c;
+
+	if (w->live[0] == 0) {
+		em_mem(e, false, 0, 0x80, 7, AT(fpu)); /* cmpb $0 */
+		em_byte(e, 0);
+		em_byte(e, 0x0f);
+		em_byte(e, 0x80 | EM_CC_E);
+		em_32(e, 0);
+		st_cold(w, ST_COLD_FPU, 0)->resume = em_here(e);
+		return;
+	}
+	em_reg(e, true, 0x89, EM_RCX, EM_R11);
+	em_mem(e, false, 1, 0xb6, EM_RCX, AT(fpu)); /* movzbl */
+	em_byte(e, 0xe3);
+	em_byte(e, 2);
+	em_byte(e, 0xeb);
+	em_byte(e, 8);
+	em_reg(e, true, 0x89, EM_R11, EM_RCX);
+	em_byte(e, 0xe9);
+	em_32(e, 0);
+	c = st_cold(w, ST_COLD_FPU, 0);
+	em_reg(e, true, 0x89, EM_R11, EM_RCX);
+	c->resume = em_here(e);
+}
+
+static void code(struct st_work *w, struct st_block *b, enum how end)
+{
+	b->fpu = uses_fpu(w, end);
+	st_record(w, w->at[0]);
+	if (b->fpu) {
+		want_fpu(w);
+	}
+	for (unsigned i = 0; i < w->n && !w->e->full; i++) {
+		bool last = i == w->n - 1;
+
+		st_record(w, w->at[i]);
+		if (last && (end == HOW_INTERPRET || (end == HOW_BRANCH && !st_branch(w, i)))) {
+			interpret(w);
+		} else if (!last || end == HOW_NOTHING) {
+			one(w, i);
+		}
+	}
+	if (end == HOW_NOTHING) {
+		st_goto(w, w->n - 1, w->linear + w->at[w->n]);
+	}
+	st_cold_parts(w);
+}
+
+uint32_t st_translate(struct st_translator *t, uint64_t page, uint64_t linear, unsigned offset,
+		      unsigned mode, const uint8_t *bytes, bool amd)
+{
+	struct st_work w;
+	struct st_block *b = &t->blocks[t->nblocks];
+	enum how end;
+
+	if (t->nblocks == ST_MAX_BLOCKS) {
+		return ST_NONE;
+	}
+	w.t = t;
+	w.e = &t->em;
+	w.mode = mode;
+	w.linear = linear;
+	w.bytes = bytes;
+	w.amd = amd;
+	w.ncold = 0;
+	*b = (struct st_block){
+		.page = page,
+		.linear = linear,
+		.offset = (uint16_t)offset,
+		.mode = (uint16_t)mode,
+		.first_record = t->nrecords,
+		.first_link = t->nlinks,
+		.incoming = ST_NONE,
+		.code = (uint32_t)(em_here(&t->em) - t->rx),
+	};
+	end = decode(&w, offset);
+	liveness(&w, end);
+	code(&w, b, end);
+	if (t->em.full) {
+		return ST_NONE;
+	}
+	b->bytes = (uint16_t)(MIN(w.at[w.n], 4096) - offset);
+	b->records = t->nrecords - b->first_record;
+	b->links = t->nlinks - b->first_link;
+	b->code_end = (uint32_t)(em_here(&t->em) - t->rx);
+	return t->nblocks++;
+}

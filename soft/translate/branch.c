@@ -1,0 +1,273 @@
+/*
+ * How blocks end. Jumps within the page are linked by patching, all others look for their target in
+ * a table by RIP. Each jump backwards and each that is not direct asks whether somebody waits.
+ */
+#include <string.h>
+
+#include "soft/translate/translator.h"
+
+#define AT(field) EM_GS(offsetof(struct st_frame, field))
+#define GPR(n)	  EM_GS(offsetof(struct st_frame, gpr) + 8 * (n))
+#define AHEAD	  8
+
+static size_t view(const struct st_work *w)
+{
+	return offsetof(struct st_frame, view) +
+	       (size_t)st_view_of(w->mode) * sizeof(struct st_view);
+}
+
+uint32_t st_flags_needed(const struct st_work *w, uint64_t rip)
+{
+	uint32_t open = ST_FLAGS;
+
+	for (unsigned i = 0; i < AHEAD && open != 0; i++) {
+		unsigned at = (unsigned)(rip & 4095);
+		struct insn insn;
+
+		if (rip - w->linear >= 4096 ||
+		    insn_decode(&insn, (w->mode & ST_MODE_INSN) | (w->amd ? INSN_AMD : 0),
+				w->bytes + at, 4096 - at) != INSN_OK) {
+			return open;
+		}
+		if ((insn.flags_read & open) != 0 || insn.klass == INSN_CLASS_FAR ||
+		    insn.klass == INSN_CLASS_SYSTEM || insn.klass == INSN_CLASS_IO ||
+		    insn.klass == INSN_CLASS_UD) {
+			return open;
+		}
+		open &= insn.flags_maybe ? UINT32_MAX : ~insn.flags_written;
+		if (insn.klass == INSN_CLASS_JUMP && insn.operand[0].kind == INSN_OP_REL) {
+			rip = insn_target(&insn, rip);
+		} else if (insn.klass >= INSN_CLASS_JUMP && insn.klass <= INSN_CLASS_RET) {
+			return open;
+		} else {
+			rip += insn.len;
+		}
+	}
+	return open;
+}
+
+/* ---- jumps by the table ---- */
+
+/* To the linear address in R10. */
+static void indirect(struct st_work *w)
+{
+	static const uint8_t rorx[] = {0xc4, 0x43, 0xfb, 0xf0, 0xda, 7};
+	struct em *e = w->e;
+	size_t v = view(w);
+	uint8_t *hit;
+
+	em_store(e, EM_R10, AT(rip));
+	em_bytes(e, rorx, sizeof(rorx)); /* rorx $7, %r10, %r11 */
+	em_lea(e, true, EM_R11, (struct em_mem){.base = EM_R11, .index = EM_R10, .scale = 1});
+	em_pext(e, EM_R11, EM_R11, AT(jump_mask));
+	em_store(e, EM_RCX, AT(save_rcx));
+	em_load(e, EM_RCX,
+		(struct em_mem){.gs = true,
+				.base = EM_ABSENT,
+				.index = EM_R11,
+				.scale = 8,
+				.disp = (int32_t)(v + offsetof(struct st_view, rip))});
+	em_byte(e, 0x48);
+	em_byte(e, 0xf7);
+	em_byte(e, 0xd1); /* not %rcx */
+	em_lea(e, true, EM_RCX,
+	       (struct em_mem){.base = EM_RCX, .index = EM_R10, .scale = 1, .disp = 1});
+	/*
+	 * RCX is the distance of the entry's address; `kick`, which is 0 or 1, is added. What is at
+	 * a distance of -1 has another entry, so the sum is zero only if both are.
+	 */
+	em_mem(e, false, 0, 0x8b, EM_R10, AT(kick));
+	em_lea(e, true, EM_RCX, (struct em_mem){.base = EM_RCX, .index = EM_R10, .scale = 1});
+	em_byte(e, 0xe3);
+	em_byte(e, 0);
+	hit = e->at;
+	em_load(e, EM_RCX, AT(save_rcx));
+	em_jmp(e, w->t->exit_lookup);
+	if (!e->full) {
+		hit[-1] = (uint8_t)(e->at - hit);
+	}
+	em_load(e, EM_RCX, AT(save_rcx));
+	em_mem(e, false, 0, 0xff, 4,
+	       (struct em_mem){.gs = true,
+			       .base = EM_ABSENT,
+			       .index = EM_R11,
+			       .scale = 8,
+			       .disp = (int32_t)(v + offsetof(struct st_view, code))});
+}
+
+/* ---- direct jumps ---- */
+
+/* Leaves if somebody waits. */
+static void ask(struct st_work *w, unsigned i, uint64_t rip)
+{
+	struct em *e = w->e;
+	struct st_cold *c;
+
+	if (st_flags_needed(w, rip) == 0) {
+		em_mem(e, false, 0, 0x83, 7, AT(kick)); /* cmpl $0 */
+		em_byte(e, 0);
+		em_byte(e, 0x0f);
+		em_byte(e, 0x80 | EM_CC_NE);
+		em_32(e, 0);
+		c = st_cold(w, ST_COLD_KICK, i);
+		c->rip = rip;
+		return;
+	}
+	em_reg(e, true, 0x89, EM_RCX, EM_R11);
+	em_mem(e, false, 0, 0x8b, EM_RCX, AT(kick));
+	em_byte(e, 0xe3); /* jrcxz over what follows */
+	em_byte(e, 8);
+	em_reg(e, true, 0x89, EM_R11, EM_RCX);
+	em_byte(e, 0xe9);
+	em_32(e, 0);
+	c = st_cold(w, ST_COLD_KICK, i);
+	c->rip = rip;
+	em_reg(e, true, 0x89, EM_R11, EM_RCX);
+}
+
+static bool same_page(const struct st_work *w, uint64_t rip)
+{
+	return (rip & ~UINT64_C(4095)) == w->linear;
+}
+
+void st_goto(struct st_work *w, unsigned i, uint64_t rip)
+{
+	if (!same_page(w, rip)) {
+		em_mov_imm(w->e, EM_R10, rip);
+		indirect(w);
+		return;
+	}
+	if (rip <= w->linear + w->at[i]) {
+		ask(w, i, rip);
+	}
+	em_byte(w->e, 0xe9);
+	em_32(w->e, 0);
+	st_cold(w, ST_COLD_LINK, i)->rip = rip;
+}
+
+/* ---- instructions ---- */
+
+static void jcc(struct st_work *w, unsigned i)
+{
+	const struct insn *insn = &w->insn[i];
+	uint64_t rip = w->linear + w->at[i];
+	uint64_t taken = insn_target(insn, rip);
+	unsigned cc = insn->opcode & 15;
+	struct em *e = w->e;
+
+	if (same_page(w, taken) && taken > rip) {
+		em_byte(e, 0x0f);
+		em_byte(e, 0x80 | cc);
+		em_32(e, 0);
+		st_cold(w, ST_COLD_LINK, i)->rip = taken;
+	} else {
+		uint8_t *over;
+
+		em_byte(e, 0x0f);
+		em_byte(e, 0x80 | (cc ^ 1));
+		em_32(e, 0);
+		over = em_here(e);
+		st_goto(w, i, taken);
+		em_patch(e, over, em_here(e));
+	}
+	st_goto(w, i, rip + insn->len);
+}
+
+static unsigned slot_bytes(const struct st_work *w)
+{
+	return (w->mode & ST_MODE_INSN) == INSN_64 ? 8 : 4;
+}
+
+/* Pushes the return address; what fails, fails before anything has changed. */
+static void push_return(struct st_work *w, unsigned i)
+{
+	struct em *e = w->e;
+	unsigned slot = slot_bytes(w);
+	uint64_t back = w->linear + w->at[i] + w->insn[i].len;
+
+	em_lea(e, slot == 8, EM_R10, EM_AT(EM_R9, -(int)slot));
+	st_check(w, i, slot, true);
+	em_mov_imm(e, EM_R11, slot == 8 ? back : (uint32_t)back);
+	em_mem(e, slot == 8, 0, 0x89, EM_R11, EM_AT(EM_R10, 0));
+	em_lea(e, slot == 8, EM_R9, EM_AT(EM_R9, -(int)slot));
+}
+
+/* R10 = where JMP and CALL by register or memory lead. */
+static void target(struct st_work *w, unsigned i)
+{
+	const struct insn_operand *o = &w->insn[i].operand[0];
+	bool wide = slot_bytes(w) == 8;
+	unsigned reg;
+
+	if (o->kind == INSN_OP_MEM) {
+		st_address(w, i);
+		st_check(w, i, slot_bytes(w), false);
+		em_mem(w->e, wide, 0, 0x8b, EM_R10, EM_AT(EM_R10, 0));
+		return;
+	}
+	reg = st_host_reg(o->reg);
+	if (reg == EM_ABSENT) {
+		em_load(w->e, EM_R10, GPR(o->reg));
+	} else {
+		em_reg(w->e, wide, 0x89, reg, EM_R10);
+	}
+}
+
+static void ret(struct st_work *w, unsigned i)
+{
+	unsigned slot = slot_bytes(w);
+	const struct insn *insn = &w->insn[i];
+	int32_t by = (int32_t)(slot + (insn->noperands > 0 ? (uint16_t)insn->imm[0] : 0));
+
+	em_reg(w->e, slot == 8, 0x89, EM_R9, EM_R10);
+	st_check(w, i, slot, false);
+	em_mem(w->e, slot == 8, 0, 0x8b, EM_R10, EM_AT(EM_R10, 0));
+	em_lea(w->e, slot == 8, EM_R9, EM_AT(EM_R9, by));
+	indirect(w);
+}
+
+bool st_branch(struct st_work *w, unsigned i)
+{
+	const struct insn *insn = &w->insn[i];
+	uint64_t rip = w->linear + w->at[i];
+	bool direct = insn->noperands > 0 && insn->operand[0].kind == INSN_OP_REL;
+
+	if (insn->op_bytes != slot_bytes(w) ||
+	    (insn->nmem != 0 && insn->mem[0].kind != INSN_MEM_MODRM)) {
+		return false;
+	}
+	switch (insn->klass) {
+	case INSN_CLASS_JUMP:
+		if (direct) {
+			st_goto(w, i, insn_target(insn, rip));
+		} else {
+			target(w, i);
+			indirect(w);
+		}
+		return true;
+	case INSN_CLASS_JCC:
+		if ((insn->map == 0 && (insn->opcode & 0xf0) != 0x70) ||
+		    (insn->map == 1 && (insn->opcode & 0xf0) != 0x80)) {
+			return false;
+		}
+		jcc(w, i);
+		return true;
+	case INSN_CLASS_CALL:
+		if (direct) {
+			push_return(w, i);
+			st_goto(w, i, insn_target(insn, rip));
+			return true;
+		}
+		target(w, i);
+		em_store(w->e, EM_R10, AT(temp));
+		push_return(w, i);
+		em_load(w->e, EM_R10, AT(temp));
+		indirect(w);
+		return true;
+	case INSN_CLASS_RET:
+		ret(w, i);
+		return true;
+	default:
+		return false;
+	}
+}

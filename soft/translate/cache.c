@@ -1,0 +1,378 @@
+/*
+ * The cache of translated code and what is known of it. It is filled from one end; when it is full,
+ * all of it is forgotten.
+ */
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "soft/translate/translator.h"
+
+#define PAGE UINT64_C(4096)
+
+static void *reserve(size_t bytes)
+{
+	void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	return p == MAP_FAILED ? NULL : p;
+}
+
+/* No mapping can be written to and executed. */
+static int map_code(struct st_translator *t)
+{
+	int fd = memfd_create("code", MFD_CLOEXEC);
+	uint8_t *rw;
+	int r = 0;
+
+	if (fd < 0) {
+		return -errno;
+	}
+	if (ftruncate(fd, ST_CACHE_BYTES) != 0) {
+		r = -errno;
+		close(fd);
+		return r;
+	}
+	rw = mmap(NULL, ST_CACHE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	t->rx = mmap(NULL, ST_CACHE_BYTES, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0);
+	if (rw == MAP_FAILED || t->rx == MAP_FAILED) {
+		r = -errno;
+	}
+	close(fd);
+	t->em = (struct em){.at = rw, .end = rw + ST_CACHE_BYTES, .to_rx = t->rx - rw};
+	return r;
+}
+
+int st_cache_init(struct st_translator *t)
+{
+	int r = map_code(t);
+
+	if (r != 0) {
+		return r;
+	}
+	t->frame = reserve(sizeof(*t->frame));
+	t->blocks = reserve(ST_MAX_BLOCKS * sizeof(*t->blocks));
+	t->records = reserve(ST_MAX_RECORDS * sizeof(*t->records));
+	t->link = reserve(ST_MAX_LINKS * sizeof(*t->link));
+	t->pages = reserve(ST_MAX_PAGES * sizeof(*t->pages));
+	if (t->frame == NULL || t->blocks == NULL || t->records == NULL || t->link == NULL ||
+	    t->pages == NULL) {
+		return -ENOMEM;
+	}
+	return 0;
+}
+
+static void release(void *p, size_t bytes)
+{
+	if (p != NULL) {
+		munmap(p, bytes);
+	}
+}
+
+void st_cache_fini(struct st_translator *t)
+{
+	release(t->frame, sizeof(*t->frame));
+	release(t->blocks, ST_MAX_BLOCKS * sizeof(*t->blocks));
+	release(t->records, ST_MAX_RECORDS * sizeof(*t->records));
+	release(t->link, ST_MAX_LINKS * sizeof(*t->link));
+	release(t->pages, ST_MAX_PAGES * sizeof(*t->pages));
+	if (t->rx != NULL && t->rx != MAP_FAILED) {
+		munmap(t->rx, ST_CACHE_BYTES);
+		munmap(t->rx - t->em.to_rx, ST_CACHE_BYTES);
+	}
+}
+
+void st_reset(struct st_translator *t)
+{
+	t->em.at = t->rx - t->em.to_rx + t->start;
+	t->em.full = false;
+	t->nblocks = t->nrecords = t->nlinks = t->npages = 0;
+	memset(t->block_hash, 0xff, sizeof(t->block_hash));
+	memset(t->page_hash, 0xff, sizeof(t->page_hash));
+	t->dropped++;
+	for (unsigned i = 0; i < ST_VIEWS; i++) {
+		st_flush_jumps(&t->frame->view[i]);
+	}
+}
+
+/* ---- finding ---- */
+
+static unsigned hash(uint64_t page, unsigned offset)
+{
+	return (unsigned)(((page >> 12) * 4096 + offset) * UINT64_C(0x9e3779b97f4a7c15) >> 48);
+}
+
+uint32_t st_find(const struct st_translator *t, uint64_t page, uint64_t rip, unsigned mode)
+{
+	unsigned offset = (unsigned)(rip & 4095);
+	uint32_t i = t->block_hash[hash(page, offset)];
+
+	while (i != ST_NONE) {
+		const struct st_block *b = &t->blocks[i];
+
+		if (b->page == page && b->linear + offset == rip && b->offset == offset &&
+		    b->mode == mode && !b->dead) {
+			break;
+		}
+		i = b->hash_next;
+	}
+	return i;
+}
+
+struct st_page *st_page_find(struct st_translator *t, uint64_t host)
+{
+	uint32_t i = t->page_hash[hash(host, 0)];
+
+	while (i != ST_NONE && t->pages[i].host != host) {
+		i = t->pages[i].hash_next;
+	}
+	return i == ST_NONE ? NULL : &t->pages[i];
+}
+
+struct st_page *st_page_make(struct st_translator *t, uint64_t host)
+{
+	struct st_page *page = st_page_find(t, host);
+	unsigned slot = hash(host, 0);
+
+	if (page != NULL || t->npages == ST_MAX_PAGES) {
+		return page;
+	}
+	page = &t->pages[t->npages];
+	page->host = host;
+	page->mask = 0;
+	page->blocks = ST_NONE;
+	page->hash_next = t->page_hash[slot];
+	t->page_hash[slot] = t->npages++;
+	return page;
+}
+
+void st_block_add(struct st_translator *t, uint32_t number)
+{
+	struct st_block *b = &t->blocks[number];
+	struct st_page *page = st_page_find(t, b->page);
+	unsigned slot = hash(b->page, b->offset);
+
+	b->hash_next = t->block_hash[slot];
+	t->block_hash[slot] = number;
+	if (page != NULL) {
+		b->page_next = page->blocks;
+		page->blocks = number;
+	}
+}
+
+struct st_block *st_block_at(struct st_translator *t, uint32_t at)
+{
+	uint32_t low = 0, high = t->nblocks;
+
+	while (low < high) {
+		uint32_t mid = low + (high - low) / 2;
+
+		if (t->blocks[mid].code <= at) {
+			low = mid + 1;
+		} else {
+			high = mid;
+		}
+	}
+	return low > 0 && at <= t->blocks[low - 1].code_end ? &t->blocks[low - 1] : NULL;
+}
+
+unsigned st_guest_offset(const struct st_translator *t, const struct st_block *b, uint32_t at)
+{
+	uint32_t low = 0, high = b->records;
+
+	while (low < high) {
+		uint32_t mid = low + (high - low) / 2;
+
+		if (t->records[b->first_record + mid].host <= at) {
+			low = mid + 1;
+		} else {
+			high = mid;
+		}
+	}
+	return low == 0 ? b->offset : t->records[b->first_record + low - 1].guest;
+}
+
+/* ---- links ---- */
+
+void st_link_to(struct st_translator *t, struct st_link *link, uint32_t target)
+{
+	struct st_block *b = &t->blocks[target];
+
+	link->target = target;
+	link->next = b->incoming;
+	b->incoming = (uint32_t)(link - t->link);
+	em_patch(&t->em, t->rx + link->behind, t->rx + b->code);
+}
+
+static void drop_block(struct st_translator *t, struct st_block *b)
+{
+	uint32_t i = b->incoming;
+
+	b->dead = true;
+	t->dropped++;
+	while (i != ST_NONE) {
+		struct st_link *link = &t->link[i];
+
+		em_patch(&t->em, t->rx + link->behind, t->rx + link->stub);
+		link->target = ST_NONE;
+		i = link->next;
+	}
+	b->incoming = ST_NONE;
+	/* Its own jumps must not be relinked when their targets go: take them off the lists. */
+	for (uint32_t n = 0; n < b->links; n++) {
+		struct st_link *link = &t->link[b->first_link + n];
+		uint32_t *place;
+
+		if (link->target == ST_NONE) {
+			continue;
+		}
+		place = &t->blocks[link->target].incoming;
+		while (*place != ST_NONE && *place != b->first_link + n) {
+			place = &t->link[*place].next;
+		}
+		if (*place != ST_NONE) {
+			*place = link->next;
+		}
+		em_patch(&t->em, t->rx + link->behind, t->rx + link->stub);
+		link->target = ST_NONE;
+	}
+}
+
+static uint64_t pieces(const struct st_block *b)
+{
+	unsigned first = b->offset / 64, last = (b->offset + b->bytes - 1) / 64;
+
+	return (UINT64_MAX >> (63 - last)) & (UINT64_MAX << first);
+}
+
+void st_drop(struct st_translator *t, uint64_t host, uint64_t mask)
+{
+	struct st_page *page = st_page_find(t, host);
+	uint32_t *place;
+	bool any = false;
+
+	if (page == NULL || (page->mask & mask) == 0) {
+		return;
+	}
+	place = &page->blocks;
+	while (*place != ST_NONE) {
+		struct st_block *b = &t->blocks[*place];
+
+		if ((pieces(b) & mask) != 0) {
+			*place = b->page_next;
+			drop_block(t, b);
+			any = true;
+		} else {
+			place = &b->page_next;
+		}
+	}
+	page->mask &= ~mask;
+	for (unsigned i = 0; any && i < ST_VIEWS; i++) {
+		st_flush_jumps(&t->frame->view[i]);
+	}
+}
+
+/* ---- addresses ---- */
+
+static void free_page(struct st_view *v, unsigned i)
+{
+	v->read[i] = v->write[i] = st_free_tag(i);
+}
+
+static void free_jump(struct st_view *v, unsigned i)
+{
+	/* Neither it nor the one before, which is what `kick` makes of it, has this entry. */
+	const uint64_t rip = ST_NOT_CANONICAL | 8;
+	bool own = i == st_jump_slot(rip) || i == st_jump_slot(rip - 1);
+
+	v->rip[i] = own ? ST_NOT_CANONICAL | 256 : rip;
+}
+
+void st_flush_jumps(struct st_view *v)
+{
+	if (v->jumps <= ST_USED) {
+		for (unsigned i = 0; i < v->jumps; i++) {
+			free_jump(v, v->jump[i]);
+		}
+	} else {
+		for (unsigned i = 0; i < ST_JUMPS; i++) {
+			free_jump(v, i);
+		}
+	}
+	v->jumps = 0;
+}
+
+void st_view_init(struct st_view *v)
+{
+	v->pages = v->jumps = ST_USED + 1;
+}
+
+void st_view_page(struct st_view *v, unsigned i)
+{
+	if (v->pages < ST_USED) {
+		v->page[v->pages] = (uint16_t)i;
+	}
+	v->pages += v->pages <= ST_USED;
+}
+
+void st_view_jump(struct st_view *v, uint64_t rip, uint64_t code)
+{
+	unsigned i = st_jump_slot(rip);
+
+	v->rip[i] = rip;
+	v->code[i] = code;
+	if (v->jumps < ST_USED) {
+		v->jump[v->jumps] = (uint16_t)i;
+	}
+	v->jumps += v->jumps <= ST_USED;
+}
+
+void st_flush(struct st_frame *f)
+{
+	for (unsigned n = 0; n < ST_VIEWS; n++) {
+		struct st_view *v = &f->view[n];
+
+		if (v->pages <= ST_USED) {
+			for (unsigned i = 0; i < v->pages; i++) {
+				free_page(v, v->page[i]);
+			}
+		} else {
+			for (unsigned i = 0; i < ST_TLB; i++) {
+				free_page(v, i);
+			}
+		}
+		v->pages = 0;
+		st_flush_jumps(v);
+	}
+}
+
+void st_flush_jumps_to(struct st_view *v, uint64_t linear)
+{
+	for (unsigned i = 0; i < ST_JUMPS; i++) {
+		if (v->rip[i] >> 12 == linear >> 12) {
+			free_jump(v, i);
+		}
+	}
+}
+
+void st_flush_page(struct st_frame *f, uint64_t linear)
+{
+	unsigned i = (unsigned)(linear >> 12) % ST_TLB;
+
+	for (unsigned n = 0; n < ST_VIEWS; n++) {
+		free_page(&f->view[n], i);
+		st_flush_jumps_to(&f->view[n], linear);
+	}
+}
+
+void st_flush_writes(struct st_frame *f, uint64_t host)
+{
+	for (unsigned n = 0; n < ST_VIEWS; n++) {
+		for (unsigned i = 0; i < ST_TLB; i++) {
+			if (f->view[n].add[i] == host) {
+				f->view[n].write[i] = st_free_tag(i);
+			}
+		}
+	}
+}

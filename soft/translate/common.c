@@ -1,0 +1,278 @@
+/*
+ * Code that all blocks use: the way in, the ways out, the call of C for what the TLB lacks.
+ */
+#include "soft/translate/translator.h"
+
+#define AT(field) EM_GS(offsetof(struct st_frame, field))
+#define GPR(n)	  EM_GS(offsetof(struct st_frame, gpr) + 8 * (n))
+
+/* Callee-saved registers of the System V ABI. */
+static const uint8_t saved[] = {EM_RBX, EM_RBP, 12, 13, 14, 15};
+/* Those that C may change, of the ones that hold guest registers. */
+static const uint8_t changed[] = {EM_RAX, EM_RCX, EM_RDX, EM_RSI, EM_RDI, EM_R8, EM_R9};
+
+static void push(struct em *e, unsigned reg)
+{
+	if (reg >= 8) {
+		em_byte(e, 0x41);
+	}
+	em_byte(e, 0x50 | (reg & 7));
+}
+
+static void pop(struct em *e, unsigned reg)
+{
+	if (reg >= 8) {
+		em_byte(e, 0x41);
+	}
+	em_byte(e, 0x58 | (reg & 7));
+}
+
+static void add_rsp(struct em *e, int by)
+{
+	em_lea(e, true, EM_RSP, EM_AT(EM_RSP, by));
+}
+
+/* PUSH and POP of memory do not touch the flags; PUSHFQ and POPFQ are the flags. */
+static void pop_mem(struct em *e, struct em_mem m)
+{
+	em_mem(e, false, 0, 0x8f, 0, m);
+}
+
+static void push_mem(struct em *e, struct em_mem m)
+{
+	em_mem(e, false, 0, 0xff, 6, m);
+}
+
+static void move_gprs(struct em *e, unsigned opcode)
+{
+	for (unsigned g = 0; g < 16; g++) {
+		if (g < 9 || g > 11) {
+			em_mem(e, true, 0, opcode, g == EM_RSP ? EM_R9 : g, GPR(g));
+		}
+	}
+}
+
+/* XSAVE or XRSTOR (@reg 4, 5) of the guest's area, by RAX, RDX and R10. */
+static void fpu_state(struct em *e, unsigned reg)
+{
+	em_load(e, EM_R10, AT(xsave));
+	em_mem(e, false, 0, 0x8b, EM_RAX, AT(xsave_mask));
+	em_mem(e, false, 0, 0x8b, EM_RDX, EM_GS(offsetof(struct st_frame, xsave_mask) + 4));
+	em_mem(e, true, 1, 0xae, reg, EM_AT(EM_R10, 0));
+}
+
+/* What the ABI asks for: FNINIT, MXCSR. */
+static void fpu_host(struct em *e)
+{
+	em_byte(e, 0xdb);
+	em_byte(e, 0xe3);
+	em_mem(e, false, 0, 0xd9, 5, AT(host_fcw));
+	em_mem(e, false, 1, 0xae, 2, AT(host_mxcsr));
+}
+
+/* From the host's to the guest's. */
+static void fpu_guest(struct em *e)
+{
+	em_mem(e, false, 0, 0xd9, 7, AT(host_fcw));
+	em_mem(e, false, 1, 0xae, 3, AT(host_mxcsr));
+	fpu_state(e, 5);
+}
+
+/* The part behind JE is written by what() only if the registers are the guest's. */
+static uint8_t *if_fpu(struct em *e)
+{
+	em_mem(e, false, 0, 0x80, 7, AT(fpu)); /* cmpb $0 */
+	em_byte(e, 0);
+	em_byte(e, 0x0f);
+	em_byte(e, 0x80 | EM_CC_E);
+	em_32(e, 0);
+	return em_here(e);
+}
+
+/* (target in frame.jump) -> void; GS is the frame. */
+static void write_enter(struct st_translator *t)
+{
+	struct em *e = &t->em;
+	uint8_t *skip;
+
+	t->enter = em_here(e);
+	for (unsigned i = 0; i < sizeof(saved); i++) {
+		push(e, saved[i]);
+	}
+	add_rsp(e, -8);
+	em_store(e, EM_RSP, AT(host_rsp));
+	skip = if_fpu(e);
+	fpu_guest(e);
+	em_patch(e, skip, em_here(e));
+	push_mem(e, AT(flags));
+	em_byte(e, 0x9d);
+	move_gprs(e, 0x8b);
+	em_mem(e, false, 0, 0xff, 4, AT(jump));
+}
+
+/* @site: it was called; else jumped to. */
+static uint8_t *write_exit(struct st_translator *t, unsigned reason, bool site, uint8_t *tail)
+{
+	struct em *e = &t->em;
+	uint8_t *here = em_here(e);
+
+	if (site) {
+		pop_mem(e, AT(site));
+	}
+	em_mem(e, false, 0, 0xc7, 0, AT(reason));
+	em_32(e, reason);
+	em_jmp(e, tail);
+	return here;
+}
+
+static uint8_t *write_tail(struct st_translator *t)
+{
+	struct em *e = &t->em;
+	uint8_t *here = em_here(e);
+	uint8_t *skip;
+
+	move_gprs(e, 0x89);
+	em_load(e, EM_RSP, AT(host_rsp));
+	em_byte(e, 0x9c);
+	pop_mem(e, AT(flags));
+	skip = if_fpu(e);
+	fpu_state(e, 4);
+	fpu_host(e);
+	em_patch(e, skip, em_here(e));
+	add_rsp(e, 8);
+	for (unsigned i = sizeof(saved); i-- > 0;) {
+		pop(e, saved[i]);
+	}
+	em_byte(e, 0xc3);
+	return here;
+}
+
+/*
+ * Called with the linear address in R10 and its length, with ST_SLOW_WRITE, in R11D. Returns with
+ * the host's address in R10, or not at all: the interpreter is to execute the instruction.
+ */
+static void write_slow(struct st_translator *t)
+{
+	struct em *e = &t->em;
+	unsigned n = sizeof(changed);
+	uint8_t *skip, *fail;
+
+	t->slow = em_here(e);
+	em_byte(e, 0x9c);
+	for (unsigned i = 0; i < n; i++) {
+		push(e, changed[i]);
+	}
+	add_rsp(e, -8);
+	em_load(e, EM_RDI, AT(self));
+	em_reg(e, true, 0x89, EM_R10, EM_RSI);
+	em_reg(e, false, 0x89, EM_R11, EM_RDX);
+	skip = if_fpu(e);
+	push(e, EM_RDX);
+	push(e, EM_RDX);
+	fpu_state(e, 4);
+	fpu_host(e);
+	pop(e, EM_RDX);
+	pop(e, EM_RDX);
+	em_patch(e, skip, em_here(e));
+	em_mem(e, false, 0, 0xff, 2, AT(slow)); /* call */
+	em_reg(e, true, 0x89, EM_RAX, EM_R11);
+	skip = if_fpu(e);
+	fpu_state(e, 5);
+	em_patch(e, skip, em_here(e));
+	em_reg(e, true, 0x89, EM_R11, EM_R10);
+	em_reg(e, true, 0x85, EM_R10, EM_R10);
+	em_byte(e, 0x0f);
+	em_byte(e, 0x80 | EM_CC_E);
+	em_32(e, 0);
+	fail = em_here(e);
+	for (unsigned pass = 0; pass < 2; pass++) {
+		if (pass == 1) {
+			em_patch(e, fail, em_here(e));
+		}
+		add_rsp(e, 8);
+		for (unsigned i = n; i-- > 0;) {
+			pop(e, changed[i]);
+		}
+		em_byte(e, 0x9d);
+		if (pass == 0) {
+			em_byte(e, 0xc3);
+		} else {
+			em_jmp(e, t->exit_insn);
+		}
+	}
+}
+
+/* Called with what the string instruction is in R11D; returns behind it, or not at all. */
+static void write_string(struct st_translator *t)
+{
+	struct em *e = &t->em;
+	uint8_t *skip, *fail;
+
+	t->string = em_here(e);
+	em_byte(e, 0x9c);
+	move_gprs(e, 0x89);
+	em_load(e, EM_RDI, AT(self));
+	em_reg(e, false, 0x89, EM_R11, EM_RSI);
+	skip = if_fpu(e);
+	fpu_state(e, 4);
+	fpu_host(e);
+	em_patch(e, skip, em_here(e));
+	em_mem(e, false, 0, 0xff, 2, AT(string)); /* call */
+	em_reg(e, true, 0x89, EM_RAX, EM_R11);
+	skip = if_fpu(e);
+	fpu_state(e, 5);
+	em_patch(e, skip, em_here(e));
+	em_reg(e, true, 0x85, EM_R11, EM_R11);
+	em_byte(e, 0x0f);
+	em_byte(e, 0x80 | EM_CC_E);
+	em_32(e, 0);
+	fail = em_here(e);
+	for (unsigned pass = 0; pass < 2; pass++) {
+		if (pass == 1) {
+			em_patch(e, fail, em_here(e));
+		}
+		move_gprs(e, 0x8b);
+		em_byte(e, 0x9d);
+		if (pass == 0) {
+			em_byte(e, 0xc3);
+		} else {
+			em_jmp(e, t->exit_insn);
+		}
+	}
+}
+
+/* Called at the beginning of a block, when the FPU's registers are not the guest's. */
+static void write_load_fpu(struct st_translator *t)
+{
+	struct em *e = &t->em;
+
+	t->load_fpu = em_here(e);
+	em_byte(e, 0x9c);
+	push(e, EM_RAX);
+	push(e, EM_RDX);
+	fpu_guest(e);
+	em_mem(e, false, 0, 0xc6, 0, AT(fpu));
+	em_byte(e, 1);
+	pop(e, EM_RDX);
+	pop(e, EM_RAX);
+	em_byte(e, 0x9d);
+	em_byte(e, 0xc3);
+}
+
+void st_common(struct st_translator *t)
+{
+	uint8_t *tail;
+
+	write_enter(t);
+	tail = write_tail(t);
+	t->exit_link = write_exit(t, ST_REASON_LINK, true, tail);
+	t->exit_insn = write_exit(t, ST_REASON_INSN, true, tail);
+	t->exit_lookup = write_exit(t, ST_REASON_LOOKUP, false, tail);
+	t->exit_kick = write_exit(t, ST_REASON_KICK, false, tail);
+	/* A fault of the host has filled in frame.site. */
+	t->fault = write_exit(t, ST_REASON_INSN, false, tail);
+	write_slow(t);
+	write_string(t);
+	write_load_fpu(t);
+	t->start = (uint32_t)(em_here(&t->em) - t->rx);
+}

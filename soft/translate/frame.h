@@ -1,0 +1,83 @@
+/*
+ * What translated code reaches through the host's GS: guest registers that have no register of the
+ * host, the TLBs, the tables of jumps, and how it was left.
+ *
+ * Guest GPRs are in the host's of the same number, but for four: RSP is in the host's R9; R9, R10
+ * and R11 are in `gpr`. The host's RSP is the host's stack, its R10 and R11 are scratch.
+ */
+#pragma once
+
+#include "lib/base/types.h"
+
+#define ST_TLB_BITS  10
+#define ST_TLB	     (1u << ST_TLB_BITS)
+#define ST_JUMP_BITS 13
+#define ST_JUMPS     (1u << ST_JUMP_BITS)
+#define ST_USED	     256
+
+/** What CPL 3 may access; what the others may; and what they may with RFLAGS.AC. */
+enum st_view_kind {
+	ST_VIEW_USER,
+	ST_VIEW_KERNEL,
+	ST_VIEW_KERNEL_AC,
+	ST_VIEWS
+};
+
+/*
+ * Direct-mapped by the low bits of the page's number, and by st_jump_slot(). A free entry has a tag
+ * that belongs to another place.
+ */
+struct st_view {
+	uint64_t read[ST_TLB], write[ST_TLB]; /* linear address of the page, if allowed */
+	uint64_t add[ST_TLB];		      /* host address of the page */
+	uint64_t rip[ST_JUMPS], code[ST_JUMPS];
+	/* Entries in use; if there are more than ST_USED, it may be any. */
+	uint32_t pages, jumps;
+	uint16_t page[ST_USED], jump[ST_USED];
+};
+
+/**
+ * st_jump_slot() - where in the table of jumps @rip has its entry. Neighbours are never in the same
+ * one. Translated code computes it, too: branch.c.
+ */
+static inline unsigned st_jump_slot(uint64_t rip)
+{
+	return (unsigned)(rip + (rip >> 7)) % ST_JUMPS;
+}
+
+/** How translated code was left. */
+enum st_reason {
+	ST_REASON_LOOKUP, /* frame.rip: nothing is known of it */
+	ST_REASON_LINK,	  /* frame.site: a direct jump that is not linked yet */
+	ST_REASON_INSN,	  /* frame.site: the interpreter is to execute the instruction there */
+	ST_REASON_KICK,	  /* frame.rip: somebody asked */
+};
+
+struct st_frame {
+	uint64_t gpr[16];
+	uint64_t rip;
+	uint64_t flags;	 /* CF, PF, AF, ZF, SF, OF */
+	uint64_t system; /* the other bits of RFLAGS, without DF and IF */
+	uint64_t fs_base, gs_base;
+	uint64_t save_rcx; /* while RCX is needed for a check that spares the flags */
+	uint64_t temp;
+	uint64_t site; /* host address behind the call that left */
+	uint64_t jump; /* where to enter */
+	uint64_t host_rsp;
+	uint64_t slow;	   /* st_slow() */
+	uint64_t string;   /* st_string() */
+	uint64_t bit_mask; /* 63, for PEXT */
+	uint64_t self;
+	uint64_t tlb_mask, page_mask, jump_mask; /* for PEXT */
+	uint64_t xsave;				 /* the guest's area */
+	uint64_t xsave_mask;
+	uint32_t host_mxcsr;
+	uint16_t host_fcw;
+	uint32_t reason;
+	_Atomic uint32_t kick; /* 1: leave translated code soon */
+	uint8_t df;	       /* RFLAGS.DF */
+	uint8_t interrupts;    /* RFLAGS.IF */
+	uint8_t window;	       /* something waits for RFLAGS.IF to be set */
+	uint8_t fpu;	       /* the guest's x87 and vector registers are in the host's */
+	struct st_view view[ST_VIEWS];
+};

@@ -1,0 +1,492 @@
+/*
+ * The translating engine. Translated code runs until it meets something that is not known yet (a
+ * jump, a page) or that is the interpreter's; then this decides and goes on.
+ */
+#include "soft/translate/run.h"
+
+#include <asm/prctl.h>
+#include <cpuid.h>
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/auxv.h>
+#include <sys/syscall.h>
+#include <ucontext.h>
+#include <unistd.h>
+
+#include "lib/base/check.h"
+#include "lib/x86/regs.h"
+#include "soft/access.h"
+#include "soft/interp.h"
+#include "soft/translate/check.h"
+#include "soft/translate/slow.h"
+#include "soft/translate/translator.h"
+#include "soft/vcpu.h"
+
+#define HWCAP2_FSGSBASE BIT(1)
+
+#define PAGE_MASK   UINT64_C(4095)
+#define FLAG_DF	    BIT(10)
+#define CR0_TS	    BIT(3)
+#define CR0_EM	    BIT(2)
+#define CR0_AM	    BIT(18)
+#define CR4_OSFXSR  BIT(9)
+#define DR7_ENABLED UINT64_C(0xff)
+#define AVX	    UINT64_C(0x06)
+#define AVX512	    UINT64_C(0xe6)
+
+/* After so many blocks or instructions lib/kvm looks whether a signal is pending. */
+#define SLICE 2000
+
+/* ---- what translated code depends on ---- */
+
+static bool flat_data(const struct insn_segment *s)
+{
+	return s->base == 0 && s->limit == UINT32_MAX &&
+	       (s->attr & (INSN_SEG_P | INSN_SEG_S | 0xe)) == (INSN_SEG_P | INSN_SEG_S | 2);
+}
+
+static bool flat(const struct insn_cpu *cpu)
+{
+	return cpu->seg[INSN_CS].base == 0 && cpu->seg[INSN_CS].limit == UINT32_MAX &&
+	       flat_data(&cpu->seg[INSN_DS]) && flat_data(&cpu->seg[INSN_ES]) &&
+	       flat_data(&cpu->seg[INSN_SS]) && (cpu->seg[INSN_SS].attr & INSN_SEG_DB) != 0;
+}
+
+static unsigned fpu_mode(const struct kvm_vcpu *kvm)
+{
+	uint64_t cr0 = kvm->cpu.cr0, cr4 = kvm->cpu.cr4;
+	unsigned mode = 0;
+
+	if ((cr0 & CR0_TS) != 0) {
+		return 0;
+	}
+	if ((cr0 & CR0_EM) == 0) {
+		mode |= ST_MODE_X87 | ST_MODE_MMX;
+		mode |= (cr4 & CR4_OSFXSR) != 0 ? ST_MODE_SSE : 0;
+	}
+	if ((cr4 & CR4_OSXSAVE) != 0) {
+		mode |= (kvm->xcr0 & AVX) == AVX ? ST_MODE_AVX : 0;
+		mode |= (kvm->xcr0 & AVX512) == AVX512 ? ST_MODE_AVX512 : 0;
+	}
+	return mode;
+}
+
+unsigned st_mode(const struct soft_vcpu *vcpu)
+{
+	const struct kvm_vcpu *kvm = vcpu->kvm;
+	const struct insn_cpu *cpu = &kvm->cpu;
+	unsigned mode = insn_mode(cpu);
+	bool ac = (cpu->rflags & RFLAGS_AC) != 0;
+
+	if (mode == INSN_16 || (mode == INSN_32 && !flat(cpu)) ||
+	    (cpu->rflags & (RFLAGS_TF | RFLAGS_RF)) != 0 || cpu->interrupt_shadow ||
+	    cpu->trap_shadow || (kvm->hw_dr7 & DR7_ENABLED) != 0 || cpu->cpl == 1 ||
+	    cpu->cpl == 2) {
+		return ST_MODE_INTERPRET;
+	}
+	if (cpu->cpl == 3) {
+		if (ac && (cpu->cr0 & CR0_AM) != 0) {
+			return ST_MODE_INTERPRET;
+		}
+		mode |= ST_MODE_USER;
+	} else if (ac) {
+		mode |= ST_MODE_AC;
+	}
+	return mode | fpu_mode(kvm);
+}
+
+/* ---- registers ---- */
+
+static void sync_in(struct soft_vcpu *vcpu, struct st_frame *f)
+{
+	const struct insn_cpu *cpu = &vcpu->kvm->cpu;
+
+	memcpy(f->gpr, cpu->gpr, sizeof(f->gpr));
+	f->flags = (cpu->rflags & ST_FLAGS) | 2;
+	f->system = cpu->rflags & ~(ST_FLAGS | FLAG_DF | RFLAGS_IF);
+	f->df = (cpu->rflags & FLAG_DF) != 0;
+	f->interrupts = (cpu->rflags & RFLAGS_IF) != 0;
+	f->window = vcpu->kvm->want_irq_window;
+	f->fs_base = cpu->seg[INSN_FS].base;
+	f->gs_base = cpu->seg[INSN_GS].base;
+}
+
+static void sync_out(struct soft_vcpu *vcpu, const struct st_frame *f)
+{
+	struct insn_cpu *cpu = &vcpu->kvm->cpu;
+
+	memcpy(cpu->gpr, f->gpr, sizeof(f->gpr));
+	cpu->rip = f->rip;
+	cpu->rflags = f->system | (f->flags & ST_FLAGS) | (f->df != 0 ? FLAG_DF : 0) |
+		      (f->interrupts != 0 ? RFLAGS_IF : 0);
+}
+
+/* ---- blocks ---- */
+
+/* What was translated of the page is what is there now, or is forgotten. */
+static void verify(struct st_translator *t, uint64_t host, const uint8_t *bytes)
+{
+	struct st_page *page = st_page_find(t, host);
+	uint64_t mask = page == NULL ? 0 : page->mask, changed = 0;
+
+	while (mask != 0) {
+		unsigned i = (unsigned)__builtin_ctzll(mask);
+
+		if (memcmp(page->bytes + i * SOFT_CODE_PIECE, bytes + i * SOFT_CODE_PIECE,
+			   SOFT_CODE_PIECE) != 0) {
+			changed |= BIT(i);
+		}
+		mask &= mask - 1;
+	}
+	if (changed != 0) {
+		st_drop(t, host, changed);
+	}
+}
+
+static uint64_t pieces(const struct st_block *b)
+{
+	unsigned first = b->offset / SOFT_CODE_PIECE;
+	unsigned last = (b->offset + b->bytes - 1u) / SOFT_CODE_PIECE;
+
+	return (UINT64_MAX >> (63 - last)) & (UINT64_MAX << first);
+}
+
+/* Return: the block, or ST_NONE: once more, or by the interpreter. */
+static uint32_t make(struct soft_vcpu *vcpu, uint64_t host, uint64_t rip, unsigned mode)
+{
+	struct st_translator *t = vcpu->translator;
+	uint8_t bytes[4096], again[4096];
+	struct st_page *page;
+	uint64_t mask;
+	uint32_t b;
+
+	if (soft_access_copy(bytes, (const void *)(uintptr_t)host, sizeof(bytes)) != 0) {
+		return ST_NONE;
+	}
+	page = st_page_make(t, host);
+	b = page == NULL ? ST_NONE
+			 : st_translate(t, host, rip & ~PAGE_MASK, (unsigned)(rip & PAGE_MASK),
+					mode, bytes, vcpu->kvm->features.amd);
+	if (b == ST_NONE) {
+		st_reset(t);
+		return ST_NONE;
+	}
+	/* A defect of ours: what was made could reach other memory than the guest's. */
+	check(!t->checked || st_check_block(t, &t->blocks[b], NULL));
+	mask = pieces(&t->blocks[b]);
+	if (soft_code_add(vcpu, host, mask) != 0 ||
+	    soft_access_copy(again, (const void *)(uintptr_t)host, sizeof(again)) != 0 ||
+	    memcmp(bytes, again, sizeof(bytes)) != 0) {
+		t->blocks[b].dead = true;
+		return ST_NONE;
+	}
+	for (uint64_t m = mask & ~page->mask; m != 0; m &= m - 1) {
+		unsigned at = (unsigned)__builtin_ctzll(m) * SOFT_CODE_PIECE;
+
+		memcpy(page->bytes + at, bytes + at, SOFT_CODE_PIECE);
+	}
+	page->mask |= mask;
+	st_block_add(t, b);
+	return b;
+}
+
+static uint32_t find_block(struct soft_vcpu *vcpu, uint64_t rip, unsigned mode)
+{
+	struct st_translator *t = vcpu->translator;
+	uint64_t fetches = vcpu->mmu.fetches, flushes, host;
+	uint8_t *at;
+	uint32_t b;
+
+	if (soft_mmu_host(vcpu, rip, SOFT_FETCH, false, &at) != INSN_DONE) {
+		return ST_NONE;
+	}
+	host = (uintptr_t)at & ~PAGE_MASK;
+	if (vcpu->mmu.fetches != fetches && st_page_find(t, host) != NULL) {
+		uint8_t bytes[4096];
+
+		if (soft_access_copy(bytes, (const void *)(uintptr_t)host, sizeof(bytes)) != 0) {
+			return ST_NONE;
+		}
+		verify(t, host, bytes);
+	}
+	b = st_find(t, host, rip, mode);
+	flushes = vcpu->mmu.flushes;
+	if (b == ST_NONE) {
+		b = make(vcpu, host, rip, mode);
+	}
+	return vcpu->mmu.flushes == flushes ? b : ST_NONE;
+}
+
+/* From now on indirect jumps in this mode find it. */
+static void remember(struct st_translator *t, uint64_t rip, unsigned mode, uint32_t b)
+{
+	enum st_view_kind kind = st_view_of(mode);
+	struct st_view *v = &t->frame->view[kind];
+
+	if (t->view_mode[kind] != mode) {
+		st_flush_jumps(v);
+		t->view_mode[kind] = mode;
+	}
+	st_view_jump(v, rip, (uintptr_t)t->rx + t->blocks[b].code);
+}
+
+/* ---- leaving ---- */
+
+static void link_site(struct soft_vcpu *vcpu, unsigned mode)
+{
+	struct st_translator *t = vcpu->translator;
+	uint32_t site = (uint32_t)(t->frame->site - (uintptr_t)t->rx), to;
+	struct st_block *b = st_block_at(t, site - 1);
+	struct st_link *link = NULL;
+	uint64_t dropped = t->dropped;
+
+	for (uint32_t i = 0; b != NULL && i < b->links; i++) {
+		if (t->link[b->first_link + i].site == site) {
+			link = &t->link[b->first_link + i];
+		}
+	}
+	if (link == NULL) {
+		abort();
+	}
+	t->frame->rip = link->rip;
+	vcpu->kvm->cpu.rip = link->rip;
+	if (b->dead || b->mode != mode) {
+		return;
+	}
+	to = find_block(vcpu, link->rip, mode);
+	/* Nothing was forgotten meanwhile: neither the block, nor all of them. */
+	if (to != ST_NONE && t->dropped == dropped && t->blocks[to].page == b->page) {
+		st_link_to(t, link, to);
+	}
+}
+
+/* @entry: where the block began that was entered, with registers @before. */
+static uint64_t site_rip(struct st_translator *t, uint64_t entry, const struct insn_cpu *before)
+{
+	unsigned guest;
+	uint64_t rip;
+
+	/* Behind the call that left. */
+	uint32_t site = (uint32_t)(t->frame->site - (uintptr_t)t->rx) - 1;
+	const struct st_block *b = st_block_at(t, site);
+
+	if (b == NULL) {
+		abort();
+	}
+	guest = st_guest_offset(t, b, site);
+	rip = b->linear + (guest & ~ST_NO_FLAGS);
+	/* If it is the first instruction that failed, then what was lost is known. */
+	if ((guest & ST_NO_FLAGS) != 0 && rip == entry &&
+	    memcmp(before->gpr, t->frame->gpr, sizeof(before->gpr)) == 0) {
+		t->frame->flags = before->rflags & ST_FLAGS;
+	}
+	return rip;
+}
+
+static __thread struct st_translator *current;
+
+static void set_gs(const struct st_frame *f)
+{
+	if ((getauxval(AT_HWCAP2) & HWCAP2_FSGSBASE) != 0) {
+		__asm__ volatile("wrgsbase %0" : : "r"((uintptr_t)f));
+	} else {
+		syscall(SYS_arch_prctl, ARCH_SET_GS, (uintptr_t)f);
+	}
+}
+
+/* Return: false: there is a stop. */
+static bool enter(struct soft_vcpu *vcpu, uint32_t b, unsigned mode)
+{
+	struct st_translator *t = vcpu->translator;
+	struct st_frame *f = t->frame;
+
+	sync_in(vcpu, f);
+	f->fpu = 0;
+	f->jump = (uintptr_t)t->rx + t->blocks[b].code;
+	t->stat_enter++;
+	((void (*)(void))(uintptr_t)t->enter)();
+	if (f->reason == ST_REASON_INSN) {
+		f->rip = site_rip(t, vcpu->kvm->cpu.rip, &vcpu->kvm->cpu);
+	}
+	sync_out(vcpu, f);
+	switch (f->reason) {
+	case ST_REASON_LINK:
+		link_site(vcpu, mode);
+		return true;
+	case ST_REASON_INSN:
+		t->stat_insn++;
+		vcpu->stop->reason = KVM_STOP_NONE;
+		return soft_interp_step(vcpu);
+	default:
+		t->stat_lookup++;
+		return true;
+	}
+}
+
+static bool one(struct soft_vcpu *vcpu)
+{
+	unsigned mode = st_mode(vcpu);
+	uint64_t rip = vcpu->kvm->cpu.rip;
+	uint32_t b = ST_NONE;
+
+	if (mode != ST_MODE_INTERPRET) {
+		b = find_block(vcpu, rip, mode);
+	}
+	if (b == ST_NONE) {
+		vcpu->stop->reason = KVM_STOP_NONE;
+		return soft_interp_step(vcpu);
+	}
+	remember(vcpu->translator, rip, mode, b);
+	return enter(vcpu, b, mode);
+}
+
+/* Others than vCPUs may have written to memory: pages are compared when they are next executed. */
+static void recheck(struct soft_vcpu *vcpu)
+{
+	soft_mmu_forget_code(&vcpu->mmu);
+}
+
+static enum soft_end translate_run(struct soft_vcpu *vcpu, struct kvm_stop *stop)
+{
+	struct st_translator *t = vcpu->translator;
+
+	bool go = true;
+
+	(void)stop;
+	current = t;
+	set_gs(t->frame);
+	st_tick_run(&t->tick, true);
+	atomic_store(&t->frame->kick, 0);
+	if (atomic_exchange(&vcpu->recheck, false)) {
+		recheck(vcpu);
+	}
+	soft_code_receive(vcpu);
+	for (unsigned i = 0; i < SLICE && go && t->frame->kick == 0 && !soft_vcpu_must_stop(vcpu);
+	     i++) {
+		go = one(vcpu);
+	}
+	st_tick_run(&t->tick, false);
+	current = NULL;
+	return go ? SOFT_END_AGAIN : SOFT_END_STOP;
+}
+
+/* ---- faults of the host in translated code ---- */
+
+static bool on_fault(int number, void *context)
+{
+	greg_t *rip = &((ucontext_t *)context)->uc_mcontext.gregs[REG_RIP];
+	struct st_translator *t = current;
+	uintptr_t at = (uintptr_t)*rip;
+
+	(void)number;
+	if (t == NULL || at < (uintptr_t)t->rx + t->start ||
+	    at >= (uintptr_t)t->rx + ST_CACHE_BYTES) {
+		return false;
+	}
+	t->frame->site = at + 1; /* as if it were a call of one byte */
+	*rip = (greg_t)(uintptr_t)t->fault;
+	return true;
+}
+
+/* ---- life ---- */
+
+static void translate_forget(struct soft_vcpu *vcpu)
+{
+	soft_interp.forget(vcpu);
+	st_reset(vcpu->translator);
+}
+
+static void translate_written(struct soft_vcpu *vcpu, uint64_t host, uint64_t mask)
+{
+	st_drop(vcpu->translator, host, mask);
+}
+
+static void translate_fini(struct soft_vcpu *vcpu)
+{
+	struct st_translator *t = vcpu->translator;
+
+	vcpu->kick = NULL;
+	vcpu->mmu.frame = NULL;
+	vcpu->translator = NULL;
+	if (t != NULL) {
+		st_tick_remove(&t->tick);
+		if (getenv("YADO_SOFT_STATS") != NULL) {
+			dprintf(2, "enter %lu insn %lu lookup %lu slow %lu blocks %u code %u\n",
+				t->stat_enter, t->stat_insn, t->stat_lookup, t->stat_slow,
+				t->nblocks, (unsigned)(em_here(&t->em) - t->rx));
+		}
+		st_cache_fini(t);
+		free(t);
+	}
+}
+
+static int translate_init(struct soft_vcpu *vcpu)
+{
+	struct st_translator *t = calloc(1, sizeof(*t));
+	struct st_frame *f;
+	int r;
+
+	if (t == NULL) {
+		return -ENOMEM;
+	}
+	vcpu->translator = t;
+	r = st_cache_init(t);
+	if (r != 0) {
+		return r;
+	}
+	f = t->frame;
+	f->slow = (uintptr_t)st_slow;
+	f->string = (uintptr_t)st_string;
+	f->bit_mask = 63;
+	f->self = (uintptr_t)vcpu;
+	f->tlb_mask = (uint64_t)(ST_TLB - 1) << 12;
+	f->page_mask = ~PAGE_MASK;
+	f->jump_mask = ST_JUMPS - 1;
+	f->xsave = (uintptr_t)vcpu->kvm->xsave;
+	f->xsave_mask = vcpu->kvm->env->backend->xcr0;
+	for (unsigned i = 0; i < ST_VIEWS; i++) {
+		st_view_init(&f->view[i]);
+	}
+	st_common(t);
+	st_flush(f);
+	st_reset(t);
+	st_flush(f);
+	vcpu->mmu.frame = f;
+	vcpu->kick = &f->kick;
+	soft_access_hook(on_fault);
+	t->checked = DEBUG_LOCKS != 0;
+	t->tick.kick = &f->kick;
+	t->tick.recheck = &vcpu->recheck;
+	return st_tick_add(&t->tick);
+}
+
+static int checked_init(struct soft_vcpu *vcpu)
+{
+	int r = translate_init(vcpu);
+
+	if (r == 0) {
+		vcpu->translator->checked = true;
+	}
+	return r;
+}
+
+const struct soft_engine soft_translate_checked = {
+	.name = "translate-checked",
+	.run = translate_run,
+	.forget = translate_forget,
+	.written = translate_written,
+	.init = checked_init,
+	.fini = translate_fini,
+};
+
+const struct soft_engine soft_translate = {
+	.name = "translate",
+	.run = translate_run,
+	.forget = translate_forget,
+	.written = translate_written,
+	.init = translate_init,
+	.fini = translate_fini,
+};

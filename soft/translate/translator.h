@@ -1,0 +1,224 @@
+/*
+ * The translator of one vCPU: its code cache, what it knows of the code in it, and the parts that
+ * make it. Only the vCPU's own thread uses it.
+ *
+ * A block is a run of instructions of one page that begins at one place, in one mode. It is found
+ * by the page's address in the VMM, so that it outlives the guest's mappings.
+ */
+#pragma once
+
+#include <stddef.h>
+
+#include "lib/insn/decode.h"
+#include "soft/translate/emit.h"
+#include "soft/translate/frame.h"
+#include "soft/translate/tick.h"
+
+struct soft_vcpu;
+
+#define ST_CACHE_BYTES (64u << 20)
+#define ST_MAX_BLOCKS  (1u << 18)
+#define ST_MAX_RECORDS (1u << 22)
+#define ST_MAX_LINKS   (1u << 19)
+#define ST_MAX_PAGES   (1u << 15)
+#define ST_HASH	       (1u << 16)
+#define ST_BLOCK_INSNS 64
+#define ST_NONE	       UINT32_MAX
+
+/** What else than its bytes a translation depends on; bits of a mode. */
+#define ST_MODE_INSN   3u     /* enum insn_mode */
+#define ST_MODE_USER   BIT(2) /* CPL 3 */
+#define ST_MODE_AC     BIT(3) /* RFLAGS.AC, below CPL 3 */
+#define ST_MODE_X87    BIT(4) /* x87 instructions may be executed; so with the others */
+#define ST_MODE_MMX    BIT(5)
+#define ST_MODE_SSE    BIT(6)
+#define ST_MODE_AVX    BIT(7)
+#define ST_MODE_AVX512 BIT(8)
+
+/** Where an instruction's code begins: sorted by @host. */
+struct st_record {
+	uint32_t host;	/* offset in the cache */
+	uint16_t guest; /* offset in the page; ST_NO_FLAGS: the flags that do not matter are lost */
+};
+
+#define ST_NO_FLAGS 0x8000u
+
+/** A direct jump, at the end of a block. */
+struct st_link {
+	uint32_t behind; /* offset of the end of the jump's distance */
+	uint32_t stub;	 /* where it leads as long as it is not linked */
+	uint32_t site;	 /* what frame.site is then */
+	uint32_t target; /* block, or ST_NONE */
+	uint32_t next;	 /* in the list of the target's incoming ones */
+	uint64_t rip;	 /* linear address; of the page that the block was translated at */
+};
+
+struct st_block {
+	uint64_t page;	 /* host address */
+	uint64_t linear; /* of the page, when it was translated: the links are for that */
+	uint16_t offset, bytes, mode;
+	bool dead;
+	bool fpu;		 /* uses x87 or vector registers */
+	uint32_t code, code_end; /* offsets */
+	uint32_t first_record, records;
+	uint32_t first_link, links;
+	uint32_t incoming;	       /* links */
+	uint32_t hash_next, page_next; /* blocks */
+};
+
+struct st_page {
+	uint64_t host;
+	uint64_t mask; /* pieces with blocks */
+	uint32_t blocks, hash_next;
+	uint8_t bytes[4096]; /* of the pieces in `mask`, as they were translated */
+};
+
+struct st_translator {
+	struct st_frame *frame;
+	uint8_t *rx; /* of the cache, executable */
+	struct em em;
+	uint32_t start; /* offset of the first block: what is before is common */
+	/* Common code, executable addresses. */
+	uint8_t *enter, *exit_link, *exit_insn, *exit_lookup, *exit_kick, *slow, *string, *load_fpu,
+		*fault;
+	struct st_block *blocks;
+	struct st_record *records;
+	struct st_link *link;
+	struct st_page *pages;
+	uint32_t nblocks, nrecords, nlinks, npages;
+	uint32_t block_hash[ST_HASH], page_hash[ST_HASH];
+	uint32_t view_mode[ST_VIEWS]; /* the mode that the jumps in a view are for */
+	bool checked;		      /* each block is judged: check.h */
+	uint64_t dropped;	      /* counts blocks that were forgotten */
+	struct st_tick tick;
+	uint64_t stat_enter, stat_insn, stat_lookup, stat_slow;
+};
+
+static inline enum st_view_kind st_view_of(unsigned mode)
+{
+	return (mode & ST_MODE_USER) != 0 ? ST_VIEW_USER
+	       : (mode & ST_MODE_AC) != 0 ? ST_VIEW_KERNEL_AC
+					  : ST_VIEW_KERNEL;
+}
+
+/* ---- common.c: code that all blocks use ---- */
+void st_common(struct st_translator *t);
+
+/* ---- block.c ---- */
+/**
+ * st_translate() - the block at @offset of the page whose bytes are in @bytes.
+ * @linear: of the page. @page: its host address.
+ * Return: its number, or ST_NONE: the cache is full.
+ */
+uint32_t st_translate(struct st_translator *t, uint64_t page, uint64_t linear, unsigned offset,
+		      unsigned mode, const uint8_t *bytes, bool amd);
+
+/* ---- access.c ---- */
+/** st_pieces() - memory and addresses of one block; what the hot part leaves to the cold one. */
+#define ST_MAX_COLD (4 * ST_BLOCK_INSNS)
+
+enum st_cold_kind {
+	ST_COLD_SLOW, /* call C for an access */
+	ST_COLD_KICK, /* leave, to go on at @rip */
+	ST_COLD_FPU,  /* load the FPU's registers */
+	ST_COLD_LINK, /* a direct jump that is not linked */
+};
+
+struct st_cold {
+	uint8_t kind;
+	bool live, write;
+	uint16_t size;
+	uint16_t guest;	 /* offset of the instruction */
+	uint8_t *behind; /* of the jump to here */
+	uint8_t *resume;
+	uint64_t rip;
+};
+
+/** A block while it is translated. */
+struct st_work {
+	struct st_translator *t;
+	struct em *e;
+	unsigned mode;
+	uint64_t linear; /* of the page */
+	const uint8_t *bytes;
+	bool amd;
+	unsigned n;
+	struct insn insn[ST_BLOCK_INSNS];
+	uint16_t at[ST_BLOCK_INSNS + 1];
+	uint32_t live[ST_BLOCK_INSNS + 1]; /* flags that matter before each instruction */
+	unsigned ncold;
+	struct st_cold cold[ST_MAX_COLD];
+};
+
+#define ST_FLAGS UINT32_C(0x8d5) /* CF, PF, AF, ZF, SF, OF */
+
+/** st_host_reg() - the host's register of @gpr, or EM_ABSENT. */
+static inline unsigned st_host_reg(unsigned gpr)
+{
+	return gpr == EM_RSP ? EM_R9 : gpr >= 9 && gpr <= 11 ? EM_ABSENT : gpr;
+}
+
+/** st_address() - R10 = linear address of the memory operand. May use R11. */
+void st_address(struct st_work *w, unsigned i);
+/** st_check() - R10: from a linear address to the host's. May use R11. */
+void st_check(struct st_work *w, unsigned i, unsigned size, bool write);
+struct st_cold *st_cold(struct st_work *w, unsigned kind, unsigned i);
+/** st_cold_parts() - emits what was put off. */
+void st_cold_parts(struct st_work *w);
+/** st_record() - the code of the instruction at @guest begins here. */
+void st_record(struct st_work *w, unsigned guest);
+
+/* ---- branch.c ---- */
+/** st_goto() - ends with a jump to @rip, from instruction @i. */
+void st_goto(struct st_work *w, unsigned i, uint64_t rip);
+/** st_branch() - the instruction @i ends the block. Return: false: it is none that can. */
+bool st_branch(struct st_work *w, unsigned i);
+/** st_flags_needed() - flags that the code at @rip may read before it writes them. */
+uint32_t st_flags_needed(const struct st_work *w, uint64_t rip);
+
+/* ---- copy.c ---- */
+/**
+ * st_copy() - @insn with other registers.
+ * @map: the host's register of each GPR of the guest.
+ * @memory: its memory operand becomes [R10].
+ */
+void st_copy(struct em *e, const struct insn *insn, const uint8_t map[16], bool memory);
+
+/** st_can_copy() - is it one of those that st_copy() takes, in @mode? Memory operands included. */
+bool st_can_copy(const struct insn *insn, unsigned mode);
+
+/* ---- cache.c ---- */
+must_use int st_cache_init(struct st_translator *t);
+void st_cache_fini(struct st_translator *t);
+/** st_reset() - forgets all blocks. */
+void st_reset(struct st_translator *t);
+uint32_t st_find(const struct st_translator *t, uint64_t page, uint64_t rip, unsigned mode);
+struct st_page *st_page_find(struct st_translator *t, uint64_t host);
+struct st_page *st_page_make(struct st_translator *t, uint64_t host);
+void st_block_add(struct st_translator *t, uint32_t number);
+/** st_drop() - forgets the blocks that have bytes in the pieces @mask of the page. */
+void st_drop(struct st_translator *t, uint64_t host, uint64_t mask);
+/** st_block_at() - the block with host code at offset @at, or NULL. */
+struct st_block *st_block_at(struct st_translator *t, uint32_t at);
+/** st_guest_offset() - and ST_NO_FLAGS, of the instruction whose code @at is in. */
+unsigned st_guest_offset(const struct st_translator *t, const struct st_block *b, uint32_t at);
+void st_link_to(struct st_translator *t, struct st_link *link, uint32_t target);
+/** st_flush_view() and such: forget addresses. */
+#define ST_NOT_CANONICAL (UINT64_C(1) << 63)
+
+/** st_free_tag() - a page of another entry than @i, even of addresses that are none. */
+static inline uint64_t st_free_tag(unsigned i)
+{
+	return ST_NOT_CANONICAL | (i == ST_TLB - 1 ? 0 : (uint64_t)(ST_TLB - 1) << 12);
+}
+
+/** st_view_init() - before the first st_flush(). */
+void st_view_init(struct st_view *v);
+/** st_view_page() - the entry @i is in use now. st_view_jump() - enters a jump. */
+void st_view_page(struct st_view *v, unsigned i);
+void st_view_jump(struct st_view *v, uint64_t rip, uint64_t code);
+void st_flush(struct st_frame *f);
+void st_flush_jumps(struct st_view *v);
+void st_flush_jumps_to(struct st_view *v, uint64_t linear);
+void st_flush_page(struct st_frame *f, uint64_t linear);
+void st_flush_writes(struct st_frame *f, uint64_t host);

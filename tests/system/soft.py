@@ -1,0 +1,103 @@
+"""Guests whose CPUs run in software, on this machine itself: no KVM, no emulated host."""
+
+import os
+import re
+
+from lab import debian
+from tests.system import frame
+
+LAB = {'native': True}
+TEST_SECONDS = 400
+USUAL_SECONDS = 60
+# The kernel's own tests of its cryptography take longer than all the rest of the start.
+NAME = f'soft-{os.getpid()}'
+CMDLINE = frame.CMDLINE + ' cryptomgr.notests'
+
+
+def started(lab, *options, **machine):
+    return lab.guest('--accel', 'soft', '--name', NAME, *options, **machine)
+
+
+def test_guest_with_two_cpus(lab):
+    """Console, disk, both CPUs, clocks, sleep; the sandbox is on. It ends by its own power-off."""
+    lab.must('truncate -s 16M disk.img; printf from-outside | dd of=disk.img conv=notrunc')
+    with started(lab, '--disk', 'path=disk.img', cpus=2) as guest:
+        guest.wait_ready(200)
+        assert guest.must('nproc') == '2\n'
+        assert guest.must('head -c 12 /dev/vda') == 'from-outside'
+        guest.must('printf from-inside | dd of=/dev/vda bs=1M seek=1 conv=fsync,notrunc')
+        sums = guest.must('for cpu in 1 2; do head -c 65536 /bin/busybox | taskset $cpu sha256sum; '
+                          'done', 120)
+        assert sums.split()[0::2] == lab.must('head -c 65536 /bin/busybox | sha256sum'
+                                              ).split()[:1] * 2, sums
+        # Both CPUs at once, with the scheduler's interrupts between them.
+        assert guest.must('for i in 1 2 3 4; do (sleep 1; echo $i >/tmp/$i) & done; wait; '
+                          'cat /tmp/[1-4]', 120) == '1\n2\n3\n4\n'
+        # A sleeping guest takes its time from the host.
+        times = guest.must('cat /proc/uptime; sleep 3; cat /proc/uptime', 120).split()
+        assert 3 <= float(times[2]) - float(times[0]) < 30, times
+        assert guest.must('cat /sys/devices/system/clocksource/clocksource0/current_clocksource'
+                          ) in ('tsc\n', 'kvm-clock\n')
+        check_idle(lab)
+        log = guest.must('dmesg -r | grep -E "^<[0-3]>" || true')
+        assert 'BUG' not in log and 'virtio' not in log and 'rcu' not in log, log
+        guest.send('poweroff -f\n')
+        assert guest.end() == 0
+    data = lab.get('disk.img')
+    assert data[1 << 20:(1 << 20) + 11] == b'from-inside'
+    assert guest.messages.strip().endswith('the guest powered off'), guest.messages
+    assert guest.messages.count('\n') == 1, guest.messages
+
+
+def test_four_cpus_that_compute(lab):
+    """All processors at once come to the same sums, and to those of this machine."""
+    with started(lab, cpus=4) as guest:
+        guest.wait_ready(200)
+        assert guest.must('nproc') == '4\n'
+        sums = guest.must('for cpu in 1 2 4 8; do (for i in 1 2 3; do taskset $cpu sha256sum '
+                          '</bin/busybox; done) & done; wait', 200).split()
+        busybox = lab.must('sha256sum </bin/busybox').split()[0]
+        assert [word for word in sums if len(word) == 64] == [busybox] * 12, sums
+        # Processes that come and go, pipes between processors, memory that is copied on writes.
+        count = guest.must('n=0; for i in $(seq 200); do n=$((n + $(echo $i | cat | cat))); done; '
+                           'echo $n', 200)
+        assert count == '20100\n', count
+        log = guest.must('dmesg -r | grep -E "^<[0-4]>" || true')
+        assert 'BUG' not in log and 'rcu' not in log and 'lockup' not in log, log
+        guest.send('poweroff -f\n')
+        assert guest.end() == 0
+
+
+def test_paused_and_ended_by_the_user(lab):
+    """A busy guest leaves its code when it is told to."""
+    with started(lab) as guest:
+        guest.wait_ready(200)
+        guest.send('while :; do :; done\n')
+        guest.send('\x1dq')
+        assert guest.end(20) == 5
+
+
+def processor_ticks(lab, pid):
+    words = lab.must(f'cat /proc/{pid}/stat').rpartition(')')[2].split()
+    return int(words[11]) + int(words[12])
+
+
+def check_idle(lab):
+    """A guest that has nothing to do costs next to nothing."""
+    pid = lab.must(f'pgrep -f -- "--name {NAME}"').strip()
+    before = processor_ticks(lab, pid)
+    lab.must('sleep 5')
+    used = (processor_ticks(lab, pid) - before) / os.sysconf('SC_CLK_TCK')
+    assert used < 1.5, f'{used} s in 5'
+
+
+def test_refusals():
+    """Who insists on what is not there is told why, and what to do."""
+    kernel = os.path.join(debian.CACHE, 'guest/vmlinuz')
+    status, output = frame.yado('run', '--accel', 'fast', '--kernel', kernel)
+    assert status == 2 and 'auto|kvm|soft' in output, output
+    if not frame.real_kvm():
+        status, output = frame.yado('run', '--accel', 'kvm', '--kernel', kernel)
+        assert status == 1 and '--accel soft' in output, output
+    status, output = frame.yado('doctor')
+    assert status == 0 and re.search('^soft +yes ', output, re.MULTILINE), output
