@@ -27,6 +27,7 @@
 #define LIMIT_S	     60
 #define SLACK	     16 /* pages: others than before are partly filled, or cut up */
 #define FUZZ_AT_ONCE 3
+#define GUESTS	     3
 #define FUZZ_PIECE   30000 /* calls of a process */
 
 struct counts {
@@ -300,6 +301,26 @@ static void run_fuzz(unsigned seed, unsigned long calls)
 	say(ok, "fuzz", "calls", why);
 }
 
+static void run_guests(void)
+{
+	char *const neighbour[] = {"hostile", "neighbour", NULL};
+
+	for (unsigned seed = 0; seed < GUESTS; seed++) {
+		char name[16], why[100];
+		int status = 0;
+		pid_t pid = start(neighbour);
+
+		snprintf(name, sizeof(name), "%u", seed);
+		sleep_ms(500); /* it has all that it wants by then */
+		one("guests", name, seed, 0, true);
+		kill(pid, SIGTERM);
+		bool ok = wait_for(pid, &status) && WIFEXITED(status) && WEXITSTATUS(status) == 0;
+
+		snprintf(why, sizeof(why), "ends with %#x", status);
+		say(ok, "neighbour", name, why);
+	}
+}
+
 /* After all of it: does the kernel still do its work? */
 static void run_vm(void)
 {
@@ -374,6 +395,9 @@ static int run_all(void)
 	if (wanted(groups, "pointers")) {
 		run_pointers();
 	}
+	if (wanted(groups, "guests")) {
+		run_guests();
+	}
 	if (wanted(groups, "fuzz")) {
 		run_fuzz(seed, calls);
 	}
@@ -407,6 +431,12 @@ int main(int argc, char **argv)
 	}
 	if (strcmp(argv[1], "pointers") == 0) {
 		return pointers(number);
+	}
+	if (strcmp(argv[1], "guests") == 0) {
+		return guests_attack(number);
+	}
+	if (strcmp(argv[1], "neighbour") == 0) {
+		return guests_neighbour();
 	}
 	if (strcmp(argv[1], "fuzz") == 0) {
 		return fuzz(number, FUZZ_PIECE);

@@ -82,6 +82,13 @@ struct fuzz_count {
 	_Atomic uint64_t calls, errors, vm_runs;
 };
 
+/** guests_attack() - a guest that does its worst. Return: 0, 9: it could not start. */
+int guests_attack(unsigned seed);
+
+/** guests_neighbour() - another, until SIGTERM. Return: 0, or 1: its memory changed; 2: it had to
+ * wait too long; 3: it did not run. */
+int guests_neighbour(void);
+
 /* ---- ioctls ---- */
 
 struct ioctl_entry {

@@ -1,4 +1,4 @@
-"""Hostile programs of ring 3 on core (tests/core): afterwards nothing is missing, and it lives on.
+"""Hostile programs of ring 3, and hostile guests, on core (tests/core): afterwards nothing is missing, and it lives on.
 
 The kernel is built with its checks of locks for this. Each test starts a machine of its own.
 """
@@ -9,6 +9,7 @@ import re
 
 from lab import debian
 from tests.system import core, core_user
+from tests.system.frame import Died, Timeout, _write
 
 TEST_SECONDS = 400
 USUAL_SECONDS = 200
@@ -39,7 +40,16 @@ def program():
 def run(groups, calls=0, **options):
     """Runs groups of programs. Return: what the machine said, without complaints of the kernel."""
     files = {'init': program(), 'etc/hostile': f'{SEED} {calls} {groups}\n'.encode()}
-    text = core_user.run(files, kernel=kernel(), **options)
+    with core.File(core_user.archive(files)) as path:
+        with core.machine(initramfs=path, kernel=kernel(), **options) as m:
+            ended = m.wait(r'init has ended with status \d+|panic', TEST_SECONDS - 20)
+            if not ended and not m.ended(1):
+                raise Timeout(f'not done: {m.text[-300:]}')
+            if not ended and re.search('qemu: fatal|Bail out!', m.text):
+                raise Died('QEMU ended by an error of its own')
+            text = m.text
+            _write(text)
+    assert 'panic' not in text, text
     text = '\n'.join(line for line in text.splitlines() if not line.startswith('['))
     assert 'FAIL' not in text and 'pass alive/vm' in text, text
     assert 'hostile: done, 0 failed' in text, text
@@ -56,6 +66,12 @@ def test_leaks_come_back():
 
 def test_takes_no_bad_pointers():
     assert len(re.findall('pass pointers/', run('pointers'))) == 3
+
+
+def test_guests_do_not_reach_their_neighbour():
+    """Its memory stays as it was, and it is never late."""
+    text = run('guests')
+    assert len(re.findall('pass guests/', text)) == len(re.findall('pass neighbour/', text)) == 3
 
 
 def test_survives_a_million_calls():
