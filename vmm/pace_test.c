@@ -44,8 +44,8 @@ static uint64_t serve(struct run *r, const struct guest *g, unsigned count)
 
 	for (unsigned done = 0; done < count; done += n) {
 		n = r->patient ? g->depth : 1;
-		r->now_ns += r->patient ? (n * g->patient_us + g->patient_wait) * US
-					: g->eager_us * US;
+		r->now_ns +=
+			r->patient ? (n * g->patient_us + g->patient_wait) * US : g->eager_us * US;
 		served(r, n);
 	}
 	return r->now_ns - start;

@@ -13,7 +13,8 @@
 /* Caching is the host's to decide: with these a guest would only be slow, and its neighbours. */
 #define CR0_HIDDEN (CR0_CD | CR0_NW)
 
-/* Both have the same layout, and ES to GS in the same order: what is often done is done by words. */
+/* Both have the same layout, and ES to GS in the same order: what is often done is done by words.
+ */
 _Static_assert(sizeof(struct vmcb_segment) == sizeof(struct insn_segment), "layout");
 _Static_assert(offsetof(struct vmcb_segment, attr) == offsetof(struct insn_segment, attr), "");
 _Static_assert(offsetof(struct vmcb_segment, limit) == offsetof(struct insn_segment, limit), "");

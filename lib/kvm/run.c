@@ -315,8 +315,7 @@ static int serve_requests(struct kvm_vcpu *vcpu)
 	if (__atomic_load_n((bool *)&vcpu->vm->dead, __ATOMIC_RELAXED)) {
 		return -EIO;
 	}
-	if (__atomic_load_n((uint32_t *)&vcpu->requests, __ATOMIC_RELAXED) ==
-	    1u << KVM_REQ_EVENT) {
+	if (__atomic_load_n((uint32_t *)&vcpu->requests, __ATOMIC_RELAXED) == 1u << KVM_REQ_EVENT) {
 		return GO_ON; /* as usual; it is looked at next */
 	}
 	(void)kvm_vcpu_take(vcpu, KVM_REQ_DEAD);
