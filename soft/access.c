@@ -99,7 +99,6 @@ int soft_cas16(void *at, const void *old, const void *new);
 /* Those of accesses, and those of instructions that were not ours. */
 static const int numbers[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL};
 static struct sigaction before[ARRAY_SIZE(numbers)];
-static bool (*asked)(int number, void *context);
 
 static bool (*asked)(int number, void *context);
 

@@ -16,11 +16,30 @@
 #define EXC_GP	13
 #define LONGEST 64 /* writes are not longer */
 
+#define LARGE_SHIFT 21
+#define HUGE_SHIFT  30
+
+static unsigned bit_of(uint64_t number)
+{
+	return (unsigned)(number * UINT64_C(0x9e3779b97f4a7c15) >> 56) % SOFT_LARGE;
+}
+
+static bool has_bit(const uint64_t *bits, uint64_t number)
+{
+	return (bits[bit_of(number) / 64] >> bit_of(number) % 64 & 1) != 0;
+}
+
+static void set_bit(uint64_t *bits, uint64_t number)
+{
+	bits[bit_of(number) / 64] |= BIT(bit_of(number) % 64);
+}
+
 void soft_mmu_flush(struct soft_mmu *mmu)
 {
 	/* All bits set: SOFT_NO_PAGE. */
 	memset(mmu->tlb, 0xff, sizeof(mmu->tlb));
-	mmu->large = false;
+	memset(mmu->large, 0, sizeof(mmu->large));
+	memset(mmu->huge, 0, sizeof(mmu->huge));
 	mmu->flushes++;
 	if (mmu->frame != NULL) {
 		st_flush(mmu->frame);
@@ -33,6 +52,9 @@ void soft_mmu_forget_code(struct soft_mmu *mmu)
 		for (unsigned i = 0; i < SOFT_TLB; i++) {
 			mmu->tlb[view][i].fetch = SOFT_NO_PAGE;
 		}
+	}
+	for (unsigned i = 0; i < ST_VIEWS && mmu->frame != NULL; i++) {
+		st_flush_jumps(&mmu->frame->view[i]);
 	}
 }
 
@@ -64,7 +86,8 @@ void soft_mmu_flush_page(struct soft_mmu *mmu, uint64_t linear)
 {
 	uint64_t page = linear >> 12;
 
-	if (mmu->large) {
+	if (has_bit(mmu->large, linear >> LARGE_SHIFT) ||
+	    has_bit(mmu->huge, linear >> HUGE_SHIFT)) {
 		soft_mmu_flush(mmu);
 		return;
 	}
@@ -209,7 +232,14 @@ static void fill(struct soft_vcpu *vcpu, uint64_t linear, enum soft_access acces
 	    soft_code_mask(vcpu->vm, (uintptr_t)host) == 0) {
 		e->write = tag;
 	}
-	vcpu->mmu.large |= result->page_shift > 12;
+	if (result->page_shift >= HUGE_SHIFT) {
+		set_bit(vcpu->mmu.huge, linear >> HUGE_SHIFT);
+	} else if (result->page_shift > 12) {
+		/* One of 4 MiB counts as both its halves. */
+		set_bit(vcpu->mmu.large, linear >> LARGE_SHIFT);
+		set_bit(vcpu->mmu.large,
+			linear >> LARGE_SHIFT ^ (result->page_shift > LARGE_SHIFT));
+	}
 }
 
 static bool canonical(const struct insn_cpu *cpu, uint64_t linear)

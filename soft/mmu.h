@@ -9,7 +9,8 @@
 
 struct soft_vcpu;
 
-#define SOFT_TLB 512 /* entries of each view */
+#define SOFT_TLB   512 /* entries of each view */
+#define SOFT_LARGE 256
 
 /** No linear page has this tag. */
 #define SOFT_NO_PAGE UINT64_MAX
@@ -26,8 +27,10 @@ struct soft_mmu {
 		*frame;	  /* the translator's TLBs, or NULL; they hold no more than the above */
 	uint64_t flushes; /* how often all was forgotten */
 	uint64_t fetches; /* how often code was found by a walk */
-	bool large;	  /* a part of a large page is in it: INVLPG flushes all */
-	uint64_t cr3;	  /* whose translations they are, PCID included */
+	/* Parts of pages of 2 MiB or 4 MiB, and of 1 GiB, are in it: bits by a hash of the address.
+	 */
+	uint64_t large[SOFT_LARGE / 64], huge[SOFT_LARGE / 64];
+	uint64_t cr3; /* whose translations they are, PCID included */
 };
 
 enum soft_access {

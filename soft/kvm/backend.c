@@ -116,7 +116,6 @@ static int vcpu_init(struct kvm_vcpu *kvm)
 	if (r != 0) {
 		vcpu->engine->fini(vcpu);
 		soft_thread_fini(kvm);
-		soft_native_fini(&vcpu->native);
 		free(vcpu);
 		return r;
 	}

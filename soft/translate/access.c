@@ -244,7 +244,8 @@ void st_cold_parts(struct st_work *w)
 			leave(w, c, w->t->exit_kick);
 			break;
 		case ST_COLD_FPU:
-			leave(w, c, w->t->exit_lookup);
+			em_call(w->e, w->t->load_fpu);
+			em_jmp(w->e, c->resume);
 			break;
 		default:
 			link_stub(w, c);

@@ -497,6 +497,7 @@ static bool uses_fpu(const struct st_work *w, enum how end)
 static void want_fpu(struct st_work *w)
 {
 	struct em *e = w->e;
+	struct st_cold *c;
 
 	if (w->live[0] == 0) {
 		em_mem(e, false, 0, 0x80, 7, AT(fpu)); /* cmpb $0 */
@@ -504,7 +505,7 @@ static void want_fpu(struct st_work *w)
 		em_byte(e, 0x0f);
 		em_byte(e, 0x80 | EM_CC_E);
 		em_32(e, 0);
-		st_cold(w, ST_COLD_FPU, 0)->rip = w->linear + w->at[0];
+		st_cold(w, ST_COLD_FPU, 0)->resume = em_here(e);
 		return;
 	}
 	em_reg(e, true, 0x89, EM_RCX, EM_R11);
@@ -516,8 +517,9 @@ static void want_fpu(struct st_work *w)
 	em_reg(e, true, 0x89, EM_R11, EM_RCX);
 	em_byte(e, 0xe9);
 	em_32(e, 0);
-	st_cold(w, ST_COLD_FPU, 0)->rip = w->linear + w->at[0];
+	c = st_cold(w, ST_COLD_FPU, 0);
 	em_reg(e, true, 0x89, EM_R11, EM_RCX);
+	c->resume = em_here(e);
 }
 
 static void code(struct st_work *w, struct st_block *b, enum how end)

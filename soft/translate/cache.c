@@ -275,38 +275,85 @@ void st_drop(struct st_translator *t, uint64_t host, uint64_t mask)
 
 /* ---- addresses ---- */
 
-#define NOT_CANONICAL (UINT64_C(1) << 63)
-
-/* A page of another entry than @i, even of addresses that are none. */
-uint64_t st_free_tag(unsigned i)
+static void free_page(struct st_view *v, unsigned i)
 {
-	return NOT_CANONICAL | (i == ST_TLB - 1 ? 0 : (uint64_t)(ST_TLB - 1) << 12);
+	v->read[i] = v->write[i] = st_free_tag(i);
 }
 
-void st_flush_jumps(struct st_view *view)
+static void free_jump(struct st_view *v, unsigned i)
 {
-	/* Neither the entry's own, nor one more, which is what `kick` adds: see branch.c. */
-	for (unsigned i = 0; i < ST_JUMPS; i++) {
-		view->rip[i] = NOT_CANONICAL | (ST_JUMPS - 1);
+	/* Neither it nor the one before, which is what `kick` makes of it, has this entry. */
+	const uint64_t rip = ST_NOT_CANONICAL | 8;
+	bool own = i == st_jump_slot(rip) || i == st_jump_slot(rip - 1);
+
+	v->rip[i] = own ? ST_NOT_CANONICAL | 256 : rip;
+}
+
+void st_flush_jumps(struct st_view *v)
+{
+	if (v->jumps <= ST_USED) {
+		for (unsigned i = 0; i < v->jumps; i++) {
+			free_jump(v, v->jump[i]);
+		}
+	} else {
+		for (unsigned i = 0; i < ST_JUMPS; i++) {
+			free_jump(v, i);
+		}
 	}
-	view->rip[ST_JUMPS - 2] = view->rip[ST_JUMPS - 1] = NOT_CANONICAL | 5;
+	v->jumps = 0;
+}
+
+void st_view_init(struct st_view *v)
+{
+	v->pages = v->jumps = ST_USED + 1;
+}
+
+void st_view_page(struct st_view *v, unsigned i)
+{
+	if (v->pages < ST_USED) {
+		v->page[v->pages] = (uint16_t)i;
+	}
+	v->pages += v->pages <= ST_USED;
+}
+
+void st_view_jump(struct st_view *v, uint64_t rip, uint64_t code)
+{
+	unsigned i = st_jump_slot(rip);
+
+	v->rip[i] = rip;
+	v->code[i] = code;
+	if (v->jumps < ST_USED) {
+		v->jump[v->jumps] = (uint16_t)i;
+	}
+	v->jumps += v->jumps <= ST_USED;
 }
 
 void st_flush(struct st_frame *f)
 {
-	for (unsigned i = 0; i < ST_VIEWS; i++) {
-		struct st_view *v = &f->view[i];
+	for (unsigned n = 0; n < ST_VIEWS; n++) {
+		struct st_view *v = &f->view[n];
 
-		for (unsigned n = 0; n < ST_TLB; n++) {
-			v->read[n] = v->write[n] = st_free_tag(n);
+		if (v->pages <= ST_USED) {
+			for (unsigned i = 0; i < v->pages; i++) {
+				free_page(v, v->page[i]);
+			}
+		} else {
+			for (unsigned i = 0; i < ST_TLB; i++) {
+				free_page(v, i);
+			}
 		}
+		v->pages = 0;
 		st_flush_jumps(v);
 	}
 }
 
-static void free_entry(uint64_t *tags, unsigned i)
+void st_flush_jumps_to(struct st_view *v, uint64_t linear)
 {
-	tags[i] = st_free_tag(i);
+	for (unsigned i = 0; i < ST_JUMPS; i++) {
+		if (v->rip[i] >> 12 == linear >> 12) {
+			free_jump(v, i);
+		}
+	}
 }
 
 void st_flush_page(struct st_frame *f, uint64_t linear)
@@ -314,9 +361,8 @@ void st_flush_page(struct st_frame *f, uint64_t linear)
 	unsigned i = (unsigned)(linear >> 12) % ST_TLB;
 
 	for (unsigned n = 0; n < ST_VIEWS; n++) {
-		free_entry(f->view[n].read, i);
-		free_entry(f->view[n].write, i);
-		st_flush_jumps(&f->view[n]);
+		free_page(&f->view[n], i);
+		st_flush_jumps_to(&f->view[n], linear);
 	}
 }
 
@@ -325,7 +371,7 @@ void st_flush_writes(struct st_frame *f, uint64_t host)
 	for (unsigned n = 0; n < ST_VIEWS; n++) {
 		for (unsigned i = 0; i < ST_TLB; i++) {
 			if (f->view[n].add[i] == host) {
-				free_entry(f->view[n].write, i);
+				f->view[n].write[i] = st_free_tag(i);
 			}
 		}
 	}

@@ -70,6 +70,14 @@ static void fpu_host(struct em *e)
 	em_mem(e, false, 1, 0xae, 2, AT(host_mxcsr));
 }
 
+/* From the host's to the guest's. */
+static void fpu_guest(struct em *e)
+{
+	em_mem(e, false, 0, 0xd9, 7, AT(host_fcw));
+	em_mem(e, false, 1, 0xae, 3, AT(host_mxcsr));
+	fpu_state(e, 5);
+}
+
 /* The part behind JE is written by what() only if the registers are the guest's. */
 static uint8_t *if_fpu(struct em *e)
 {
@@ -94,9 +102,7 @@ static void write_enter(struct st_translator *t)
 	add_rsp(e, -8);
 	em_store(e, EM_RSP, AT(host_rsp));
 	skip = if_fpu(e);
-	em_mem(e, false, 0, 0xd9, 7, AT(host_fcw));
-	em_mem(e, false, 1, 0xae, 3, AT(host_mxcsr));
-	fpu_state(e, 5);
+	fpu_guest(e);
 	em_patch(e, skip, em_here(e));
 	push_mem(e, AT(flags));
 	em_byte(e, 0x9d);
@@ -235,6 +241,24 @@ static void write_string(struct st_translator *t)
 	}
 }
 
+/* Called at the beginning of a block, when the FPU's registers are not the guest's. */
+static void write_load_fpu(struct st_translator *t)
+{
+	struct em *e = &t->em;
+
+	t->load_fpu = em_here(e);
+	em_byte(e, 0x9c);
+	push(e, EM_RAX);
+	push(e, EM_RDX);
+	fpu_guest(e);
+	em_mem(e, false, 0, 0xc6, 0, AT(fpu));
+	em_byte(e, 1);
+	pop(e, EM_RDX);
+	pop(e, EM_RAX);
+	em_byte(e, 0x9d);
+	em_byte(e, 0xc3);
+}
+
 void st_common(struct st_translator *t)
 {
 	uint8_t *tail;
@@ -249,5 +273,6 @@ void st_common(struct st_translator *t)
 	t->fault = write_exit(t, ST_REASON_INSN, false, tail);
 	write_slow(t);
 	write_string(t);
+	write_load_fpu(t);
 	t->start = (uint32_t)(em_here(&t->em) - t->rx);
 }

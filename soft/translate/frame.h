@@ -11,8 +11,9 @@
 
 #define ST_TLB_BITS  10
 #define ST_TLB	     (1u << ST_TLB_BITS)
-#define ST_JUMP_BITS 11
+#define ST_JUMP_BITS 13
 #define ST_JUMPS     (1u << ST_JUMP_BITS)
+#define ST_USED	     256
 
 /** What CPL 3 may access; what the others may; and what they may with RFLAGS.AC. */
 enum st_view_kind {
@@ -23,14 +24,26 @@ enum st_view_kind {
 };
 
 /*
- * Direct-mapped by the low bits of page number and RIP. A free entry has a tag that belongs to
- * another place.
+ * Direct-mapped by the low bits of the page's number, and by st_jump_slot(). A free entry has a tag
+ * that belongs to another place.
  */
 struct st_view {
 	uint64_t read[ST_TLB], write[ST_TLB]; /* linear address of the page, if allowed */
 	uint64_t add[ST_TLB];		      /* host address of the page */
 	uint64_t rip[ST_JUMPS], code[ST_JUMPS];
+	/* Entries in use; if there are more than ST_USED, it may be any. */
+	uint32_t pages, jumps;
+	uint16_t page[ST_USED], jump[ST_USED];
 };
+
+/**
+ * st_jump_slot() - where in the table of jumps @rip has its entry. Neighbours are never in the same
+ * one. Translated code computes it, too: branch.c.
+ */
+static inline unsigned st_jump_slot(uint64_t rip)
+{
+	return (unsigned)(rip + (rip >> 7)) % ST_JUMPS;
+}
 
 /** How translated code was left. */
 enum st_reason {

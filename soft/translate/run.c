@@ -16,9 +16,11 @@
 #include <ucontext.h>
 #include <unistd.h>
 
+#include "lib/base/check.h"
 #include "lib/x86/regs.h"
 #include "soft/access.h"
 #include "soft/interp.h"
+#include "soft/translate/check.h"
 #include "soft/translate/slow.h"
 #include "soft/translate/translator.h"
 #include "soft/vcpu.h"
@@ -172,6 +174,8 @@ static uint32_t make(struct soft_vcpu *vcpu, uint64_t host, uint64_t rip, unsign
 		st_reset(t);
 		return ST_NONE;
 	}
+	/* A defect of ours: what was made could reach other memory than the guest's. */
+	check(!t->checked || st_check_block(t, &t->blocks[b], NULL));
 	mask = pieces(&t->blocks[b]);
 	if (soft_code_add(vcpu, host, mask) != 0 ||
 	    soft_access_copy(again, (const void *)(uintptr_t)host, sizeof(again)) != 0 ||
@@ -221,14 +225,12 @@ static void remember(struct st_translator *t, uint64_t rip, unsigned mode, uint3
 {
 	enum st_view_kind kind = st_view_of(mode);
 	struct st_view *v = &t->frame->view[kind];
-	unsigned i = (unsigned)rip % ST_JUMPS;
 
 	if (t->view_mode[kind] != mode) {
 		st_flush_jumps(v);
 		t->view_mode[kind] = mode;
 	}
-	v->rip[i] = rip;
-	v->code[i] = (uintptr_t)t->rx + t->blocks[b].code;
+	st_view_jump(v, rip, (uintptr_t)t->rx + t->blocks[b].code);
 }
 
 /* ---- leaving ---- */
@@ -302,7 +304,7 @@ static bool enter(struct soft_vcpu *vcpu, uint32_t b, unsigned mode)
 	struct st_frame *f = t->frame;
 
 	sync_in(vcpu, f);
-	f->fpu = t->blocks[b].fpu;
+	f->fpu = 0;
 	f->jump = (uintptr_t)t->rx + t->blocks[b].code;
 	t->stat_enter++;
 	((void (*)(void))(uintptr_t)t->enter)();
@@ -344,9 +346,6 @@ static bool one(struct soft_vcpu *vcpu)
 /* Others than vCPUs may have written to memory: pages are compared when they are next executed. */
 static void recheck(struct soft_vcpu *vcpu)
 {
-	for (unsigned i = 0; i < ST_VIEWS; i++) {
-		st_flush_jumps(&vcpu->translator->frame->view[i]);
-	}
 	soft_mmu_forget_code(&vcpu->mmu);
 }
 
@@ -448,16 +447,40 @@ static int translate_init(struct soft_vcpu *vcpu)
 	f->jump_mask = ST_JUMPS - 1;
 	f->xsave = (uintptr_t)vcpu->kvm->xsave;
 	f->xsave_mask = vcpu->kvm->env->backend->xcr0;
+	for (unsigned i = 0; i < ST_VIEWS; i++) {
+		st_view_init(&f->view[i]);
+	}
 	st_common(t);
+	st_flush(f);
 	st_reset(t);
 	st_flush(f);
 	vcpu->mmu.frame = f;
 	vcpu->kick = &f->kick;
 	soft_access_hook(on_fault);
+	t->checked = DEBUG_LOCKS != 0;
 	t->tick.kick = &f->kick;
 	t->tick.recheck = &vcpu->recheck;
 	return st_tick_add(&t->tick);
 }
+
+static int checked_init(struct soft_vcpu *vcpu)
+{
+	int r = translate_init(vcpu);
+
+	if (r == 0) {
+		vcpu->translator->checked = true;
+	}
+	return r;
+}
+
+const struct soft_engine soft_translate_checked = {
+	.name = "translate-checked",
+	.run = translate_run,
+	.forget = translate_forget,
+	.written = translate_written,
+	.init = checked_init,
+	.fini = translate_fini,
+};
 
 const struct soft_engine soft_translate = {
 	.name = "translate",

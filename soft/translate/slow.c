@@ -18,6 +18,7 @@ static void fill(struct soft_vcpu *vcpu, uint64_t linear, uint64_t host, bool wr
 	if (v->add[i] != host || (v->read[i] != page && v->write[i] != page)) {
 		v->read[i] = v->write[i] = st_free_tag(i);
 		v->add[i] = host;
+		st_view_page(v, i);
 	}
 	/* What may be written to may be read, too. */
 	v->read[i] = page;

@@ -6,6 +6,7 @@
 #include <time.h>
 
 #define PERIOD_NS 2000000
+#define RECHECK	  8  /* periods between two looks at all code */
 #define IDLE	  16 /* periods in which no vCPU ran: the clock stops */
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -22,7 +23,9 @@ static bool tick_all(void)
 	for (struct st_tick *tick = all; tick != NULL; tick = tick->next) {
 		if (atomic_load(&tick->running)) {
 			any = true;
-			atomic_store(tick->recheck, true);
+			if (++tick->count % RECHECK == 0) {
+				atomic_store(tick->recheck, true);
+			}
 			atomic_store(tick->kick, 1);
 		}
 	}

@@ -11,6 +11,7 @@
 /** Of a vCPU. */
 struct st_tick {
 	struct st_tick *next;	/* by the clock's lock */
+	unsigned count;		/* likewise */
 	_Atomic bool running;	/* in translated code, or near */
 	_Atomic uint32_t *kick; /* constant: set to 1 */
 	_Atomic bool *recheck;	/* constant: set to true */

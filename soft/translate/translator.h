@@ -79,7 +79,8 @@ struct st_translator {
 	struct em em;
 	uint32_t start; /* offset of the first block: what is before is common */
 	/* Common code, executable addresses. */
-	uint8_t *enter, *exit_link, *exit_insn, *exit_lookup, *exit_kick, *slow, *string, *fault;
+	uint8_t *enter, *exit_link, *exit_insn, *exit_lookup, *exit_kick, *slow, *string, *load_fpu,
+		*fault;
 	struct st_block *blocks;
 	struct st_record *records;
 	struct st_link *link;
@@ -87,6 +88,7 @@ struct st_translator {
 	uint32_t nblocks, nrecords, nlinks, npages;
 	uint32_t block_hash[ST_HASH], page_hash[ST_HASH];
 	uint32_t view_mode[ST_VIEWS]; /* the mode that the jumps in a view are for */
+	bool checked;		      /* each block is judged: check.h */
 	uint64_t dropped;	      /* counts blocks that were forgotten */
 	struct st_tick tick;
 	uint64_t stat_enter, stat_insn, stat_lookup, stat_slow;
@@ -118,7 +120,7 @@ uint32_t st_translate(struct st_translator *t, uint64_t page, uint64_t linear, u
 enum st_cold_kind {
 	ST_COLD_SLOW, /* call C for an access */
 	ST_COLD_KICK, /* leave, to go on at @rip */
-	ST_COLD_FPU,  /* likewise, to enter with the FPU's registers */
+	ST_COLD_FPU,  /* load the FPU's registers */
 	ST_COLD_LINK, /* a direct jump that is not linked */
 };
 
@@ -202,8 +204,21 @@ struct st_block *st_block_at(struct st_translator *t, uint32_t at);
 unsigned st_guest_offset(const struct st_translator *t, const struct st_block *b, uint32_t at);
 void st_link_to(struct st_translator *t, struct st_link *link, uint32_t target);
 /** st_flush_view() and such: forget addresses. */
-uint64_t st_free_tag(unsigned i);
+#define ST_NOT_CANONICAL (UINT64_C(1) << 63)
+
+/** st_free_tag() - a page of another entry than @i, even of addresses that are none. */
+static inline uint64_t st_free_tag(unsigned i)
+{
+	return ST_NOT_CANONICAL | (i == ST_TLB - 1 ? 0 : (uint64_t)(ST_TLB - 1) << 12);
+}
+
+/** st_view_init() - before the first st_flush(). */
+void st_view_init(struct st_view *v);
+/** st_view_page() - the entry @i is in use now. st_view_jump() - enters a jump. */
+void st_view_page(struct st_view *v, unsigned i);
+void st_view_jump(struct st_view *v, uint64_t rip, uint64_t code);
 void st_flush(struct st_frame *f);
-void st_flush_jumps(struct st_view *view);
+void st_flush_jumps(struct st_view *v);
+void st_flush_jumps_to(struct st_view *v, uint64_t linear);
 void st_flush_page(struct st_frame *f, uint64_t linear);
 void st_flush_writes(struct st_frame *f, uint64_t host);

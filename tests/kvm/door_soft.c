@@ -28,6 +28,19 @@ static int open_translator(void)
 	return open_with("translate");
 }
 
+static int open_checked(void)
+{
+	return open_with("translate-checked");
+}
+
+static const struct door_provider checked = {
+	.name = "soft:translate-checked",
+	.open = open_checked,
+	.ioctl = soft_ioctl,
+	.map = soft_mmap,
+	.close = soft_close,
+};
+
 static const struct door_provider interpreter = {
 	.name = "soft:interpret",
 	.open = open_interpreter,
@@ -44,7 +57,8 @@ static const struct door_provider translator = {
 	.close = soft_close,
 };
 
-const struct door_provider *const door_providers[] = {&soft, &interpreter, &translator, NULL};
+const struct door_provider *const door_providers[] = {&soft, &interpreter, &translator, &checked,
+							NULL};
 
 /* What lib/ asks of the program that it is linked into. */
 _Noreturn void check_failed(const char *expression, const char *file, int line)

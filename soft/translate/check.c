@@ -1,0 +1,411 @@
+/*
+ * What is allowed in translated code:
+ *
+ *	the frame, through GS: fields at fixed places; of the tables, reads by R11
+ *	guest memory: [R10], no more bytes than the look-up right before has found allowed, and no
+ *	write unless it looked at the tags of writes; or C did so, when it was called instead
+ *	the host's stack: PUSHFQ, POPFQ, its top slot
+ *	jumps to the beginnings of instructions of the block, to the common code, by the table
+ *
+ * and nothing that is a system instruction, or touches memory or the stack in another way.
+ */
+#include "soft/translate/check.h"
+
+#include <string.h>
+
+#include "soft/translate/slow.h"
+#include "soft/translate/translator.h"
+
+#define FRAME(field) ((int64_t)offsetof(struct st_frame, field))
+#define MAX_CODE     65536
+#define BACK	     12 /* the longest pattern */
+
+struct judge {
+	const struct st_translator *t;
+	const struct st_block *b;
+	const uint8_t *code;
+	uint32_t bytes;
+	uint8_t start[MAX_CODE / 8]; /* bits: an instruction begins */
+	uint8_t land[MAX_CODE / 8];  /* bits: a jump leads there, but for those of a look-up */
+	/* The last instructions, the newest first. */
+	struct insn last[BACK];
+	uint32_t at[BACK];
+	unsigned known;
+	/* What R10 is good for. */
+	unsigned room;
+	bool write;
+};
+
+static bool has(const uint8_t *bits, uint32_t i)
+{
+	return (bits[i / 8] >> i % 8 & 1) != 0;
+}
+
+static void put(uint8_t *bits, uint32_t i)
+{
+	bits[i / 8] |= (uint8_t)(1u << i % 8);
+}
+
+/* ---- patterns ---- */
+
+static bool is_reg(const struct insn *insn, unsigned i, unsigned reg)
+{
+	const struct insn_operand *o = &insn->operand[i];
+
+	return i < insn->noperands && o->kind == INSN_OP_REG && o->klass == INSN_GPR &&
+	       o->reg == reg;
+}
+
+/* Is operand @i GS:[base + index * scale + disp]? */
+static bool is_mem(const struct insn *insn, unsigned i, bool gs, unsigned base, unsigned index,
+		   unsigned scale, int64_t disp)
+{
+	const struct insn_operand *o = &insn->operand[i];
+	const struct insn_mem *m = &insn->mem[0];
+
+	return i < insn->noperands && o->kind == INSN_OP_MEM && (m->seg == INSN_GS) == gs &&
+	       m->base == base && m->index == index &&
+	       (index == INSN_NO_REG || m->scale == scale) && m->disp == disp;
+}
+
+static int64_t table(const struct judge *j, size_t offset)
+{
+	return FRAME(view) + (int64_t)(st_view_of(j->b->mode) * sizeof(struct st_view) + offset);
+}
+
+/* rorx, and, xor, cmp, ja; the newest, add, is seen to by the caller. */
+static bool look_up_dead(const struct judge *j, bool write)
+{
+	const struct insn *l = j->last;
+	size_t tags = write ? offsetof(struct st_view, write) : offsetof(struct st_view, read);
+
+	return j->known >= 6 && l[5].mnemonic == INSN_RORX && is_reg(&l[5], 0, EM_R11) &&
+	       is_reg(&l[5], 1, EM_R10) && l[5].imm[0] == 9 && l[4].mnemonic == INSN_AND &&
+	       is_reg(&l[4], 0, EM_R11) && l[4].operand[0].bytes == 4 &&
+	       l[4].imm[0] == (ST_TLB - 1) << 3 && l[3].mnemonic == INSN_XOR &&
+	       is_reg(&l[3], 0, EM_R10) &&
+	       is_mem(&l[3], 1, true, EM_R11, INSN_NO_REG, 1, table(j, tags)) &&
+	       l[2].mnemonic == INSN_CMP && is_reg(&l[2], 0, EM_R10) &&
+	       l[2].operand[0].bytes == 8 && l[2].imm[0] < 4096 && l[1].mnemonic == INSN_JNBE;
+}
+
+/* mov, pext, mov, not, lea, lea, pext, jrcxz, jmp, mov, mov; then lea. */
+static bool look_up_live(const struct judge *j, bool write)
+{
+	const struct insn *l = j->last;
+	size_t tags = write ? offsetof(struct st_view, write) : offsetof(struct st_view, read);
+	size_t add = offsetof(struct st_view, add);
+
+	return j->known >= 11 && l[10].mnemonic == INSN_PEXT && is_reg(&l[10], 0, EM_R11) &&
+	       is_reg(&l[10], 1, EM_R10) &&
+	       is_mem(&l[10], 2, true, INSN_NO_REG, INSN_NO_REG, 1, FRAME(tlb_mask)) &&
+	       l[9].mnemonic == INSN_MOV && is_reg(&l[9], 0, EM_RCX) &&
+	       is_mem(&l[9], 1, true, INSN_NO_REG, EM_R11, 8, table(j, tags)) &&
+	       l[8].mnemonic == INSN_NOT && is_reg(&l[8], 0, EM_RCX) && l[7].mnemonic == INSN_LEA &&
+	       is_reg(&l[7], 0, EM_R10) && is_mem(&l[7], 1, false, EM_R10, EM_RCX, 1, 1) &&
+	       l[6].mnemonic == INSN_LEA && is_reg(&l[6], 0, EM_RCX) &&
+	       l[6].mem[0].base == EM_R10 && l[6].mem[0].index == INSN_NO_REG &&
+	       l[5].mnemonic == INSN_PEXT && is_reg(&l[5], 0, EM_RCX) && is_reg(&l[5], 1, EM_RCX) &&
+	       is_mem(&l[5], 2, true, INSN_NO_REG, INSN_NO_REG, 1, FRAME(page_mask)) &&
+	       l[4].mnemonic == INSN_JCXZ && l[4].imm[0] == 5 && l[3].mnemonic == INSN_JMP &&
+	       l[3].len == 5 && l[2].mnemonic == INSN_MOV && is_reg(&l[2], 0, EM_RCX) &&
+	       l[1].mnemonic == INSN_MOV && is_reg(&l[1], 0, EM_R11) &&
+	       is_mem(&l[1], 1, true, INSN_NO_REG, EM_R11, 8, table(j, add));
+}
+
+/* No jump leads between the newest instruction and the one @n before. */
+static bool unbroken(const struct judge *j, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++) {
+		if (has(j->land, j->at[i])) {
+			return false;
+		}
+	}
+	return true;
+}
+
+/* After the newest instruction: is R10 an address of the host? */
+static void see_look_up(struct judge *j)
+{
+	const struct insn *now = &j->last[0];
+	unsigned add = now->mnemonic == INSN_ADD;
+
+	if ((now->gpr_write & BIT(EM_R10)) == 0) {
+		return;
+	}
+	j->room = 0;
+	if (add && is_reg(now, 0, EM_R10) &&
+	    is_mem(now, 1, true, EM_R11, INSN_NO_REG, 1, table(j, offsetof(struct st_view, add)))) {
+		for (unsigned write = 0; write < 2; write++) {
+			if (look_up_dead(j, write != 0) && unbroken(j, 5)) {
+				j->room = (unsigned)(4096 - j->last[2].imm[0]);
+				j->write = write != 0;
+			}
+		}
+	} else if (now->mnemonic == INSN_LEA && is_mem(now, 1, false, EM_R10, EM_R11, 1, 0)) {
+		for (unsigned write = 0; write < 2; write++) {
+			if (look_up_live(j, write != 0) && unbroken(j, 10)) {
+				j->room = (unsigned)(j->last[6].mem[0].disp + 1);
+				j->write = write != 0;
+			}
+		}
+	}
+}
+
+/* ---- jumps ---- */
+
+static const uint8_t *target_of(const struct judge *j, const struct insn *insn, uint32_t at)
+{
+	return j->code + at + insn->len + (int64_t)insn->imm[0];
+}
+
+static bool common_exit(const struct judge *j, const uint8_t *to)
+{
+	return to == j->t->exit_lookup || to == j->t->exit_kick;
+}
+
+static bool common_call(const struct judge *j, const uint8_t *to)
+{
+	return to == j->t->exit_link || to == j->t->exit_insn || to == j->t->slow ||
+	       to == j->t->string || to == j->t->load_fpu;
+}
+
+static bool inside(const struct judge *j, const uint8_t *to)
+{
+	return to >= j->code && to < j->code + j->bytes && has(j->start, (uint32_t)(to - j->code));
+}
+
+static bool jump_allowed(const struct judge *j, const struct insn *insn, uint32_t at)
+{
+	const uint8_t *to;
+
+	if (insn->operand[0].kind != INSN_OP_REL) {
+		return insn->mnemonic == INSN_JMP &&
+		       is_mem(insn, 0, true, INSN_NO_REG, EM_R11, 8,
+			      table(j, offsetof(struct st_view, code)));
+	}
+	to = target_of(j, insn, at);
+	if (insn->klass == INSN_CLASS_CALL) {
+		return common_call(j, to);
+	}
+	return inside(j, to) || (insn->mnemonic == INSN_JMP && common_exit(j, to));
+}
+
+/* ---- memory ---- */
+
+static bool frame_allowed(const struct judge *j, const struct insn *insn, bool write)
+{
+	const struct insn_mem *m = &insn->mem[0];
+
+	if (m->index == INSN_NO_REG && m->base == INSN_NO_REG) {
+		return m->disp >= 0 && m->disp + m->bytes <= FRAME(view);
+	}
+	return !write && (m->base == INSN_NO_REG || m->base == EM_R11) &&
+	       (m->index == INSN_NO_REG || m->index == EM_R11) && m->disp >= table(j, 0) &&
+	       m->disp < table(j, sizeof(struct st_view));
+}
+
+static bool writes(const struct insn *insn)
+{
+	for (unsigned i = 0; i < insn->noperands; i++) {
+		if (insn->operand[i].kind == INSN_OP_MEM &&
+		    (insn->operand[i].access & INSN_WRITE) != 0) {
+			return true;
+		}
+	}
+	return false;
+}
+
+/* The bit is one of the first 64. */
+static bool bit_allowed(const struct judge *j, const struct insn *insn)
+{
+	const struct insn *before = &j->last[0];
+
+	return (insn->attributes & INSN_ATTR_BITSTR) == 0 ||
+	       (j->known > 0 && before->mnemonic == INSN_PEXT && is_reg(before, 0, EM_R11) &&
+		is_mem(before, 2, true, INSN_NO_REG, INSN_NO_REG, 1, FRAME(bit_mask)) &&
+		is_reg(insn, 1, EM_R11));
+}
+
+static bool memory_allowed(const struct judge *j, const struct insn *insn)
+{
+	const struct insn_mem *m = &insn->mem[0];
+
+	if (insn->nmem == 0 || insn->mnemonic == INSN_LEA) {
+		return true;
+	}
+	if (insn->nmem != 1 || m->kind != INSN_MEM_MODRM || m->bytes == 0 || m->seg == INSN_FS) {
+		return false;
+	}
+	if (m->seg == INSN_GS) {
+		return frame_allowed(j, insn, writes(insn));
+	}
+	if (m->base == EM_RSP) {
+		return insn->mnemonic == INSN_MOV && !writes(insn) && m->index == INSN_NO_REG &&
+		       m->disp == 0 && m->bytes == 8;
+	}
+	return m->base == EM_R10 && m->index == INSN_NO_REG && m->disp == 0 &&
+	       m->bytes <= j->room && (!writes(insn) || j->write) && bit_allowed(j, insn);
+}
+
+/* ---- instructions ---- */
+
+static bool kind_allowed(const struct insn *insn)
+{
+	switch (insn->klass) {
+	case INSN_CLASS_JUMP:
+	case INSN_CLASS_CALL:
+		return true;
+	case INSN_CLASS_JCC:
+		return insn->mnemonic == INSN_JCXZ || (insn->map == 0 && insn->opcode >> 4 == 7) ||
+		       (insn->map == 1 && insn->opcode >> 4 == 8);
+	case INSN_CLASS_INTEGER:
+	case INSN_CLASS_NOP:
+		break;
+	default:
+		return insn->klass >= INSN_CLASS_X87;
+	}
+	if (insn->mnemonic == INSN_PUSHF || insn->mnemonic == INSN_POPF) {
+		return insn->op_bytes == 8;
+	}
+	if ((insn->attributes & (INSN_ATTR_PUSH | INSN_ATTR_POP)) != 0) {
+		return false;
+	}
+	if ((insn->gpr_write & BIT(EM_RSP)) == 0) {
+		return insn->mnemonic != INSN_STD && insn->mnemonic != INSN_CLD;
+	}
+	return insn->mnemonic == INSN_LEA && insn->mem[0].base == EM_RSP &&
+	       insn->mem[0].index == INSN_NO_REG && insn->mem[0].disp == 8;
+}
+
+/* What R10 is when the slow part comes back to @at: what it was asked for. */
+static bool returns_right(const struct judge *j, const uint8_t *to, unsigned room, bool write);
+
+static bool decode_at(const struct judge *j, uint32_t at, struct insn *insn)
+{
+	return at < j->bytes && insn_decode(insn, INSN_64, j->code + at, j->bytes - at) == INSN_OK;
+}
+
+/* From @at to @to, is there one instruction, that leaves R10 alone? */
+static bool skips_one(const struct judge *j, uint32_t at, const uint8_t *to)
+{
+	struct insn insn;
+
+	return decode_at(j, at, &insn) && j->code + at + insn.len == to &&
+	       insn.klass == INSN_CLASS_INTEGER && (insn.gpr_write & BIT(EM_R10)) == 0;
+}
+
+/* All beginnings, and where jumps lead: the slow part's way back is told apart. */
+static bool survey(struct judge *j, uint32_t *at)
+{
+	struct insn insn;
+
+	for (*at = 0; *at < j->bytes; *at += insn.len) {
+		if (!decode_at(j, *at, &insn)) {
+			return false;
+		}
+		put(j->start, *at);
+	}
+	for (*at = 0; *at < j->bytes; *at += insn.len) {
+		const uint8_t *to;
+
+		(void)decode_at(j, *at, &insn);
+		if (insn.noperands == 0 || insn.operand[0].kind != INSN_OP_REL) {
+			continue;
+		}
+		to = target_of(j, &insn, *at);
+		if (insn.mnemonic == INSN_JCXZ && insn.imm[0] == 5) {
+			continue; /* in a look-up, or of no consequence to R10 */
+		}
+		if (insn.klass == INSN_CLASS_JCC && skips_one(j, *at + insn.len, to)) {
+			continue;
+		}
+		if (inside(j, to) && !returns_right(j, to, 0, false)) {
+			put(j->land, (uint32_t)(to - j->code));
+		}
+	}
+	return true;
+}
+
+/*
+ * Does a jump behind a call of C lead to @to? With @room: are all such calls for as many bytes, and
+ * for a write if @write is told?
+ */
+static bool returns_right(const struct judge *j, const uint8_t *to, unsigned room, bool write)
+{
+	struct insn insn, call = {0}, imm = {0};
+	uint32_t call_at = 0;
+	bool found = false;
+
+	for (uint32_t at = 0; at < j->bytes; at += insn.len) {
+		if (!decode_at(j, at, &insn)) {
+			return false;
+		}
+		if (insn.mnemonic == INSN_JMP && insn.operand[0].kind == INSN_OP_REL &&
+		    target_of(j, &insn, at) == to) {
+			bool slow = call.klass == INSN_CLASS_CALL &&
+				    target_of(j, &call, call_at) == j->t->slow &&
+				    imm.mnemonic == INSN_MOV && is_reg(&imm, 0, EM_R11);
+
+			if (!slow ||
+			    (room != 0 && ((imm.imm[0] & 0xffff) != room ||
+					   ((imm.imm[0] & ST_SLOW_WRITE) != 0) != write))) {
+				return false;
+			}
+			found = true;
+		}
+		imm = call;
+		call = insn;
+		call_at = at;
+	}
+	return found;
+}
+
+static bool judge_one(struct judge *j, uint32_t at, const struct insn *insn)
+{
+	bool jump = insn->klass >= INSN_CLASS_JUMP && insn->klass <= INSN_CLASS_CALL;
+
+	if (has(j->land, at)) {
+		j->room = 0;
+	}
+	if (!kind_allowed(insn) || (jump && !jump_allowed(j, insn, at)) ||
+	    (!(jump && insn->nmem != 0) && !memory_allowed(j, insn))) {
+		return false;
+	}
+	memmove(&j->last[1], &j->last[0], (BACK - 1) * sizeof(j->last[0]));
+	memmove(&j->at[1], &j->at[0], (BACK - 1) * sizeof(j->at[0]));
+	j->last[0] = *insn;
+	j->at[0] = at;
+	j->known += j->known < BACK;
+	see_look_up(j);
+	if (insn->klass == INSN_CLASS_CALL || insn->mnemonic == INSN_JMP) {
+		j->room = 0;
+	}
+	return j->room == 0 || j->last[0].mnemonic == INSN_NONE ||
+	       (insn->gpr_write & BIT(EM_R10)) == 0 ||
+	       returns_right(j, j->code + at + insn->len, j->room, j->write);
+}
+
+bool st_check_block(const struct st_translator *t, const struct st_block *b, uint32_t *at)
+{
+	static __thread struct judge j;
+	uint32_t here = 0;
+	struct insn insn;
+	bool right;
+
+	memset(&j, 0, sizeof(j));
+	j.t = t;
+	j.b = b;
+	j.code = t->rx + b->code;
+	j.bytes = b->code_end - b->code;
+	right = j.bytes <= MAX_CODE && survey(&j, &here);
+	for (uint32_t i = 0; right && i < j.bytes; i += insn.len) {
+		here = i;
+		(void)decode_at(&j, i, &insn);
+		right = judge_one(&j, i, &insn);
+	}
+	if (!right && at != NULL) {
+		*at = b->code + here;
+	}
+	return right;
+}
