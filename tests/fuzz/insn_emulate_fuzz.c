@@ -10,14 +10,18 @@
 #include "tests/fuzz/input.h"
 
 #define ANSWERS_MAX 64
+#define BUFFER	    4096
+#define RSP	    4
 
 struct guest {
 	struct insn_env env;
 	struct insn_cpu cpu;
 	struct input *in;
-	bool far; /* the instruction changes mode, segments, privilege and flags */
+	bool far;  /* the instruction changes mode, segments, privilege and flags */
+	bool task; /* and all registers: what fails then, fails in the new task */
 	uint8_t answers[ANSWERS_MAX]; /* of the ops, so that they can be given again */
 	unsigned nanswers, asked;
+	bool native;
 	unsigned writes, effects; /* memory, and everything else that was changed */
 };
 
@@ -169,6 +173,55 @@ static enum insn_outcome write_number(struct insn_env *env, unsigned number, uin
 	return r;
 }
 
+static enum insn_outcome write_cr_op(struct insn_env *env, unsigned cr, uint64_t value)
+{
+	g.task |= g.far && cr == 0;
+	return write_number(env, cr, value);
+}
+
+static enum insn_outcome x87_image_op(struct insn_env *env, uint8_t **image)
+{
+	static uint8_t registers[160];
+
+	(void)env;
+	*image = registers;
+	return ask(answer());
+}
+
+static bool is_state(const struct insn *insn)
+{
+	switch (insn->mnemonic) {
+	case INSN_FXSAVE:
+	case INSN_FXRSTOR:
+	case INSN_XSAVE:
+	case INSN_XSAVEC:
+	case INSN_XRSTOR:
+		return true;
+	default:
+		return false;
+	}
+}
+
+/* What the host's CPU is given reaches nothing but vector registers, flags and the one operand. */
+static enum insn_outcome native_op(struct insn_env *env, struct insn_native *n)
+{
+	struct insn code;
+
+	check(n->len > 0 && n->len <= INSN_MAX);
+	check(insn_decode(&code, INSN_64, n->code, n->len) == INSN_OK && code.len == n->len);
+	check(code.klass >= INSN_CLASS_X87 || is_state(&code));
+	check(((code.gpr_read | code.gpr_write) >> RSP & 1) == 0);
+	check(code.nmem == 0 || (n->base != INSN_NO_REG && code.mem[0].base == n->base &&
+				 code.mem[0].index == INSN_NO_REG && code.mem[0].disp == 0 &&
+				 code.mem[0].bytes <= n->memory_len && n->memory == env->buffer &&
+				 n->memory_len <= env->buffer_len));
+	if (code.nmem > 0) {
+		memset(n->memory, answer(), n->memory_len);
+	}
+	memset(n->gpr, answer(), sizeof(n->gpr));
+	return ask(answer());
+}
+
 static enum insn_outcome cpuid_op(struct insn_env *env, uint32_t regs[4])
 {
 	(void)env;
@@ -215,7 +268,7 @@ static const struct insn_ops ops = {
 	.read_xmm = read_xmm_op,
 	.write_xmm = write_xmm_op,
 	.read_cr = read_number,
-	.write_cr = write_number,
+	.write_cr = write_cr_op,
 	.read_dr = read_number,
 	.write_dr = write_number,
 	.read_msr = read_number,
@@ -228,6 +281,7 @@ static const struct insn_ops ops = {
 	.write_back = write_back_op,
 	.invpcid = invpcid_op,
 	.random = random_op,
+	.x87_image = x87_image_op,
 };
 
 static void take_segment(struct input *in, struct insn_segment *s)
@@ -273,7 +327,7 @@ static bool repeats(const struct insn *insn)
 /* Does it write more than once? Long blocks on the stack, and those that wrap, go in pieces. */
 static bool in_pieces(const struct insn *insn)
 {
-	return repeats(insn) || g.far || insn->mnemonic == INSN_ENTER;
+	return repeats(insn) || g.far || insn->mnemonic == INSN_ENTER || g.native;
 }
 
 /* It came to its end: only what the decoder names has changed. */
@@ -292,6 +346,9 @@ static void check_done(const struct insn *insn, const struct insn_cpu *before)
 static void check_outcome(const struct insn *insn, enum insn_outcome r,
 			  const struct insn_cpu *before)
 {
+	if (g.task && (r == INSN_DONE || r == INSN_FAULT)) {
+		return;
+	}
 	switch (r) {
 	case INSN_DONE:
 	case INSN_HALT:
@@ -305,7 +362,7 @@ static void check_outcome(const struct insn *insn, enum insn_outcome r,
 		check(g.cpu.rip == before->rip);
 		if (!repeats(insn)) {
 			check(memcmp(before, &g.cpu, sizeof(g.cpu)) == 0);
-			check((g.writes == 0 || in_pieces(insn)) && g.effects == 0);
+			check((g.writes == 0 || in_pieces(insn)) && (g.effects == 0 || g.task));
 		}
 		return;
 	}
@@ -315,11 +372,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct input in = {data, size};
 	uint8_t bytes[INSN_MAX] = {0};
+	static _Alignas(64) uint8_t buffer[BUFFER];
+	struct insn_ops with_native = ops;
 	struct insn_cpu before;
 	struct insn insn;
 
+	with_native.native = native_op;
 	memset(&g, 0, sizeof(g));
-	g.env = (struct insn_env){.cpu = &g.cpu, .ops = &ops};
+	g.native = size % 2 != 0;
+	g.env = (struct insn_env){.cpu = &g.cpu, .ops = g.native ? &with_native : &ops};
+	g.env.buffer = buffer;
+	g.env.buffer_len = sizeof(buffer);
 	g.in = &in;
 	input_copy(&in, bytes, sizeof(bytes));
 	take_cpu(&in, &g.cpu);
