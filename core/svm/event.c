@@ -171,8 +171,8 @@ void svm_window_store(struct kvm_vcpu *vcpu)
 	 * The shadow of STI or MOV SS, or an IRET, is over after one instruction. Behind another
 	 * event the NMI comes before any: the guest is left as soon as that has been delivered.
 	 */
-	svm->stepping = vcpu->want_nmi_window && !wait_for_iret &&
-			vcpu->inject.kind == KVM_EVENT_NONE;
+	svm->stepping =
+		vcpu->want_nmi_window && !wait_for_iret && vcpu->inject.kind == KVM_EVENT_NONE;
 	svm->leave_at_once = vcpu->want_nmi_window && !wait_for_iret && !svm->stepping;
 	if (svm->stepping) {
 		svm->step_had_tf = (svm->vmcb->s.rflags & RFLAGS_TF) != 0;

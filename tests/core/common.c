@@ -111,7 +111,8 @@ void vm_create(struct vm *vm, const void *code, size_t len)
 	vm->kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
 	vm->vm = ioctl(vm->kvm, KVM_CREATE_VM, 0);
 	need(vm->vm >= 0, "VM");
-	vm->memory = mmap(NULL, VM_MEMORY, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	vm->memory =
+		mmap(NULL, VM_MEMORY, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	need(vm->memory != MAP_FAILED, "memory for a VM");
 	memcpy(vm->memory + 0x1000, code, len);
 	struct kvm_userspace_memory_region slot = {.memory_size = VM_MEMORY,

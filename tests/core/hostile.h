@@ -53,8 +53,8 @@ void vm_create(struct vm *vm, const void *code, size_t len);
 /** vm_start() - a thread that runs it for good. */
 void vm_start(struct vm *vm);
 
-extern const uint8_t vm_spin[2];    /* a guest that loops */
-extern const uint8_t vm_storm[4];   /* one that leaves for its VMM as often as it can */
+extern const uint8_t vm_spin[2];  /* a guest that loops */
+extern const uint8_t vm_storm[4]; /* one that leaves for its VMM as often as it can */
 
 /* ---- what children do ---- */
 
