@@ -85,7 +85,6 @@ TESTS = [
     _of('x86_64/platform_info_test'),
     _of('system_counter_offset_test'),
     _of('kvm_binary_stats_test'),
-    _of('rseq_test', seconds=300, cpus=2),
     _of('x86_64/kvm_clock_test'),
     _of('steal_time'),
     _of('x86_64/kvm_pv_test'),
@@ -264,7 +263,7 @@ HEAD = '''# Linux's selftests for KVM
 Programs that were not written for Yado: `tools/testing/selftests/kvm` of Linux 6.1, built from Debian's package `linux-source-6.1` when they are
 needed. `make selftests PROVIDER=core` runs them on `core`, `PROVIDER=kvm` on Linux KVM, both in the lab, most on one CPU. Left out is what needs
 nested guests, SMM, Hyper-V, Xen, SEV or a PMU, and what this lab cannot run: `hardware_disable_test` and `memslot_perf_test` hang it, `debug_regs`
-wants intercepts of #BP.
+wants intercepts of #BP. `rseq_test` is about rseq(2), which `core` does not offer, more than about KVM.
 
 This file is written by `tests/selftests.py --table`; a test compares it with what they say.
 '''

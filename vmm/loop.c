@@ -1,12 +1,14 @@
 #include "vmm/loop.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
 
 #include "lib/base/check.h"
+#include "vmm/clock.h"
 #include "vmm/log.h"
 
 /* loop_run() looks at @stop after every batch; the event only ends the wait. */
@@ -27,6 +29,9 @@ int loop_init(struct loop *loop)
 
 	*loop = (struct loop){.epoll_fd = -1, .wake_fd = -1};
 	atomic_init(&loop->stop, false);
+	/* Who was started with another policy keeps it. */
+	loop->paced = sched_getscheduler(0) == SCHED_OTHER;
+	pace_init(&loop->pace);
 	loop->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	if (loop->epoll_fd < 0) {
 		error = -errno;
@@ -124,6 +129,24 @@ void loop_stop(struct loop *loop)
 		/* The counter is full: the loop is being woken already. */
 	}
 	errno = saved;
+}
+
+void loop_served(struct loop *loop, unsigned requests)
+{
+	if (!loop->paced) {
+		return;
+	}
+	bool patient = pace_served(&loop->pace, requests, clock_now_ns());
+	if (patient == loop->patient) {
+		return;
+	}
+	/* Linux lets no thread of SCHED_BATCH preempt another one when it wakes up. */
+	if (sched_setscheduler(0, patient ? SCHED_BATCH : SCHED_OTHER,
+			       &(struct sched_param){.sched_priority = 0}) == 0) {
+		loop->patient = patient;
+	} else {
+		loop->paced = false;
+	}
 }
 
 static void timer_fired(void *arg, uint32_t events)

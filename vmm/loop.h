@@ -8,6 +8,7 @@
 #include <sys/epoll.h>
 
 #include "lib/base/types.h"
+#include "vmm/pace.h"
 
 #define LOOP_BATCH 16
 
@@ -26,9 +27,12 @@ struct loop {
 	struct loop_source wake;
 	struct epoll_event batch[LOOP_BATCH];
 	int nbatch;
+	bool paced;   /* the scheduling policy is ours to choose */
+	bool patient; /* which one it is */
+	struct pace pace;
 };
 
-/** loop_init() - a loop without sources. Return: 0 or -errno, logged. */
+/** loop_init() - a loop without sources. Context: its thread. Return: 0 or -errno, logged. */
 must_use int loop_init(struct loop *loop);
 
 /** loop_fini() - all sources were taken off before. */
@@ -52,6 +56,12 @@ must_use int loop_run(struct loop *loop);
 
 /** loop_stop() - lets loop_run() return. Context: any thread, and signal handlers. */
 void loop_stop(struct loop *loop);
+
+/**
+ * loop_served() - a doorbell led to @requests requests being taken: decides whether the loop is to
+ * preempt vCPUs from now on (pace.h). Context: loop thread.
+ */
+void loop_served(struct loop *loop, unsigned requests);
 
 /** A one-shot timer on the loop. */
 struct loop_timer {

@@ -116,7 +116,12 @@ static void replay(struct inn *inn, const struct history *h, uint64_t *seen, boo
 	uint8_t buf[1024];
 	size_t n;
 
-	*seen = MAX(*seen, h->end - MIN(h->end, (uint64_t)REPLAYED));
+	if (h->end - *seen > REPLAYED) {
+		*seen = h->end - REPLAYED;
+		while (history_read(h, seen, buf, 1) == 1 && buf[0] != '\n') {
+			/* to the beginning of a line */
+		}
+	}
 	while ((n = history_read(h, seen, buf, sizeof(buf) - 1)) > 0) {
 		if (raw) {
 			screen_put(&inn->screen, buf, n);
@@ -410,7 +415,7 @@ static void stop_step(struct inn_vm *vm)
 		int signal;
 		unsigned seconds; /* to the next step */
 	} steps[] = {
-		[INN_STOP_BUTTON] = {SIGPWR, 60},
+		[INN_STOP_BUTTON] = {SIGPWR, 120},
 		[INN_STOP_TERM] = {SIGTERM, 5},
 		[INN_STOP_KILL] = {SIGKILL, 0},
 	};

@@ -35,6 +35,9 @@ static void read_features(void)
 		.rdtscp = (asm_cpuid(CPUID_EXT_FEATURE, 0).edx & EXT_EDX_RDTSCP) != 0,
 		.pause_filter = (asm_cpuid(CPUID_SVM, 0).edx & SVM_EDX_PAUSE) != 0,
 		.asids = f->svm_asids,
+		.xsave = f->xsave,
+		.xsaveopt = f->xsaveopt,
+		.xcr0 = f->xcr0,
 	};
 }
 

@@ -13,27 +13,25 @@
 /* Caching is the host's to decide: with these a guest would only be slow, and its neighbours. */
 #define CR0_HIDDEN (CR0_CD | CR0_NW)
 
-static struct vmcb_segment to_vmcb(const struct insn_segment *s)
-{
-	return (struct vmcb_segment){
-		.selector = s->selector, .attr = s->attr, .limit = s->limit, .base = s->base};
-}
+/* Both have the same layout, and ES to GS in the same order: what is often done is done by words.
+ */
+_Static_assert(sizeof(struct vmcb_segment) == sizeof(struct insn_segment), "layout");
+_Static_assert(offsetof(struct vmcb_segment, attr) == offsetof(struct insn_segment, attr), "");
+_Static_assert(offsetof(struct vmcb_segment, limit) == offsetof(struct insn_segment, limit), "");
+_Static_assert(offsetof(struct vmcb_segment, base) == offsetof(struct insn_segment, base), "");
+_Static_assert(INSN_ES == 0 && INSN_CS == 1 && INSN_SS == 2 && INSN_DS == 3 && INSN_FS == 4 &&
+		       INSN_GS == 5 && offsetof(struct vmcb_save, gs) == 5 * 16,
+	       "AMD APM table B-2");
 
-static struct insn_segment from_vmcb(const struct vmcb_segment *s)
+static inline void copy_segments(void *to, const void *from, unsigned count)
 {
-	return (struct insn_segment){
-		.selector = s->selector, .attr = s->attr, .limit = s->limit, .base = s->base};
-}
+	uint64_t *t = to;
+	const uint64_t *f = from;
 
-/* In the order of enum insn_seg. */
-static struct vmcb_segment *segment(struct vmcb *vmcb, unsigned i)
-{
-	struct vmcb_segment *const all[INSN_NSEGS] = {
-		[INSN_ES] = &vmcb->s.es, [INSN_CS] = &vmcb->s.cs, [INSN_SS] = &vmcb->s.ss,
-		[INSN_DS] = &vmcb->s.ds, [INSN_FS] = &vmcb->s.fs, [INSN_GS] = &vmcb->s.gs,
-	};
-
-	return all[i];
+#pragma GCC unroll 12
+	for (unsigned i = 0; i < 2 * count; i++) {
+		t[i] = f[i];
+	}
 }
 
 void svm_state_init(struct vmcb *vmcb)
@@ -73,11 +71,9 @@ static void store_control(struct kvm_vcpu *vcpu, struct vmcb *vmcb)
 
 static void store_segments(struct kvm_vcpu *vcpu, struct vmcb *vmcb)
 {
-	for (unsigned i = 0; i < INSN_NSEGS; i++) {
-		*segment(vmcb, i) = to_vmcb(&vcpu->cpu.seg[i]);
-	}
-	vmcb->s.ldtr = to_vmcb(&vcpu->cpu.ldtr);
-	vmcb->s.tr = to_vmcb(&vcpu->cpu.tr);
+	copy_segments(&vmcb->s.es, vcpu->cpu.seg, INSN_NSEGS);
+	copy_segments(&vmcb->s.ldtr, &vcpu->cpu.ldtr, 1);
+	copy_segments(&vmcb->s.tr, &vcpu->cpu.tr, 1);
 	/* As the CPU had it: QEMU 7.2 does not know its own busy TSS again. */
 	if (vcpu->cpu.tr.attr == (svm_of(vcpu)->tr_attr | TSS_BUSY)) {
 		vmcb->s.tr.attr = svm_of(vcpu)->tr_attr;
@@ -139,13 +135,12 @@ void svm_state_store(struct kvm_vcpu *vcpu)
 	}
 }
 
-static void load_control(struct kvm_vcpu *vcpu, const struct vmcb *vmcb)
+static inline void load_control(struct kvm_vcpu *vcpu, const struct vmcb *vmcb)
 {
 	/* With these bits set, each write of CR0 is emulated: the guest has not changed them. */
 	uint64_t hidden = vmcb->c.intercept_cr_read != 0 ? vcpu->cpu.cr0 & CR0_HIDDEN : 0;
 
 	vcpu->cpu.cr0 = vmcb->s.cr0 | hidden;
-	vcpu->cr2 = vmcb->s.cr2;
 	vcpu->cr3 = vmcb->s.cr3;
 	vcpu->cpu.cr4 = vmcb->s.cr4;
 	vcpu->cpu.efer = vmcb->s.efer & ~EFER_SVME;
@@ -155,13 +150,11 @@ static void load_segments(struct kvm_vcpu *vcpu, struct vmcb *vmcb)
 {
 	struct insn_segment *ss = &vcpu->cpu.seg[INSN_SS];
 
-	for (unsigned i = 0; i < INSN_NSEGS; i++) {
-		vcpu->cpu.seg[i] = from_vmcb(segment(vmcb, i));
-	}
+	copy_segments(vcpu->cpu.seg, &vmcb->s.es, INSN_NSEGS);
 	/* SYSRET leaves another DPL behind than the CPL that it means. */
 	ss->attr = (uint16_t)((ss->attr & ~0x60u) | (unsigned)vmcb->s.cpl << 5);
-	vcpu->cpu.ldtr = from_vmcb(&vmcb->s.ldtr);
-	vcpu->cpu.tr = from_vmcb(&vmcb->s.tr);
+	copy_segments(&vcpu->cpu.ldtr, &vmcb->s.ldtr, 1);
+	copy_segments(&vcpu->cpu.tr, &vmcb->s.tr, 1);
 	svm_of(vcpu)->tr_attr = vcpu->cpu.tr.attr;
 	vcpu->cpu.tr.attr |= TSS_BUSY; /* some CPUs do not tell */
 	vcpu->cpu.gdtr.limit = (uint16_t)vmcb->s.gdtr.limit;
@@ -193,8 +186,11 @@ void svm_state_load(struct kvm_vcpu *vcpu, uint32_t groups)
 		vcpu->cpu.rflags = vmcb->s.rflags;
 		vcpu->cpu.cpl = vmcb->s.cpl;
 		vcpu->cpu.interrupt_shadow = (vmcb->c.interrupt_shadow & 1) != 0;
+		copy_segments(&vcpu->cpu.seg[INSN_CS], &vmcb->s.cs, 1);
+		load_control(vcpu, vmcb);
 	}
 	if ((groups & KVM_REGS_CONTROL) != 0) {
+		vcpu->cr2 = vmcb->s.cr2;
 		load_control(vcpu, vmcb);
 	}
 	if ((groups & KVM_REGS_SEGMENTS) != 0) {

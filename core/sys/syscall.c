@@ -50,8 +50,10 @@ void syscall_enter(struct user_frame *frame)
 	}
 	frame->rax = (uint64_t)result;
 	if ((result <= -ERESTARTSYS && result >= -ERESTART_RESTARTBLOCK) ||
-	    thread_current()->has_saved_blocked) {
-		/* Ring 3 must not see it, even if the signal has gone elsewhere meanwhile. */
+	    thread_current()->has_saved_blocked || signal_is_pending()) {
+		/* Ring 3 must not see it, even if the signal has gone elsewhere meanwhile. And it
+		 * must not see that a call was interrupted before the signal itself: who sends one
+		 * makes it known first, and interrupts this CPU then. */
 		signal_deliver(frame);
 	}
 }

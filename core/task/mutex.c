@@ -30,5 +30,7 @@ void mutex_take(struct mutex *m)
 void mutex_give(struct mutex *m)
 {
 	atomic_store(&m->taken, false);
-	wait_wake(&m->waiters, 0);
+	if (!wait_is_empty(&m->waiters)) {
+		wait_wake(&m->waiters, 0);
+	}
 }

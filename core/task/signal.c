@@ -53,6 +53,16 @@ bool signal_is_pending(void)
 	return atomic_load(&thread_current()->signal_pending);
 }
 
+bool signal_is_deadly(void)
+{
+	struct thread *t = thread_current();
+	struct process *p = t->process;
+	uint64_t waiting = t->pending.set | p->signals.pending.set;
+
+	return p->ending || (p->only != NULL && p->only != t) ||
+	       (waiting & SIGNAL_BIT(SIGKILL)) != 0;
+}
+
 void signal_update(struct thread *t)
 {
 	struct process *p = t->process;

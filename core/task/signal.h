@@ -47,6 +47,10 @@ void signals_exec(struct signals *s);
 /** signal_is_pending() - has the current thread to stop waiting? */
 bool signal_is_pending(void);
 
+/** signal_is_deadly() - will the current thread end before it sees ring 3 again? For waits that
+ * other signals must not interrupt. Context: any. */
+bool signal_is_deadly(void);
+
 /** signal_send() - to a process: whichever thread does not block it. Return: 0, -EAGAIN.
  * Context: any without LOCK_SIGNAL. */
 int signal_send(struct process *p, const struct signal_info *info);

@@ -38,6 +38,16 @@ void wait_queue_init_rank(struct wait_queue *q, enum lock_rank rank);
 void wait_add(struct wait_queue *q, struct waiter *w, waiter_fn *fn);
 void wait_remove(struct waiter *w);
 
+/**
+ * wait_is_empty() - does nobody wait? For threads in wait_until() only: with it a wake-up can be
+ * left out. What they wait for was written by a sequentially consistent store, which pairs with
+ * that of sched_prepare().
+ */
+static inline bool wait_is_empty(const struct wait_queue *q)
+{
+	return __atomic_load_n(&q->waiters.next, __ATOMIC_RELAXED) == &q->waiters;
+}
+
 /** wait_wake() - wakes all; @events (EPOLL*) are for functions. Context: any. */
 void wait_wake(struct wait_queue *q, uint32_t events);
 

@@ -7,10 +7,9 @@
 struct kvm_slot *kvm_memory_slot(struct kvm_vcpu *vcpu, uint64_t gfn)
 {
 	struct kvm_slots *slots = &vcpu->vm->slots;
-	struct kvm_slot *slot = vcpu->slot_hint;
+	struct kvm_slot *slot = kvm_memory_hint(vcpu, gfn);
 
-	if (vcpu->slot_generation == slots->generation && slot != NULL &&
-	    gfn - slot->gfn < slot->pages) {
+	if (slot != NULL) {
 		return slot;
 	}
 	slot = kvm_slots_find(slots, gfn);

@@ -50,7 +50,7 @@ static uint64_t beyond_phys(const struct kvm_vcpu *vcpu)
 
 uint64_t kvm_reg_linear_rip(struct kvm_vcpu *vcpu)
 {
-	kvm_regs_need(vcpu, KVM_REGS_SEGMENTS | KVM_REGS_CONTROL);
+	kvm_regs_need(vcpu, KVM_REGS_CORE);
 	if (long_mode(vcpu) && (vcpu->cpu.seg[INSN_CS].attr & INSN_SEG_L) != 0) {
 		return vcpu->cpu.rip;
 	}
@@ -73,6 +73,16 @@ int kvm_reg_load_pdptrs(struct kvm_vcpu *vcpu, uint64_t cr3)
 	}
 	memcpy(vcpu->pdptr, pdptr, sizeof(pdptr));
 	return 0;
+}
+
+void kvm_reg_refresh_pdptrs(struct kvm_vcpu *vcpu)
+{
+	if (kvm_memory_read(vcpu, vcpu->cr3 & 0xffffffe0, vcpu->pdptr, sizeof(vcpu->pdptr)) != 0) {
+		memset(vcpu->pdptr, 0, sizeof(vcpu->pdptr));
+	}
+	for (unsigned i = 0; i < ARRAY_SIZE(vcpu->pdptr); i++) {
+		vcpu->pdptr[i] &= ~PDPTE_RESERVED;
+	}
 }
 
 bool kvm_reg_cr0_valid(uint64_t value)

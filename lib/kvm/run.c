@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "lib/kvm/bus.h"
 #include "lib/kvm/clock.h"
 #include "lib/kvm/cpuid.h"
 #include "lib/kvm/debug.h"
@@ -71,14 +72,19 @@ static void unlock_memory(struct kvm_vcpu *vcpu)
 static int on_memory(struct kvm_vcpu *vcpu, const struct kvm_stop *stop)
 {
 	uint64_t gfn = stop->memory.gpa >> KVM_PAGE_SHIFT;
-	const struct kvm_slot *slot = kvm_memory_slot(vcpu, gfn);
-	struct kvm_fault fault;
 	uint32_t offset;
+	/* The local APIC's page lies above memory. */
+	const struct kvm_slot *slot =
+		vcpu->apic != NULL && kvm_irq_apic_page(vcpu, stop->memory.gpa, &offset)
+			? NULL
+			: kvm_memory_slot(vcpu, gfn);
+	struct kvm_fault fault;
 	int r;
 
-	if (slot == NULL || (stop->memory.write && (slot->flags & KVM_MEM_READONLY) != 0) ||
-	    (vcpu->apic != NULL && kvm_irq_apic_page(vcpu, stop->memory.gpa, &offset))) {
-		return exit_if(kvm_emul_insn(vcpu));
+	if (slot == NULL || (stop->memory.write && (slot->flags & KVM_MEM_READONLY) != 0)) {
+		return exit_if(stop->memory.exact ? kvm_emul_access(vcpu, stop->memory.gpa,
+								    stop->memory.write)
+						  : kvm_emul_insn(vcpu));
 	}
 	fault = (struct kvm_fault){
 		.slot = slot,
@@ -266,8 +272,13 @@ static int on_stop(struct kvm_vcpu *vcpu, const struct kvm_stop *stop)
 	case KVM_STOP_MSR_WRITE:
 		return exit_if(
 			kvm_exit_msr(vcpu, stop->reason == KVM_STOP_MSR_WRITE, stop->insn_len));
-	case KVM_STOP_MEMORY:
 	case KVM_STOP_IO:
+		if (!kvm_bus_has_ports(vcpu->vm)) {
+			return exit_if(kvm_exit_port(vcpu, stop->io.port, stop->io.bytes,
+						     stop->io.in, stop->insn_len));
+		}
+		/* fallthrough */
+	case KVM_STOP_MEMORY:
 	case KVM_STOP_EXCEPTION:
 	case KVM_STOP_EMULATE:
 		lock_memory(vcpu);
@@ -308,6 +319,9 @@ static int serve_requests(struct kvm_vcpu *vcpu)
 {
 	if (__atomic_load_n((bool *)&vcpu->vm->dead, __ATOMIC_RELAXED)) {
 		return -EIO;
+	}
+	if (__atomic_load_n((uint32_t *)&vcpu->requests, __ATOMIC_RELAXED) == 1u << KVM_REQ_EVENT) {
+		return GO_ON; /* as usual; it is looked at next */
 	}
 	(void)kvm_vcpu_take(vcpu, KVM_REQ_DEAD);
 	(void)kvm_vcpu_take(vcpu, KVM_REQ_KICK);
@@ -522,6 +536,24 @@ static void tell_user_space(struct kvm_vcpu *vcpu)
 		vcpu->vm->irqchip == KVM_IRQCHIP_FULL || kvm_event_window_open(vcpu);
 }
 
+/* What reaches memory or the buses needs the lock; registers do not. */
+static bool complete(struct kvm_vcpu *vcpu)
+{
+	uint8_t pending = vcpu->exits->pending;
+	bool locked = pending == KVM_PENDING_STRING_IN || pending == KVM_PENDING_MMIO_READ ||
+		      pending == KVM_PENDING_MMIO_WRITE;
+	bool exit;
+
+	if (locked) {
+		lock_memory(vcpu);
+	}
+	exit = kvm_exit_complete(vcpu);
+	if (locked) {
+		unlock_memory(vcpu);
+	}
+	return exit;
+}
+
 static int run_locked(struct kvm_vcpu *vcpu, bool immediate)
 {
 	struct kvm_run *run = vcpu->run;
@@ -531,7 +563,10 @@ static int run_locked(struct kvm_vcpu *vcpu, bool immediate)
 	if (vcpu->mp_state == KVM_MP_STATE_UNINITIALIZED) {
 		return immediate ? -EINTR : wait_for_start(vcpu);
 	}
-	r = take_synced(vcpu);
+	r = (__atomic_load_n(&run->kvm_dirty_regs, __ATOMIC_RELAXED) |
+	     __atomic_load_n(&run->kvm_valid_regs, __ATOMIC_RELAXED)) != 0
+		    ? take_synced(vcpu)
+		    : 0;
 	if (r != 0) {
 		return r;
 	}
@@ -540,12 +575,7 @@ static int run_locked(struct kvm_vcpu *vcpu, bool immediate)
 		return -EINVAL;
 	}
 	if (vcpu->exits->pending != KVM_PENDING_NONE) {
-		bool exit;
-
-		lock_memory(vcpu);
-		exit = kvm_exit_complete(vcpu);
-		unlock_memory(vcpu);
-		if (exit) {
+		if (complete(vcpu)) {
 			return EXIT;
 		}
 	}
@@ -569,7 +599,9 @@ int kvm_run(struct kvm_vcpu *vcpu)
 	int r;
 
 	ops->run_begin(vcpu->env, vcpu);
-	kvm_vcpu_note(vcpu, KVM_REQ_STEAL);
+	if (vcpu->msr[KVM_MSR_STEAL_TIME] != 0) {
+		kvm_vcpu_note(vcpu, KVM_REQ_STEAL);
+	}
 	r = run_locked(vcpu, immediate);
 	tell_user_space(vcpu);
 	ops->run_end(vcpu->env, vcpu);

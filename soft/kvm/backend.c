@@ -115,7 +115,6 @@ static int vcpu_init(struct kvm_vcpu *kvm)
 	r = vcpu->engine->init(vcpu);
 	if (r != 0) {
 		vcpu->engine->fini(vcpu);
-		soft_native_fini(&vcpu->native);
 		soft_thread_fini(kvm);
 		free(vcpu);
 		return r;

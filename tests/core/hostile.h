@@ -1,6 +1,6 @@
 /*
  * Programs of ring 3 that do their worst to core. hostile.c, as /init, starts each as a child, and
- * compares what the kernel holds before and after (/proc/core).
+ * compares what the kernel holds before and after (/proc/vmstat, /proc/slabinfo).
  */
 #pragma once
 

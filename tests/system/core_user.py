@@ -59,6 +59,14 @@ def test_offers_what_programs_need():
     check_user(run({'init': program}, cpus=4))
 
 
+def test_gives_back_what_ended_programs_had():
+    """Counted by the kernel itself; most of the programs are killed within a call."""
+    program = build('leaks')
+    for cpus in (1, 4):
+        text = run({'init': program}, cpus=cpus, memory_mib=128)
+        assert 'leaks: 0 failed' in text, text
+
+
 def test_runs_the_very_executable():
     """`yado doctor` as the first program finds all that guests need."""
     with open(os.path.join(debian.ROOT, 'build/yado'), 'rb') as f:

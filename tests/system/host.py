@@ -23,13 +23,8 @@ def vm(**more):
             'memory': '192M', **more}
 
 
-class Host(frame.Guest):
-    """A running `yado host`, and what its console shows."""
-
-    def __init__(self, lab):
-        super().__init__(lab, ['./yado', 'host', 'etc'])
-        lab._guests.append(self)
-        self.wait('host> ')
+class Prompt:
+    """How one talks to a host, over a console with send() and wait()."""
 
     def ask(self, command, pattern, timeout=60):
         """A command at the prompt, and its answer."""
@@ -48,6 +43,15 @@ class Host(frame.Guest):
 
     def pid(self, name):
         return int(self.ask('list', rf'\n{name} +running .*process (\d+)').group(1))
+
+
+class Host(Prompt, frame.Guest):
+    """A running `yado host` on Linux, and what its console shows."""
+
+    def __init__(self, lab):
+        super().__init__(lab, ['./yado', 'host', 'etc'])
+        lab._guests.append(self)
+        self.wait('host> ')
 
 
 def test_bad_files_and_the_others_start(lab):

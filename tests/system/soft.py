@@ -6,24 +6,23 @@ import re
 from lab import debian
 from tests.system import frame
 
-VMLINUX = os.path.join(debian.CACHE, 'guest/vmlinux')
-LAB = {'native': True, 'files': [VMLINUX]}
-TEST_SECONDS = 900
-USUAL_SECONDS = 200
+LAB = {'native': True}
+TEST_SECONDS = 400
+USUAL_SECONDS = 60
 # The kernel's own tests of its cryptography take longer than all the rest of the start.
 NAME = f'soft-{os.getpid()}'
 CMDLINE = frame.CMDLINE + ' cryptomgr.notests'
 
 
-def started(lab, *options, kernel='vmlinux', **machine):
-    return lab.guest('--accel', 'soft', '--name', NAME, *options, kernel=kernel, cmdline=CMDLINE, **machine)
+def started(lab, *options, **machine):
+    return lab.guest('--accel', 'soft', '--name', NAME, *options, **machine)
 
 
 def test_guest_with_two_cpus(lab):
     """Console, disk, both CPUs, clocks, sleep; the sandbox is on. It ends by its own power-off."""
     lab.must('truncate -s 16M disk.img; printf from-outside | dd of=disk.img conv=notrunc')
     with started(lab, '--disk', 'path=disk.img', cpus=2) as guest:
-        guest.wait_ready(TEST_SECONDS - 200)
+        guest.wait_ready(200)
         assert guest.must('nproc') == '2\n'
         assert guest.must('head -c 12 /dev/vda') == 'from-outside'
         guest.must('printf from-inside | dd of=/dev/vda bs=1M seek=1 conv=fsync,notrunc')
@@ -38,7 +37,7 @@ def test_guest_with_two_cpus(lab):
         times = guest.must('cat /proc/uptime; sleep 3; cat /proc/uptime', 120).split()
         assert 3 <= float(times[2]) - float(times[0]) < 30, times
         assert guest.must('cat /sys/devices/system/clocksource/clocksource0/current_clocksource'
-                          ) == 'kvm-clock\n'
+                          ) in ('tsc\n', 'kvm-clock\n')
         check_idle(lab)
         log = guest.must('dmesg -r | grep -E "^<[0-3]>" || true')
         assert 'BUG' not in log and 'virtio' not in log and 'rcu' not in log, log
@@ -48,6 +47,34 @@ def test_guest_with_two_cpus(lab):
     assert data[1 << 20:(1 << 20) + 11] == b'from-inside'
     assert guest.messages.strip().endswith('the guest powered off'), guest.messages
     assert guest.messages.count('\n') == 1, guest.messages
+
+
+def test_four_cpus_that_compute(lab):
+    """All processors at once come to the same sums, and to those of this machine."""
+    with started(lab, cpus=4) as guest:
+        guest.wait_ready(200)
+        assert guest.must('nproc') == '4\n'
+        sums = guest.must('for cpu in 1 2 4 8; do (for i in 1 2 3; do taskset $cpu sha256sum '
+                          '</bin/busybox; done) & done; wait', 200).split()
+        busybox = lab.must('sha256sum </bin/busybox').split()[0]
+        assert [word for word in sums if len(word) == 64] == [busybox] * 12, sums
+        # Processes that come and go, pipes between processors, memory that is copied on writes.
+        count = guest.must('n=0; for i in $(seq 200); do n=$((n + $(echo $i | cat | cat))); done; '
+                           'echo $n', 200)
+        assert count == '20100\n', count
+        log = guest.must('dmesg -r | grep -E "^<[0-4]>" || true')
+        assert 'BUG' not in log and 'rcu' not in log and 'lockup' not in log, log
+        guest.send('poweroff -f\n')
+        assert guest.end() == 0
+
+
+def test_paused_and_ended_by_the_user(lab):
+    """A busy guest leaves its code when it is told to."""
+    with started(lab) as guest:
+        guest.wait_ready(200)
+        guest.send('while :; do :; done\n')
+        guest.send('\x1dq')
+        assert guest.end(20) == 5
 
 
 def processor_ticks(lab, pid):

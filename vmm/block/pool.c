@@ -1,5 +1,6 @@
 #include "vmm/block/pool.h"
 
+#include <sched.h>
 #include <stddef.h>
 
 #include "lib/base/check.h"
@@ -8,7 +9,7 @@
 void block_pool_init(struct block_pool *p, unsigned nthreads_max)
 {
 	check(nthreads_max > 0 && nthreads_max <= BLOCK_POOL_THREADS_MAX);
-	*p = (struct block_pool){.nthreads_max = nthreads_max};
+	*p = (struct block_pool){.nthreads_max = nthreads_max, .policy = sched_getscheduler(0)};
 	p->tail = &p->head;
 	lock_init(&p->lock, LOCK_LEAF);
 	check(sem_init(&p->more, 0, 0) == 0);
@@ -60,6 +61,10 @@ static void *worker(void *arg)
 	struct block_task *task;
 
 	pthread_setname_np(pthread_self(), "disk"); /* else it has that of its creator, a vCPU */
+	if (p->policy == SCHED_OTHER &&
+	    sched_setscheduler(0, p->policy, &(struct sched_param){.sched_priority = 0}) != 0) {
+		/* It works with the policy of its creator, too, only not as soon. */
+	}
 	lock_take(&p->lock);
 	while ((task = next_task(p)) != NULL) {
 		lock_give(&p->lock);

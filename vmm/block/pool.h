@@ -23,6 +23,7 @@ struct block_task {
 struct block_pool {
 	struct lock lock; /* guards the rest; a leaf: nothing is taken under it */
 	sem_t more;	  /* idle threads wait here; has a lock of its own */
+	int policy;	  /* constant: the scheduler's, which threads have whoever starts them */
 	unsigned nthreads_max;
 	struct block_task *head;
 	struct block_task **tail;

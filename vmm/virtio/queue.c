@@ -23,6 +23,8 @@ int vq_pop(struct virtqueue *vq, struct vq_chain *chain)
 	r = vq->packed ? packed_pop(vq, chain) : split_pop(vq, chain);
 	if (r < 0) {
 		vq->broken = true;
+	} else if (r > 0) {
+		vq->taken++;
 	}
 	return r;
 }
@@ -39,6 +41,7 @@ void vq_unpop(struct virtqueue *vq, const struct vq_chain *chain)
 		check(split_in_flight(vq) > 0);
 		split_unpop(vq, chain);
 	}
+	vq->taken--;
 }
 
 void vq_push(struct virtqueue *vq, const struct vq_chain *chain, uint32_t written)
@@ -164,8 +167,10 @@ void vq_reset(struct virtqueue *vq)
 {
 	const struct guest_memory *mem = vq->mem;
 	uint16_t size_max = vq->size_max;
+	uint32_t taken = vq->taken;
 
-	*vq = (struct virtqueue){.mem = mem, .size_max = size_max, .size = size_max};
+	*vq = (struct virtqueue){
+		.mem = mem, .size_max = size_max, .size = size_max, .taken = taken};
 }
 
 /* Positions that no history of this queue could have led to. */

@@ -31,6 +31,7 @@ struct virtqueue {
 	uint32_t unsignalled; /* ring entries used since the last interrupt decision */
 	bool doorbell_off;    /* the driver was asked not to ring */
 	bool broken;	      /* until reset */
+	uint32_t taken;	      /* requests popped and not put back, since power-on */
 	/* and the host's views of the three areas, made at enable */
 	void *desc_host, *driver_host, *device_host;
 };

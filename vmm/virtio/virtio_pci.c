@@ -71,7 +71,10 @@ static void on_doorbell(void *arg, uint32_t events)
 	    (dev->status & VIRTIO_CONFIG_S_NEEDS_RESET) == 0) {
 		dev->ops->notify(dev, q->index);
 	}
+	uint32_t requests = dev->queue[q->index].taken - q->taken;
+	q->taken += requests;
 	virtio_unlock(dev);
+	loop_served(dev->loop, requests);
 }
 
 static gpa_t doorbell_address(gpa_t bar, unsigned queue)

@@ -30,7 +30,8 @@ struct vp_queue {
 	struct loop_source source; /* its fd is the doorbell */
 
 	/* guarded by the device's lock */
-	bool doorbell; /* the guest's writes reach it without an exit */
+	uint32_t taken; /* of the virtqueue's, what the loop was told of */
+	bool doorbell;	/* the guest's writes reach it without an exit */
 	uint16_t vector;
 };
 
