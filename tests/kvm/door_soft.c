@@ -58,7 +58,7 @@ static const struct door_provider translator = {
 };
 
 const struct door_provider *const door_providers[] = {&soft, &interpreter, &translator, &checked,
-							NULL};
+						      NULL};
 
 /* What lib/ asks of the program that it is linked into. */
 _Noreturn void check_failed(const char *expression, const char *file, int line)

@@ -1,0 +1,150 @@
+#include "soft/translate/check.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "soft/translate/translator.h"
+#include "tests/unit.h"
+
+#define RIP UINT64_C(0x400000)
+
+static struct st_translator *t;
+
+static int set_up(void **state)
+{
+	(void)state;
+	t = calloc(1, sizeof(*t));
+	if (t == NULL || st_cache_init(t) != 0) {
+		return -1;
+	}
+	for (unsigned i = 0; i < ST_VIEWS; i++) {
+		st_view_init(&t->frame->view[i]);
+	}
+	st_common(t);
+	st_flush(t->frame);
+	st_reset(t);
+	return 0;
+}
+
+static int tear_down(void **state)
+{
+	(void)state;
+	st_cache_fini(t);
+	free(t);
+	return 0;
+}
+
+/* Return: the block of @code, which ends by UD2. */
+static struct st_block *block_of(const uint8_t *code, size_t len)
+{
+	static uint8_t page[4096];
+	uint32_t number;
+
+	memset(page, 0, sizeof(page));
+	memcpy(page, code, len);
+	page[len] = 0x0f;
+	page[len + 1] = 0x0b;
+	number = st_translate(t, 0x7000, RIP, 0, INSN_64 | ST_MODE_USER | ST_MODE_SSE, page, true);
+	assert_true(number != ST_NONE);
+	return &t->blocks[number];
+}
+
+#define BLOCK(...) block_of((const uint8_t[]){__VA_ARGS__}, sizeof((uint8_t[]){__VA_ARGS__}))
+
+static void what_is_made_is_allowed(void **state)
+{
+	(void)state;
+	assert_true(st_check_block(t, BLOCK(0x48, 0x89, 0x07), NULL)); /* mov %rax, (%rdi) */
+	assert_true(
+		st_check_block(t, BLOCK(0x4c, 0x8b, 0x4c, 0x24, 8), NULL)); /* mov 8(%rsp), %r9 */
+	assert_true(st_check_block(t, BLOCK(0x53, 0x5b, 0xc3), NULL)); /* push, pop %rbx; ret */
+	assert_true(st_check_block(t, BLOCK(0xf0, 0x48, 0x0f, 0xab, 0x07), NULL)); /* lock bts */
+	assert_true(st_check_block(t, BLOCK(0x0f, 0x10, 0x06, 0x74, 0xfb), NULL)); /* movups; je */
+	assert_true(st_check_block(t, BLOCK(0xf3, 0xa4, 0x9c, 0xff, 0xe0), NULL));
+	assert_true(st_check_block(t, BLOCK(0x13, 0x07, 0xe8, 0, 1, 0, 0), NULL)); /* adc; call */
+}
+
+/* Other instructions in the place of some that were made. */
+static void put_instead(struct st_block *b, const uint8_t *code, size_t len, uint32_t at)
+{
+	memcpy(t->rx - t->em.to_rx + b->code + at, code, len);
+}
+
+#define INSTEAD(b, at, ...) \
+	put_instead((b), (const uint8_t[]){__VA_ARGS__}, sizeof((uint8_t[]){__VA_ARGS__}), (at))
+
+static void other_memory_is_refused(void **state)
+{
+	struct st_block *b;
+
+	(void)state;
+	b = BLOCK(0x48, 0x01, 0xd8);
+	INSTEAD(b, 0, 0x48, 0x29, 0xd8); /* sub %rbx, %rax: why not */
+	assert_true(st_check_block(t, b, NULL));
+	INSTEAD(b, 0, 0x89, 0x07, 0x90); /* mov %eax, (%rdi) */
+	assert_false(st_check_block(t, b, NULL));
+	b = BLOCK(0x48, 0x01, 0xd8);
+	INSTEAD(b, 0, 0x41, 0x89, 0x02); /* mov %eax, (%r10): nothing was looked up */
+	assert_false(st_check_block(t, b, NULL));
+	b = BLOCK(0x48, 0x01, 0xd8);
+	INSTEAD(b, 0, 0x50, 0x58, 0x90); /* push, pop %rax */
+	assert_false(st_check_block(t, b, NULL));
+}
+
+static void other_instructions_are_refused(void **state)
+{
+	struct st_block *b;
+
+	(void)state;
+	b = BLOCK(0x48, 0x01, 0xd8);
+	INSTEAD(b, 0, 0x0f, 0x05, 0x90); /* syscall */
+	assert_false(st_check_block(t, b, NULL));
+	b = BLOCK(0x48, 0x01, 0xd8);
+	INSTEAD(b, 0, 0xff, 0xe0, 0x90); /* jmp *%rax */
+	assert_false(st_check_block(t, b, NULL));
+	b = BLOCK(0x48, 0x01, 0xd8);
+	INSTEAD(b, 0, 0xc3, 0x90, 0x90); /* ret */
+	assert_false(st_check_block(t, b, NULL));
+	b = BLOCK(0x48, 0x01, 0xd8);
+	INSTEAD(b, 0, 0xcd, 0x80, 0x90); /* int $0x80 */
+	assert_false(st_check_block(t, b, NULL));
+}
+
+/* A look-up for 4 bytes is none for 8, one for reading is none for writing. */
+static void more_than_was_looked_up_is_refused(void **state)
+{
+	struct st_block *b;
+	uint8_t *code;
+	unsigned found = 0;
+
+	(void)state;
+	b = BLOCK(0x8b, 0x07, 0x01, 0xc0); /* mov (%rdi), %eax; add %eax, %eax: flags are dead */
+	assert_true(st_check_block(t, b, NULL));
+	code = t->rx - t->em.to_rx + b->code;
+	for (uint32_t i = 0; i + 3 <= b->code_end - b->code; i++) {
+		if (code[i] == 0x41 && code[i + 1] == 0x8b && code[i + 2] == 0x02) {
+			code[i] = 0x49;
+			assert_false(st_check_block(t, b, NULL));
+			code[i] = 0x41;
+			code[i + 1] = 0x89;
+			assert_false(st_check_block(t, b, NULL));
+			code[i + 1] = 0x8b;
+			found++;
+		}
+	}
+	assert_int_equal(found, 1);
+	assert_true(st_check_block(t, b, NULL));
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(what_is_made_is_allowed, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(other_memory_is_refused, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(other_instructions_are_refused, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(more_than_was_looked_up_is_refused, set_up,
+						tear_down),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
