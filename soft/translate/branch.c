@@ -50,12 +50,15 @@ uint32_t st_flags_needed(const struct st_work *w, uint64_t rip)
 /* To the linear address in R10. */
 static void indirect(struct st_work *w)
 {
+	static const uint8_t rorx[] = {0xc4, 0x43, 0xfb, 0xf0, 0xda, 7};
 	struct em *e = w->e;
 	size_t v = view(w);
 	uint8_t *hit;
 
 	em_store(e, EM_R10, AT(rip));
-	em_pext(e, EM_R11, EM_R10, AT(jump_mask));
+	em_bytes(e, rorx, sizeof(rorx)); /* rorx $7, %r10, %r11 */
+	em_lea(e, true, EM_R11, (struct em_mem){.base = EM_R11, .index = EM_R10, .scale = 1});
+	em_pext(e, EM_R11, EM_R11, AT(jump_mask));
 	em_store(e, EM_RCX, AT(save_rcx));
 	em_load(e, EM_RCX,
 		(struct em_mem){.gs = true,
@@ -69,8 +72,8 @@ static void indirect(struct st_work *w)
 	em_lea(e, true, EM_RCX,
 	       (struct em_mem){.base = EM_RCX, .index = EM_R10, .scale = 1, .disp = 1});
 	/*
-	 * RCX is the distance of the entry's address; `kick`, which is 0 or 1, is added. A distance
-	 * of -1 would be in another entry, so the sum is zero only if both are.
+	 * RCX is the distance of the entry's address; `kick`, which is 0 or 1, is added. What is at
+	 * a distance of -1 has another entry, so the sum is zero only if both are.
 	 */
 	em_mem(e, false, 0, 0x8b, EM_R10, AT(kick));
 	em_lea(e, true, EM_RCX, (struct em_mem){.base = EM_RCX, .index = EM_R10, .scale = 1});

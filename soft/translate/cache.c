@@ -282,8 +282,11 @@ static void free_page(struct st_view *v, unsigned i)
 
 static void free_jump(struct st_view *v, unsigned i)
 {
-	/* Neither the entry's own, nor one more, which is what `kick` adds: see branch.c. */
-	v->rip[i] = ST_NOT_CANONICAL | (i >= ST_JUMPS - 2 ? 5 : ST_JUMPS - 1);
+	/* Neither it nor the one before, which is what `kick` makes of it, has this entry. */
+	const uint64_t rip = ST_NOT_CANONICAL | 8;
+	bool own = i == st_jump_slot(rip) || i == st_jump_slot(rip - 1);
+
+	v->rip[i] = own ? ST_NOT_CANONICAL | 256 : rip;
 }
 
 void st_flush_jumps(struct st_view *v)
@@ -315,7 +318,7 @@ void st_view_page(struct st_view *v, unsigned i)
 
 void st_view_jump(struct st_view *v, uint64_t rip, uint64_t code)
 {
-	unsigned i = (unsigned)rip % ST_JUMPS;
+	unsigned i = st_jump_slot(rip);
 
 	v->rip[i] = rip;
 	v->code[i] = code;

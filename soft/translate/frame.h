@@ -24,8 +24,8 @@ enum st_view_kind {
 };
 
 /*
- * Direct-mapped by the low bits of page number and RIP. A free entry has a tag that belongs to
- * another place.
+ * Direct-mapped by the low bits of the page's number, and by st_jump_slot(). A free entry has a tag
+ * that belongs to another place.
  */
 struct st_view {
 	uint64_t read[ST_TLB], write[ST_TLB]; /* linear address of the page, if allowed */
@@ -35,6 +35,15 @@ struct st_view {
 	uint32_t pages, jumps;
 	uint16_t page[ST_USED], jump[ST_USED];
 };
+
+/**
+ * st_jump_slot() - where in the table of jumps @rip has its entry. Neighbours are never in the same
+ * one. Translated code computes it, too: branch.c.
+ */
+static inline unsigned st_jump_slot(uint64_t rip)
+{
+	return (unsigned)(rip + (rip >> 7)) % ST_JUMPS;
+}
 
 /** How translated code was left. */
 enum st_reason {
