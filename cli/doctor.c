@@ -7,9 +7,8 @@
 #include <unistd.h>
 
 /* What to expect of the provider in software. */
-#define SOFT_SPEED                                                                                \
-	"runs a guest's CPUs on any x86-64 host; the guest is some hundred times slower than on " \
-	"hardware"
+#define SOFT_SPEED \
+	"runs a guest's CPUs on any x86-64 host, two to some twenty times slower than hardware"
 
 #define PATH_DEFAULT "/usr/local/bin:/usr/bin:/bin"
 

@@ -94,8 +94,9 @@ void soft_tick(void)
 	}
 	pthread_mutex_lock(&tick.lock);
 	if (!anybody(true)) {
-		atomic_store(&tick.on, false);
+		/* In this order: whoever sees that there is no tick starts the clock behind us. */
 		set_clock(0);
+		atomic_store(&tick.on, false);
 		if (anybody(false) && !atomic_exchange(&tick.on, true)) {
 			set_clock(TICK_NS);
 		}

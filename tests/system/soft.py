@@ -84,7 +84,7 @@ def processor_ticks(lab, pid):
 
 def check_idle(lab):
     """A guest that has nothing to do costs next to nothing."""
-    pid = lab.must(f'pgrep -f -- "--name {NAME}"').strip()
+    pid = lab.must(f'pgrep -f "^[.]/yado run .*--name {NAME} "').strip()
     before = processor_ticks(lab, pid)
     lab.must('sleep 5')
     used = (processor_ticks(lab, pid) - before) / os.sysconf('SC_CLK_TCK')
