@@ -92,7 +92,7 @@ enum insn_outcome insn_do_x87_control(struct insn_exec *x)
 	uint8_t *image;
 	enum insn_outcome r = get_image(x, &image);
 
-	if (r != INSN_DONE) {
+	if (r != INSN_DONE || image == NULL) {
 		return r;
 	}
 	switch (x->insn->mnemonic) {
@@ -134,11 +134,11 @@ enum insn_outcome insn_do_mmx_move(struct insn_exec *x)
 	uint8_t *image;
 	enum insn_outcome r = get_image(x, &image);
 
-	if (r == INSN_DONE && (word_at(image, AT_FSW) & FSW_ES) != 0) {
-		r = insn_raise(x->env, INSN_EXC_MF, 0);
-	}
-	if (r != INSN_DONE) {
+	if (r != INSN_DONE || image == NULL) {
 		return r;
+	}
+	if ((word_at(image, AT_FSW) & FSW_ES) != 0) {
+		return insn_raise(x->env, INSN_EXC_MF, 0);
 	}
 	if (from->kind == INSN_OP_REG && from->klass == INSN_MM) {
 		unsigned top = (word_at(image, AT_FSW) & FSW_TOP) >> 11;

@@ -315,7 +315,7 @@ static enum insn_outcome push_error(struct insn_env *env, const struct insn_task
 enum insn_outcome insn_task_switch(struct insn_env *env, const struct insn_task *task)
 {
 	const struct insn_cpu before = *env->cpu;
-	struct tss new;
+	struct tss new = {.layout = &layouts[0]};
 	uint64_t cr3 = 0;
 	enum insn_outcome r;
 
