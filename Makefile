@@ -48,6 +48,11 @@ conformance: need-build ## the conformance suite on PROVIDER (kvm, soft, tcg); k
 	@$(MAKE) --no-print-directory build
 	@tests/conformance.py $(PROVIDER) $(CASES)
 
+selftests: need-build ## Linux's own tests for KVM on PROVIDER (kvm, core)
+	@lab/setup build run test
+	@$(MAKE) --no-print-directory build
+	@tests/selftests.py $(PROVIDER) $(CASES)
+
 bench: need-build ## measure; rows go to build/bench, tables into docs/promises.md
 	@lab/setup build run test
 	@$(MAKE) --no-print-directory build
@@ -73,7 +78,7 @@ lab-shell: ## a shell in the lab's Linux host, with build/yado and the test gues
 
 clean: ## remove what was built; fetched packages stay in build/lab
 	@find $(B) -mindepth 1 -maxdepth 1 ! -name lab -exec rm -rf {} + 2>/dev/null || true
-	@rm -rf $(B)-asan $(B)-clang $(B)-fuzz $(B)-tsan
+	@rm -rf $(B)-asan $(B)-clang $(B)-fuzz $(B)-locks $(B)-tsan
 
 need-build:
 	@command -v meson >/dev/null && command -v ninja >/dev/null || \

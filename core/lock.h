@@ -30,6 +30,7 @@ enum lock_rank {
 	LOCK_WAIT,	 /* wait queues, futexes; from here on mostly taken with interrupts off */
 	LOCK_EPOLL,	 /* what is ready, of an epoll: under the queue that woke it */
 	LOCK_EPOLL_WAIT, /* who waits for an epoll */
+	LOCK_WORK,	 /* the worker's queue: under whatever gives it work */
 	LOCK_SIGNAL,
 	LOCK_SCHED,   /* a run queue */
 	LOCK_TIMER,   /* a CPU's timers */

@@ -26,6 +26,7 @@ class Options:
         self.cpus = 1
         self.memory_mib = 512
         self.cpu = 'max,+svm'
+        self.machine = 'q35'
         self.kernel = KERNEL  # started directly, by PVH; None: from the disc
         self.initramfs = None  # a file
         self.cmdline = ''
@@ -63,7 +64,7 @@ def iso(out, initramfs=None, cmdline=''):
 def argv(options, variables=None):
     """QEMU's command line. `variables`: a copy of the firmware's variables, for UEFI."""
     words = [debian.needs('qemu-system-x86_64', 'qemu-system-x86'), '-nodefaults',
-             '-no-user-config', '-no-reboot', '-M', 'q35', '-cpu', options.cpu,
+             '-no-user-config', '-no-reboot', '-M', options.machine, '-cpu', options.cpu,
              '-m', str(options.memory_mib), '-display', 'none']
     if options.count:
         words += ['-accel', 'tcg,thread=single', '-smp', '1', '-seed', '1',

@@ -40,6 +40,9 @@ __asm__(".pushsection .text\n"
 	"ret\n"
 	"soft_move4: mov (%rsi), %ecx\n	mov %ecx, (%rdi)\n	xor %eax, %eax\n	ret\n"
 	"soft_move8: mov (%rsi), %rcx\n	mov %rcx, (%rdi)\n	xor %eax, %eax\n	ret\n"
+	/* (at, bytes) */
+	"soft_equal16: movdqu (%rdi), %xmm0\n	movdqu (%rsi), %xmm1\n"
+	"	pcmpeqb %xmm1, %xmm0\n	pmovmskb %xmm0, %eax\n	ret\n"
 	/* (at, old, new): what differs is told by ZF */
 	"soft_cas1: mov (%rsi), %al\n	mov (%rdx), %cl\n"
 	"	lock cmpxchg %cl, (%rdi)\n	jmp 1f\n"
@@ -86,6 +89,7 @@ int soft_move1(void *to, const void *from);
 int soft_move2(void *to, const void *from);
 int soft_move4(void *to, const void *from);
 int soft_move8(void *to, const void *from);
+int soft_equal16(const void *at, const void *bytes);
 int soft_cas1(void *at, const void *old, const void *new);
 int soft_cas2(void *at, const void *old, const void *new);
 int soft_cas4(void *at, const void *old, const void *new);
@@ -203,6 +207,11 @@ int soft_access_load(void *to, const void *from, size_t bytes)
 int soft_access_store(void *to, const void *from, size_t bytes)
 {
 	return move(to, from, bytes);
+}
+
+int soft_access_equal16(const void *at, const void *bytes)
+{
+	return soft_equal16(at, bytes);
 }
 
 int soft_access_cmpxchg(void *at, const void *old, const void *new, unsigned bytes)

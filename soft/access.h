@@ -27,6 +27,9 @@ must_use int soft_access_fill(void *to, uint64_t value, unsigned bytes, size_t c
 must_use int soft_access_load(void *to, const void *from, size_t bytes);
 must_use int soft_access_store(void *to, const void *from, size_t bytes);
 
+/** soft_access_equal16() - 16 bytes of each. Return: a bit for each that is equal, or -EFAULT. */
+must_use int soft_access_equal16(const void *at, const void *bytes);
+
 /**
  * soft_access_cmpxchg() - LOCK CMPXCHG of 1, 2, 4, 8 or 16 bytes; only 16 have to be aligned.
  * Return: 0; -EAGAIN if there was not @old; -EFAULT; -EINVAL for another length.

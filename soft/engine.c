@@ -8,7 +8,7 @@ static const struct soft_engine *chosen = &soft_translate;
 int soft_engine_choose(const char *name)
 {
 	static const struct soft_engine *const all[] = {&soft_interp, &soft_translate,
-							 &soft_translate_checked};
+							&soft_translate_checked};
 
 	for (size_t i = 0; i < ARRAY_SIZE(all); i++) {
 		if (strcmp(all[i]->name, name) == 0) {

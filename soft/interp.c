@@ -9,6 +9,7 @@
 
 #include "lib/kvm/registers.h"
 #include "lib/x86/regs.h"
+#include "soft/access.h"
 #include "soft/deliver.h"
 #include "soft/ops.h"
 #include "soft/vcpu.h"
@@ -20,6 +21,8 @@
 /* After so many instructions lib/kvm looks whether a signal is pending. */
 #define SLICE 2000
 
+#define PAGE UINT64_C(4096)
+
 /* After so many PAUSEs others may run. */
 #define PAUSES 64
 
@@ -30,53 +33,79 @@ static struct soft_decoded *slot_of(struct soft_vcpu *vcpu, uint64_t linear)
 	return &vcpu->decoded[(linear ^ linear >> 10) % SOFT_DECODED];
 }
 
-/* The instruction at RIP, or NULL. Return: INSN_DONE, INSN_FAULT or INSN_EXIT. */
-static enum insn_outcome fetch(struct soft_vcpu *vcpu, const struct insn **insn)
+/* Is what was decoded before still there? */
+static bool is_same(struct soft_vcpu *vcpu, const struct soft_decoded *known, uint64_t linear,
+		    uint8_t mode)
 {
-	const struct insn_cpu *cpu = &vcpu->kvm->cpu;
-	unsigned mode = insn_mode(cpu) | (vcpu->kvm->features.amd ? INSN_AMD : 0);
-	uint64_t linear = cpu->rip;
-	struct soft_decoded *known;
-	uint8_t bytes[INSN_MAX];
-	enum insn_outcome outcome;
-	enum insn_result result;
-	unsigned len;
+	uint32_t all = (UINT32_C(1) << known->insn.len) - 1;
+	uint8_t *host = NULL;
+	int equal;
 
-	*insn = NULL;
-	if (insn_mode(cpu) != INSN_64) {
-		if (cpu->rip > cpu->seg[INSN_CS].limit) {
-			return insn_raise(&vcpu->env, INSN_EXC_GP, 0);
-		}
-		linear = (uint32_t)(linear + cpu->seg[INSN_CS].base);
+	if (known->rip != linear || known->mode != mode ||
+	    linear % PAGE > PAGE - sizeof(known->bytes) ||
+	    soft_mmu_host(vcpu, linear, SOFT_FETCH, false, &host) != INSN_DONE) {
+		return false;
 	}
-	outcome = soft_mmu_fetch(vcpu, linear, bytes, &len, false);
+	equal = soft_access_equal16(host, known->bytes);
+	return equal >= 0 && ((uint32_t)equal & all) == all;
+}
+
+/* Return: INSN_DONE: @known holds the instruction; INSN_FAULT, INSN_EXIT. */
+static enum insn_outcome decode(struct soft_vcpu *vcpu, struct soft_decoded *known, uint64_t linear,
+				uint8_t mode)
+{
+	unsigned how = mode | (vcpu->kvm->features.amd ? INSN_AMD : 0), len;
+	uint8_t bytes[INSN_MAX];
+	enum insn_outcome outcome = soft_mmu_fetch(vcpu, linear, bytes, &len, false);
+	enum insn_result result;
+
 	if (outcome != INSN_DONE) {
 		return outcome;
 	}
-	known = slot_of(vcpu, linear);
-	if (known->rip == linear && known->mode == (uint8_t)insn_mode(cpu) &&
-	    known->insn.len <= len && memcmp(known->bytes, bytes, known->insn.len) == 0) {
-		*insn = &known->insn;
-		return INSN_DONE;
-	}
 	known->rip = UINT64_MAX;
-	result = insn_decode(&known->insn, mode, bytes, len);
+	result = insn_decode(&known->insn, how, bytes, len);
 	if (result == INSN_MORE) {
 		outcome = soft_mmu_fetch(vcpu, linear, bytes, &len, true);
 		if (outcome != INSN_DONE) {
 			return outcome;
 		}
-		result = insn_decode(&known->insn, mode, bytes, len);
+		result = insn_decode(&known->insn, how, bytes, len);
 	}
 	if (result != INSN_OK) {
 		return insn_raise(&vcpu->env, result == INSN_UNDEFINED ? INSN_EXC_UD : INSN_EXC_GP,
 				  0);
 	}
-	/* Bytes of two pages are not compared as one. */
-	if (known->insn.len <= 4096 - linear % 4096) {
-		known->rip = linear;
-		known->mode = (uint8_t)insn_mode(cpu);
-		memcpy(known->bytes, bytes, known->insn.len);
+	known->rip = linear;
+	known->mode = mode;
+	memcpy(known->bytes, bytes, len);
+	return INSN_DONE;
+}
+
+/* The instruction at RIP, or NULL. Return: INSN_DONE, INSN_FAULT or INSN_EXIT. */
+static enum insn_outcome fetch(struct soft_vcpu *vcpu, const struct insn **insn)
+{
+	const struct insn_cpu *cpu = &vcpu->kvm->cpu;
+	uint8_t mode = (uint8_t)insn_mode(cpu);
+	uint64_t linear = cpu->rip, limit = cpu->seg[INSN_CS].limit;
+	struct soft_decoded *known;
+	enum insn_outcome outcome;
+
+	*insn = NULL;
+	if (mode != INSN_64) {
+		if (cpu->rip > limit) {
+			return insn_raise(&vcpu->env, INSN_EXC_GP, 0);
+		}
+		linear = (uint32_t)(linear + cpu->seg[INSN_CS].base);
+	}
+	known = slot_of(vcpu, linear);
+	if (!is_same(vcpu, known, linear, mode)) {
+		outcome = decode(vcpu, known, linear, mode);
+		if (outcome != INSN_DONE) {
+			return outcome;
+		}
+	}
+	if (mode != INSN_64 && cpu->rip + known->insn.len - 1 > limit) {
+		return insn_raise(&vcpu->env, INSN_EXC_GP, 0);
 	}
 	*insn = &known->insn;
 	return INSN_DONE;

@@ -86,7 +86,8 @@ void soft_mmu_flush_page(struct soft_mmu *mmu, uint64_t linear)
 {
 	uint64_t page = linear >> 12;
 
-	if (has_bit(mmu->large, linear >> LARGE_SHIFT) || has_bit(mmu->huge, linear >> HUGE_SHIFT)) {
+	if (has_bit(mmu->large, linear >> LARGE_SHIFT) ||
+	    has_bit(mmu->huge, linear >> HUGE_SHIFT)) {
 		soft_mmu_flush(mmu);
 		return;
 	}
@@ -236,7 +237,8 @@ static void fill(struct soft_vcpu *vcpu, uint64_t linear, enum soft_access acces
 	} else if (result->page_shift > 12) {
 		/* One of 4 MiB counts as both its halves. */
 		set_bit(vcpu->mmu.large, linear >> LARGE_SHIFT);
-		set_bit(vcpu->mmu.large, linear >> LARGE_SHIFT ^ (result->page_shift > LARGE_SHIFT));
+		set_bit(vcpu->mmu.large,
+			linear >> LARGE_SHIFT ^ (result->page_shift > LARGE_SHIFT));
 	}
 }
 

@@ -23,10 +23,12 @@ struct soft_tlb_entry {
 struct soft_mmu {
 	/* What CPL 3 may do, and what the others may. */
 	struct soft_tlb_entry tlb[2][SOFT_TLB];
-	struct st_frame *frame; /* the translator's TLBs, or NULL; they hold no more than the above */
-	uint64_t flushes;	/* how often all was forgotten */
-	uint64_t fetches;	/* how often code was found by a walk */
-	/* Parts of pages of 2 MiB or 4 MiB, and of 1 GiB, are in it: bits by a hash of the address. */
+	struct st_frame
+		*frame;	  /* the translator's TLBs, or NULL; they hold no more than the above */
+	uint64_t flushes; /* how often all was forgotten */
+	uint64_t fetches; /* how often code was found by a walk */
+	/* Parts of pages of 2 MiB or 4 MiB, and of 1 GiB, are in it: bits by a hash of the address.
+	 */
 	uint64_t large[SOFT_LARGE / 64], huge[SOFT_LARGE / 64];
 	uint64_t cr3; /* whose translations they are, PCID included */
 };

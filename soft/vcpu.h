@@ -16,14 +16,14 @@
 #include "soft/mmu.h"
 #include "soft/native.h"
 
-#define SOFT_DECODED 1024
+#define SOFT_DECODED 4096
 #define SOFT_BUFFER  4096 /* the longest memory operand of x87 and vector instructions */
 
 /** An instruction that was decoded before: valid as long as there are the same bytes. */
 struct soft_decoded {
 	uint64_t rip; /* linear */
 	uint8_t mode;
-	uint8_t bytes[INSN_MAX];
+	uint8_t bytes[16]; /* and what follows */
 	struct insn insn;
 };
 

@@ -10,11 +10,11 @@
 #define ASLEEP_NS UINT64_C(16000000)
 
 /* Patience that finds one request at a time has nothing to gain. */
-#define TRIAL_CALLS 8
+#define TRIAL_CALLS 4
 
-/* A try that turned out badly is followed by this many times the time it lost: 0.5 % is lost. */
-#define AMORTIZED    200
-#define LOSS_NS_MAX  UINT64_C(5000000) /* so it is tried once a second at least */
+/* A try that turned out badly is followed by this many times the time it lost: 1 % is lost. */
+#define AMORTIZED    100
+#define LOSS_NS_MAX  UINT64_C(3000000) /* so that it is tried every 300 ms at least */
 #define WAIT_NS_MIN  UINT64_C(10000000)
 #define GAIN_PERCENT 12 /* less is not clearly better */
 

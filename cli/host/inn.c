@@ -415,7 +415,7 @@ static void stop_step(struct inn_vm *vm)
 		int signal;
 		unsigned seconds; /* to the next step */
 	} steps[] = {
-		[INN_STOP_BUTTON] = {SIGPWR, 60},
+		[INN_STOP_BUTTON] = {SIGPWR, 120},
 		[INN_STOP_TERM] = {SIGTERM, 5},
 		[INN_STOP_KILL] = {SIGKILL, 0},
 	};

@@ -65,12 +65,14 @@ static void refuse(struct vm_file *f, const char *fmt, ...) printf_like(2, 3);
 
 static void refuse(struct vm_file *f, const char *fmt, ...)
 {
+	char first[VM_FILE_REASON];
 	va_list args;
 
+	va_start(args, fmt);
+	vsnprintf(first, sizeof(first), fmt, args);
+	va_end(args);
 	if (f->reason[0] == '\0') {
-		va_start(args, fmt);
-		vsnprintf(f->reason, sizeof(f->reason), fmt, args);
-		va_end(args);
+		strcpy(f->reason, first);
 	}
 }
 

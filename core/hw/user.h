@@ -40,6 +40,14 @@ must_use int64_t user_read_string(char *to, uint64_t va, size_t size);
 /** user_get32() and so on - one number; alignment does not matter, but atomic only if aligned. */
 must_use int user_get32(uint64_t va, uint32_t *value);
 must_use int user_get64(uint64_t va, uint64_t *value);
+/**
+ * user_walk() - the 16 bytes at a guest's linear address, by page tables of four levels. The guest's
+ * memory from @first on, @bytes of it, lies at @user; that is ring 3's, and all has to lie in it.
+ * Return: 0; -1: something is not there, or the bytes cross a page.
+ */
+must_use int user_walk(uint64_t user, uint64_t first, uint64_t bytes, uint64_t cr3, uint64_t linear,
+		       uint64_t code[2]);
+
 must_use int user_put32(uint64_t va, uint32_t value);
 must_use int user_put64(uint64_t va, uint64_t value);
 

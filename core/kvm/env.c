@@ -7,6 +7,7 @@
 #include "core/kvm/internal.h"
 #include "core/mem/heap.h"
 #include "core/mem/space.h"
+#include "lib/kvm/slots.h"
 
 /* ---- storage ---- */
 
@@ -54,10 +55,14 @@ static int env_copy_in(struct kvm_env *env, void *to, uint64_t user, size_t byte
 	return user_read(to, user, bytes);
 }
 
-static int env_load64(struct kvm_env *env, uint64_t user, uint64_t *value)
+static int env_fetch_code(struct kvm_env *env, const struct kvm_slot *slot, uint64_t cr3,
+			  uint64_t linear, uint64_t bytes[2])
 {
 	(void)env;
-	return user_get64(user, value);
+	return user_walk(slot->user, slot->gfn << PAGE_SHIFT, slot->pages << PAGE_SHIFT, cr3,
+			 linear, bytes) == 0
+		       ? 0
+		       : -EAGAIN;
 }
 
 static int env_copy_out(struct kvm_env *env, uint64_t user, const void *from, size_t bytes)
@@ -137,7 +142,7 @@ const struct kvm_env_ops env_ops = {
 	.unlock_read = env_unlock_read,
 	.lock_killable = env_lock_killable,
 	.copy_in = env_copy_in,
-	.load64 = env_load64,
+	.fetch_code = env_fetch_code,
 	.copy_out = env_copy_out,
 	.cmpxchg = env_cmpxchg,
 	.user_range = env_user_range,

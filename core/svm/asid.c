@@ -27,6 +27,11 @@ void svm_asid_enter(struct svm_vcpu *svm, struct svm_cpu *cpu, uint64_t generati
 {
 	bool flush = svm->flush || svm->tlb_generation != generation;
 
+	if (!flush && cpu->last == svm && svm->asid_cpu == cpu &&
+	    svm->asid_generation == cpu->generation) {
+		svm->vmcb->c.tlb_control = VMCB_TLB_KEEP;
+		return; /* it is back where it was */
+	}
 	svm->vmcb->c.tlb_control = VMCB_TLB_KEEP;
 	svm->flush = false;
 	svm->tlb_generation = generation;

@@ -36,6 +36,7 @@ static void read_features(void)
 		.pause_filter = (asm_cpuid(CPUID_SVM, 0).edx & SVM_EDX_PAUSE) != 0,
 		.asids = f->svm_asids,
 		.xsave = f->xsave,
+		.xsaveopt = f->xsaveopt,
 		.xcr0 = f->xcr0,
 	};
 }

@@ -34,10 +34,6 @@ void svm_event_store(struct kvm_vcpu *vcpu)
 	uint64_t event = VMCB_EVENT_VALID | e->vector;
 
 	svm->soft_length = 0;
-	if (e->kind == KVM_EVENT_NONE) {
-		svm->vmcb->c.eventinj = 0;
-		return;
-	}
 	switch (e->kind) {
 	case KVM_EVENT_EXCEPTION:
 		event |= VMCB_EVENT_EXCEPTION;
@@ -127,7 +123,8 @@ static bool held_by_tpr(struct kvm_vcpu *vcpu, uint8_t tpr)
 	return tpr != 0 && vcpu->apic != NULL && kvm_irq_held_back(vcpu);
 }
 
-static void store_interrupt_window(struct kvm_vcpu *vcpu)
+/* @open: stop as soon as an interrupt can be taken. */
+static void store_interrupt_window(struct kvm_vcpu *vcpu, bool open)
 {
 	struct svm_vcpu *svm = svm_of(vcpu);
 	struct vmcb_control *c = &svm->vmcb->c;
@@ -135,17 +132,17 @@ static void store_interrupt_window(struct kvm_vcpu *vcpu)
 	uint32_t value = VMCB_V_INTR_MASKING | tpr;
 	uint16_t writes = c->intercept_cr_write & (uint16_t)~BIT(8);
 
-	if (vcpu->want_irq_window) {
+	if (open) {
 		value |= VMCB_V_IRQ | VMCB_V_PRIO_HIGHEST | VMCB_V_IGN_TPR;
 	}
 	/*
 	 * Also while V_IRQ is set: QEMU 7.2 aborts at a write of CR8 by the guest that changes
 	 * what is pending. There is no such write if it is intercepted.
 	 */
-	if (vcpu->want_irq_window || held_by_tpr(vcpu, tpr)) {
+	if (open || held_by_tpr(vcpu, tpr)) {
 		writes |= BIT(8);
 	}
-	set_intercept1(svm, VMCB_VINTR, vcpu->want_irq_window);
+	set_intercept1(svm, VMCB_VINTR, open);
 	if (writes != c->intercept_cr_write) {
 		c->intercept_cr_write = writes;
 		svm->fresh &= ~(uint32_t)VMCB_CLEAN_INTERCEPTS;
@@ -162,16 +159,16 @@ void svm_window_store(struct kvm_vcpu *vcpu)
 	struct svm_vcpu *svm = svm_of(vcpu);
 	uint32_t exceptions = svm->vmcb->c.intercept_exceptions & ~(uint32_t)BIT(EXC_BP);
 	bool wait_for_iret = vcpu->events.nmi.masked && !svm->iret_pending;
-	bool wanted = vcpu->want_irq_window || vcpu->want_nmi_window || vcpu->events.nmi.masked ||
-		      vcpu->intercept_bp ||
-		      (vcpu->apic != NULL ? kvm_irq_cr8(vcpu) : vcpu->cr8) != 0;
 
-	/* Most of the time there is nothing, and has been nothing. */
-	if (!wanted && !svm->window) {
-		return;
-	}
-	svm->window = wanted;
-	store_interrupt_window(vcpu);
+	svm->window = svm_window_wanted(vcpu);
+	/*
+	 * QEMU 7.2 does not load the interrupt shadow, and would take an interrupt between STI and
+	 * HLT: there the window comes after one instruction.
+	 */
+	bool shadow = vcpu->want_irq_window && vcpu->cpu.interrupt_shadow &&
+		      vcpu->inject.kind == KVM_EVENT_NONE && !vcpu->single_step;
+
+	store_interrupt_window(vcpu, vcpu->want_irq_window && !shadow);
 	set_intercept1(svm, VMCB_IRET, wait_for_iret);
 	if (vcpu->intercept_bp) {
 		exceptions |= (uint32_t)BIT(EXC_BP);
@@ -184,8 +181,8 @@ void svm_window_store(struct kvm_vcpu *vcpu)
 	 * The shadow of STI or MOV SS, or an IRET, is over after one instruction. Behind another
 	 * event the NMI comes before any: the guest is left as soon as that has been delivered.
 	 */
-	svm->stepping =
-		vcpu->want_nmi_window && !wait_for_iret && vcpu->inject.kind == KVM_EVENT_NONE;
+	svm->stepping = shadow || (vcpu->want_nmi_window && !wait_for_iret &&
+				   vcpu->inject.kind == KVM_EVENT_NONE);
 	svm->leave_at_once = vcpu->want_nmi_window && !wait_for_iret && !svm->stepping;
 	if (svm->stepping) {
 		svm->step_had_tf = (svm->vmcb->s.rflags & RFLAGS_TF) != 0;

@@ -51,6 +51,7 @@ static void decode_memory(struct vmcb *vmcb, struct kvm_stop *stop)
 	stop->memory.write = (vmcb->c.exitinfo1 & VMCB_NPF_WRITE) != 0;
 	stop->memory.fetch = (vmcb->c.exitinfo1 & VMCB_NPF_FETCH) != 0;
 	stop->memory.walk = (vmcb->c.exitinfo1 & VMCB_NPF_WALK) != 0;
+	stop->memory.exact = !stop->memory.walk && !stop->memory.fetch;
 }
 
 /* Exits that say all by their number; one more than the reason, 0: unknown. */
@@ -136,14 +137,13 @@ static bool end_step(struct kvm_vcpu *vcpu)
 	       (vmcb->s.dr6 ^ DR6_AT_REST) == DR6_BS;
 }
 
-void svm_exit_decode(struct kvm_vcpu *vcpu, struct kvm_stop *stop)
+static void decode_all(struct kvm_vcpu *vcpu, struct kvm_stop *stop)
 {
 	struct svm_vcpu *svm = svm_of(vcpu);
 	struct vmcb *vmcb = svm->vmcb;
 	bool stepped = svm->stepping && end_step(vcpu);
 	uint8_t tpr = (uint8_t)(vmcb->c.virtual_interrupt & 0xf);
 
-	*stop = (struct kvm_stop){.reason = KVM_STOP_NONE};
 	if (tpr != svm->tpr) {
 		svm->tpr = tpr;
 		if (vcpu->apic != NULL) {
@@ -173,5 +173,28 @@ void svm_exit_decode(struct kvm_vcpu *vcpu, struct kvm_stop *stop)
 		svm->iret_rip = vmcb->s.rip;
 	} else {
 		decode(vmcb, stop);
+	}
+}
+
+/* Nothing but the exit itself: no event, no window, no priority that changed. */
+static bool is_plain(const struct svm_vcpu *svm)
+{
+	const struct vmcb_control *c = &svm->vmcb->c;
+
+	return !svm->window && !svm->iret_pending && svm->soft_length == 0 &&
+	       (c->exitintinfo & VMCB_EVENT_VALID) == 0 &&
+	       (c->virtual_interrupt & VMCB_V_TPR) == 0 && svm->tpr == 0 &&
+	       c->exitcode != VMEXIT_IRET && (uint32_t)c->exitcode != UINT32_MAX;
+}
+
+void svm_exit_decode(struct kvm_vcpu *vcpu, struct kvm_stop *stop)
+{
+	struct svm_vcpu *svm = svm_of(vcpu);
+
+	if (is_plain(svm)) {
+		svm->vmcb->c.eventinj = 0;
+		decode(svm->vmcb, stop);
+	} else {
+		decode_all(vcpu, stop);
 	}
 }

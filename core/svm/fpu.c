@@ -3,66 +3,73 @@
  * in the CPU between entries. If the thread loses its CPU meanwhile, the scheduler saves and loads
  * it as the thread's own: its area is the guest's for that time.
  */
+#include "core/hw/asm.h"
 #include "core/hw/context.h"
-#include "core/hw/cpu.h"
-#include "core/hw/irq.h"
 #include "core/svm/internal.h"
 #include "core/task/thread.h"
+
+/* No interrupt handler touches that state, and nothing takes the CPU from a thread in the kernel. */
+
+static inline void save(void *area)
+{
+	if (svm_features.xsaveopt) {
+		asm_xsaveopt(area, svm_features.xcr0);
+	} else {
+		fpu_save(area, svm_features.xcr0);
+	}
+}
+
+static inline void load(const void *area)
+{
+	if (svm_features.xsave) {
+		asm_xrstor(area, svm_features.xcr0);
+	} else {
+		asm_fxrstor(area);
+	}
+}
 
 bool svm_fpu_enter(struct kvm_vcpu *vcpu)
 {
 	struct svm_vcpu *svm = svm_of(vcpu);
-	struct user_state *user = &thread_current()->user;
-	uint64_t mask = svm_features.xcr0;
-	uint64_t flags;
 
-	if (svm->fpu_live && (vcpu->changed & KVM_REGS_FPU) == 0) {
-		return true;
-	}
 	/* What the CPU itself has saved there it takes back. */
-	if ((vcpu->changed & KVM_REGS_FPU) != 0 && !fpu_area_is_valid(vcpu->xsave, mask)) {
+	if ((vcpu->changed & KVM_REGS_FPU) != 0 &&
+	    !fpu_area_is_valid(vcpu->xsave, svm_features.xcr0)) {
 		return false;
 	}
-	flags = irq_save();
 	if (!svm->fpu_live) {
-		user_state_save(user);
+		struct user_state *user = &thread_current()->user;
+
+		save(user->xsave);
 		svm->host_xsave = user->xsave;
 		user->xsave = vcpu->xsave;
 		svm->fpu_live = true;
 	}
-	fpu_load(vcpu->xsave, mask);
-	irq_restore(flags);
+	load(vcpu->xsave);
 	return true;
 }
 
 void svm_fpu_save(struct kvm_vcpu *vcpu)
 {
-	uint64_t flags;
-
 	/*
 	 * What was changed in the area and not entered yet is newer than what the CPU has. There
 	 * is no thread that switches in between: the area is this one's.
 	 */
 	if (svm_of(vcpu)->fpu_live && (vcpu->changed & KVM_REGS_FPU) == 0) {
-		flags = irq_save();
-		fpu_save(vcpu->xsave, svm_features.xcr0);
-		irq_restore(flags);
+		save(vcpu->xsave);
 	}
 }
 
 void svm_leave(struct kvm_vcpu *vcpu)
 {
 	struct svm_vcpu *svm = svm_of(vcpu);
-	struct user_state *user = &thread_current()->user;
-	uint64_t flags;
 
-	if (!svm->fpu_live) {
-		return;
+	if (svm->fpu_live) {
+		struct user_state *user = &thread_current()->user;
+
+		svm_fpu_save(vcpu);
+		svm->fpu_live = false;
+		user->xsave = svm->host_xsave;
+		load(user->xsave);
 	}
-	flags = irq_save();
-	svm_fpu_save(vcpu);
-	svm->fpu_live = false;
-	user->xsave = svm->host_xsave;
-	fpu_load(user->xsave, svm_features.xcr0);
-	irq_restore(flags);
 }

@@ -55,6 +55,7 @@ void svm_intercepts(struct kvm_vcpu *vcpu)
 	/* VMCALL, by which guests call other makers' hypervisors. */
 	c->intercept_exceptions |= BIT(EXC_UD);
 	svm_of(vcpu)->fresh &= ~(uint32_t)VMCB_CLEAN_INTERCEPTS;
+	svm_of(vcpu)->window = true; /* those of windows are to be made anew */
 }
 
 /* Two bits for each MSR: reads, writes. Spec: AMD APM vol. 2, 15.11 "MSR Intercepts" */

@@ -175,11 +175,13 @@ static bool load_debug(const struct kvm_vcpu *vcpu)
 }
 
 /* The guest itself, with its own XCR0. Interrupts are off. */
-static void run_guest(struct kvm_vcpu *vcpu, struct svm_cpu *cpu)
+static inline void run_guest(struct kvm_vcpu *vcpu, struct svm_cpu *cpu)
 {
 	struct svm_vcpu *svm = svm_of(vcpu);
 	uint64_t xcr0 = svm_features.xcr0;
-	bool other = svm_features.xsave && vcpu->xcr0 != xcr0;
+	/* Without CR4.OSXSAVE, whose writes are intercepted, the guest does not depend on XCR0. */
+	bool has_xcr0 = svm_features.xsave && (svm->vmcb->s.cr4 & CR4_OSXSAVE) != 0;
+	bool other = has_xcr0 && vcpu->xcr0 != xcr0;
 	bool debugged;
 
 	load_cpu_msrs(vcpu, cpu);
@@ -194,7 +196,7 @@ static void run_guest(struct kvm_vcpu *vcpu, struct svm_cpu *cpu)
 	if (debugged) {
 		asm_write_dr7(DR7_OFF);
 	}
-	if (svm_features.xsave) {
+	if (has_xcr0) {
 		uint64_t now = asm_xgetbv(0);
 
 		if (now != xcr0) {
@@ -263,7 +265,9 @@ static void undo_entry(struct kvm_vcpu *vcpu, struct kvm_stop *stop)
 
 static void enter(struct kvm_vcpu *vcpu, struct kvm_stop *stop)
 {
-	if (!svm_fpu_enter(vcpu)) {
+	struct svm_vcpu *svm = svm_of(vcpu);
+
+	if ((!svm->fpu_live || (vcpu->changed & KVM_REGS_FPU) != 0) && !svm_fpu_enter(vcpu)) {
 		*stop = (struct kvm_stop){.reason = KVM_STOP_FAIL_ENTRY,
 					  .undelivered = vcpu->inject,
 					  .hardware = UINT32_MAX};
@@ -271,8 +275,12 @@ static void enter(struct kvm_vcpu *vcpu, struct kvm_stop *stop)
 	}
 	svm_state_store(vcpu);
 	vcpu->changed = 0;
-	svm_event_store(vcpu);
-	svm_window_store(vcpu);
+	if (vcpu->inject.kind != KVM_EVENT_NONE) {
+		svm_event_store(vcpu);
+	}
+	if (svm->window || svm_window_wanted(vcpu)) {
+		svm_window_store(vcpu);
+	}
 	if (!try_run(vcpu)) {
 		undo_entry(vcpu, stop);
 		return;

@@ -13,7 +13,8 @@
 /* Caching is the host's to decide: with these a guest would only be slow, and its neighbours. */
 #define CR0_HIDDEN (CR0_CD | CR0_NW)
 
-/* Both have the same layout, and ES to GS in the same order: what is often done is done by words. */
+/* Both have the same layout, and ES to GS in the same order: what is often done is done by words.
+ */
 _Static_assert(sizeof(struct vmcb_segment) == sizeof(struct insn_segment), "layout");
 _Static_assert(offsetof(struct vmcb_segment, attr) == offsetof(struct insn_segment, attr), "");
 _Static_assert(offsetof(struct vmcb_segment, limit) == offsetof(struct insn_segment, limit), "");
@@ -134,13 +135,12 @@ void svm_state_store(struct kvm_vcpu *vcpu)
 	}
 }
 
-static void load_control(struct kvm_vcpu *vcpu, const struct vmcb *vmcb)
+static inline void load_control(struct kvm_vcpu *vcpu, const struct vmcb *vmcb)
 {
 	/* With these bits set, each write of CR0 is emulated: the guest has not changed them. */
 	uint64_t hidden = vmcb->c.intercept_cr_read != 0 ? vcpu->cpu.cr0 & CR0_HIDDEN : 0;
 
 	vcpu->cpu.cr0 = vmcb->s.cr0 | hidden;
-	vcpu->cr2 = vmcb->s.cr2;
 	vcpu->cr3 = vmcb->s.cr3;
 	vcpu->cpu.cr4 = vmcb->s.cr4;
 	vcpu->cpu.efer = vmcb->s.efer & ~EFER_SVME;
@@ -187,9 +187,10 @@ void svm_state_load(struct kvm_vcpu *vcpu, uint32_t groups)
 		vcpu->cpu.cpl = vmcb->s.cpl;
 		vcpu->cpu.interrupt_shadow = (vmcb->c.interrupt_shadow & 1) != 0;
 		copy_segments(&vcpu->cpu.seg[INSN_CS], &vmcb->s.cs, 1);
-		vcpu->cpu.efer = vmcb->s.efer & ~EFER_SVME;
+		load_control(vcpu, vmcb);
 	}
 	if ((groups & KVM_REGS_CONTROL) != 0) {
+		vcpu->cr2 = vmcb->s.cr2;
 		load_control(vcpu, vmcb);
 	}
 	if ((groups & KVM_REGS_SEGMENTS) != 0) {

@@ -5,6 +5,7 @@
 
 #include "core/svm/vmcb.h"
 #include "lib/kvm/backend.h"
+#include "lib/kvm/irq.h"
 #include "lib/kvm/vcpu.h"
 
 struct svm_cpu;
@@ -48,7 +49,7 @@ static inline struct svm_vcpu *svm_of(const struct kvm_vcpu *vcpu)
 /* What the CPUs of this machine can, as far as it matters here. Constant after start. */
 struct svm_features {
 	bool nrips, decode_assists, flush_by_asid, tsc_rate, clean, rdtscp, pause_filter;
-	bool xsave;
+	bool xsave, xsaveopt;
 	uint32_t asids;
 	uint64_t xcr0; /* the kernel's */
 };
@@ -79,8 +80,16 @@ void svm_event_store(struct kvm_vcpu *vcpu);
 /** svm_event_load() - what was not delivered: into @event. */
 void svm_event_load(struct kvm_vcpu *vcpu, struct kvm_event *event);
 
-/** svm_window_store() - asks for the windows that the orders want. */
+/** svm_window_wanted() - is there anything of a guest's state that svm_window_store() is about? */
+static inline bool svm_window_wanted(struct kvm_vcpu *vcpu)
+{
+	return vcpu->want_irq_window || vcpu->want_nmi_window || vcpu->events.nmi.masked ||
+	       vcpu->intercept_bp || (vcpu->apic != NULL ? kvm_irq_cr8(vcpu) : vcpu->cr8) != 0;
+}
+
+/** svm_window_store() - asks for the windows that the orders want. To be called if there is one, or
+ * svm->window says that there was. */
 void svm_window_store(struct kvm_vcpu *vcpu);
 
-/** svm_exit_decode() - says in the backend's terms why the guest stopped. */
+/** svm_exit_decode() - says in the backend's terms why the guest stopped. @stop: zero before. */
 void svm_exit_decode(struct kvm_vcpu *vcpu, struct kvm_stop *stop);

@@ -111,6 +111,20 @@ struct file *fd_get(int fd)
 	return fd_table_file(process_current()->files, fd);
 }
 
+struct file *fd_borrow(int fd, bool *counted)
+{
+	const struct process *p = process_current();
+	const struct fd_table *t = p->files;
+
+	/* Nobody but this thread could change either. */
+	*counted = __atomic_load_n(&p->thread_count, __ATOMIC_RELAXED) != 1 ||
+		   atomic_load_explicit(&t->refs, memory_order_relaxed) != 1;
+	if (*counted) {
+		return fd_get(fd);
+	}
+	return (unsigned)fd < t->count ? t->slots[fd].file : NULL;
+}
+
 static unsigned limit(void)
 {
 	return (unsigned)MIN(process_current()->limits.files, (uint64_t)FD_MAX);

@@ -1,6 +1,7 @@
 /*
  * System calls about descriptors themselves.
  */
+#include <asm/ioctl.h>
 #include <asm/ioctls.h>
 #include <errno.h>
 #include <linux/close_range.h>
@@ -204,28 +205,38 @@ static int64_t set_nonblocking(struct file *f, uint64_t va)
 	return 0;
 }
 
+/* Those that every file has. */
+static int64_t ioctl_of_all(struct file *f, int fd, uint32_t command, uint64_t argument)
+{
+	switch (command) {
+	case FIONBIO:
+		return set_nonblocking(f, argument);
+	case FIOCLEX:
+	case FIONCLEX:
+		return fd_mark(table(), fd, command == FIOCLEX);
+	default:
+		return f->ops->ioctl != NULL ? f->ops->ioctl(f, command, argument) : -ENOTTY;
+	}
+}
+
 SYSCALL(ioctl)
 {
-	struct file *f = fd_get((int)a[0]);
-	int64_t result = -ENOTTY;
+	uint32_t command = (uint32_t)a[1];
+	bool counted;
+	struct file *f = fd_borrow((int)a[0], &counted);
+	int64_t result;
 
 	if (f == NULL) {
 		return -EBADF;
 	}
-	switch ((uint32_t)a[1]) {
-	case FIONBIO:
-		result = set_nonblocking(f, a[2]);
-		break;
-	case FIOCLEX:
-	case FIONCLEX:
-		result = fd_mark(table(), (int)a[0], (uint32_t)a[1] == FIOCLEX);
-		break;
-	default:
-		if (f->ops->ioctl != NULL) {
-			result = f->ops->ioctl(f, (uint32_t)a[1], a[2]);
-		}
+	if (_IOC_TYPE(command) != _IOC_TYPE(FIONBIO) && f->ops->ioctl != NULL) {
+		result = f->ops->ioctl(f, command, a[2]);
+	} else {
+		result = ioctl_of_all(f, (int)a[0], command, a[2]);
 	}
-	file_put(f);
+	if (counted) {
+		file_put(f);
+	}
 	return result;
 }
 

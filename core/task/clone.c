@@ -183,6 +183,10 @@ static int64_t do_clone(const struct clone *c)
 	uint64_t kind = c->flags & ~(uint64_t)(OPTIONAL | CSIGNAL);
 	struct thread *t;
 
+	/* What is not canonical would be a #GP of the kernel's when it is loaded. */
+	if ((c->flags & CLONE_SETTLS) != 0 && !user_range_ok(c->tls, 0)) {
+		return -EPERM;
+	}
 	if (kind == THREAD_FLAGS) {
 		t = create_thread(process_current(), c);
 		return t != NULL ? start_thread(process_current(), t, c) : -ENOMEM;

@@ -370,8 +370,14 @@ void sched_pass(void)
 
 void sched_relax(void)
 {
-	uint64_t flags = irq_save();
+	uint64_t flags;
 
+	/* Who sets it later interrupts, and is seen on the way out. */
+	if ((atomic_load_explicit(&cpu_this()->work, memory_order_relaxed) & CPU_WORK_RESCHED) ==
+	    0) {
+		return;
+	}
+	flags = irq_save();
 	sched_leave();
 	irq_restore(flags);
 }

@@ -7,6 +7,8 @@
 #include "core/task/thread.h"
 #include "core/task/wait.h"
 
+#define WORKER_PRIORITY 50
+
 static struct {
 	struct spinlock lock;
 	struct work *first, **last; /* guarded by lock */
@@ -52,6 +54,8 @@ static void worker(void *arg)
 
 	(void)arg;
 	thread_begin();
+	/* Guests' interrupts pass through here: before all that only computes. */
+	ignored = sched_set_policy(thread_current(), RUN_FIFO, WORKER_PRIORITY, 0);
 	for (;;) {
 		struct work *w = next_work();
 
@@ -71,7 +75,7 @@ static void worker(void *arg)
 int work_start(void)
 {
 	queue.last = &queue.first;
-	wait_queue_init(&queue.more);
+	wait_queue_init_rank(&queue.more, LOCK_WORK);
 	wait_queue_init(&queue.idle);
 	return thread_create_kernel("worker", worker, NULL);
 }

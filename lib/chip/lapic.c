@@ -51,11 +51,14 @@ static bool is_lvt(uint32_t offset)
 
 static int highest(const struct lapic *lapic, enum lapic_reg first)
 {
-	for (int word = 7; word >= 0; word--) {
-		uint32_t bits = lapic->regs[first / 16 + word];
+	const uint32_t *words = &lapic->regs[first / 16];
+
+#pragma GCC unroll 4
+	for (int i = 3; i >= 0; i--) {
+		uint64_t bits = words[2 * i] | (uint64_t)words[2 * i + 1] << 32;
 
 		if (bits != 0) {
-			return 32 * word + 31 - __builtin_clz(bits);
+			return 64 * i + 63 - __builtin_clzll(bits);
 		}
 	}
 	return -1;
@@ -78,6 +81,10 @@ static void update_ppr(struct lapic *lapic)
 /* Takes over what others have posted. */
 static void collect(struct lapic *lapic)
 {
+	if (!atomic_load_explicit(&lapic->any_posted, memory_order_relaxed) ||
+	    !atomic_exchange_explicit(&lapic->any_posted, false, memory_order_acquire)) {
+		return;
+	}
 	for (unsigned word = 0; word < 8; word++) {
 		uint32_t *irr = &lapic->regs[LAPIC_IRR / 16 + word];
 		uint32_t *tmr = &lapic->regs[LAPIC_TMR / 16 + word];

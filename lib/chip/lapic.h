@@ -127,6 +127,7 @@ struct lapic {
 
 	/* atomic */
 	_Atomic uint32_t posted[8], posted_level[8];
+	_Atomic bool any_posted;
 	_Atomic uint32_t arbitration; /* how often lowest priority has chosen this one */
 };
 

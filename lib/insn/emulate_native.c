@@ -20,7 +20,8 @@
 #define XCR0_AVX    UINT64_C(0x06)
 #define XCR0_AVX512 UINT64_C(0xe6)
 
-#define CHUNK 64
+#define CHUNK	   64
+#define NUMBER_MAX 10
 
 static enum insn_outcome undefined(struct insn_exec *x)
 {
@@ -91,6 +92,13 @@ static bool has_to_be_aligned(const struct insn *insn)
 	case INSN_PCMPISTRI:
 	case INSN_PCMPISTRM:
 	case INSN_MASKMOVDQU:
+	case INSN_SHA1MSG1: /* AMD's manual and CPUs; Intel's asks for it */
+	case INSN_SHA1MSG2:
+	case INSN_SHA1NEXTE:
+	case INSN_SHA1RNDS4:
+	case INSN_SHA256MSG1:
+	case INSN_SHA256MSG2:
+	case INSN_SHA256RNDS2:
 		return false;
 	case INSN_VMOVAPS:
 	case INSN_VMOVAPD:
@@ -103,7 +111,7 @@ static bool has_to_be_aligned(const struct insn *insn)
 	case INSN_VMOVNTDQA:
 		return true;
 	default:
-		return insn->encoding == INSN_LEGACY && insn->klass == INSN_CLASS_SSE &&
+		return insn->encoding == INSN_LEGACY && insn->klass != INSN_CLASS_X87 &&
 		       insn->mem[0].bytes == 16;
 	}
 }
@@ -239,6 +247,12 @@ static void set_place(struct insn_exec *x, struct insn_native *n)
 	}
 }
 
+/* An x87 number with an exception that is not masked is not stored. */
+static bool may_not_store(const struct insn *insn)
+{
+	return insn->klass == INSN_CLASS_X87 && insn->mem[0].bytes <= NUMBER_MAX;
+}
+
 static enum insn_outcome fetch_memory(struct insn_exec *x, struct insn_native *n, unsigned access)
 {
 	unsigned len = x->insn->mem[0].bytes;
@@ -255,7 +269,7 @@ static enum insn_outcome fetch_memory(struct insn_exec *x, struct insn_native *n
 	if (r != INSN_DONE) {
 		return r;
 	}
-	if ((access & (INSN_READ | INSN_COND)) == 0) {
+	if ((access & (INSN_READ | INSN_COND)) == 0 && !may_not_store(x->insn)) {
 		return insn_native_probe(x, 0, len);
 	}
 	return insn_native_read(x, n, 0, len, (access & INSN_WRITE) != 0);
@@ -275,6 +289,8 @@ static enum insn_outcome one_operand(struct insn_exec *x)
 {
 	struct insn_native n = {.rflags = x->cpu->rflags & FLAGS_ARITH};
 	unsigned access = memory_access(x->insn);
+	uint8_t before[NUMBER_MAX] = {0};
+	bool maybe = x->insn->nmem > 0 && may_not_store(x->insn);
 	enum insn_outcome r = insn_native_usable(x);
 
 	if (r != INSN_DONE) {
@@ -292,10 +308,13 @@ static enum insn_outcome one_operand(struct insn_exec *x)
 	if (x->insn->nmem > 0) {
 		r = fetch_memory(x, &n, access);
 	}
+	if (r == INSN_DONE && maybe) {
+		memcpy(before, n.memory, n.memory_len);
+	}
 	if (r != INSN_DONE || (r = insn_native_run(x, &n)) != INSN_DONE) {
 		return r;
 	}
-	if ((access & INSN_WRITE) != 0) {
+	if ((access & INSN_WRITE) != 0 && !(maybe && memcmp(before, n.memory, n.memory_len) == 0)) {
 		r = insn_native_write(x, &n, 0, n.memory_len);
 	}
 	if (r == INSN_DONE) {

@@ -10,6 +10,7 @@
 struct native_page {
 	struct native_registers in, out;
 	uint64_t host_rsp, recover, taken;
+	uint32_t mxcsr;
 	struct {
 		uint32_t offset;
 		uint16_t selector;
@@ -53,14 +54,21 @@ static void emit_gpr(unsigned reg, uint32_t address, bool load)
 	emit_address(address);
 }
 
-/* movups xmm, [address] or the other way */
-static void emit_xmm(unsigned reg, uint32_t address, bool load)
+/* mov eax, features; xor edx, edx; xrstor64 [address] or xsave64 [address] */
+static void emit_area(uint32_t address, bool load)
 {
-	const uint8_t code[] = {(uint8_t)(reg >= 8 ? 0x44 : 0x40), 0x0f, load ? 0x10 : 0x11,
-				(uint8_t)((reg & 7) << 3 | 4), 0x25};
+	const uint8_t code[] = {0xb8, (uint8_t)native_features(), 0,   0, 0, 0x31, 0xd2, 0x48, 0x0f,
+				0xae, load ? 0x2c : 0x24,	  0x25};
 
-	emit(code, 5);
+	emit(code, sizeof(code));
 	emit_address(address);
+}
+
+/* fninit; ldmxcsr [address]: as C code has them. */
+static void emit_c_state(void)
+{
+	emit("\xdb\xe3\x0f\xae\x14\x25", 6);
+	emit_address(AT(mxcsr));
 }
 
 /* push/pop qword [address] */
@@ -89,6 +97,14 @@ static void emit_data_segments(uint8_t selector)
 	emit(code, sizeof(code));
 }
 
+uint64_t native_features(void)
+{
+	uint32_t low, high;
+
+	__asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+	return low & 7;
+}
+
 static const unsigned saved[] = {3, 5, 12, 13, 14, 15}; /* what a C function preserves */
 
 static void emit_entry(void)
@@ -100,9 +116,7 @@ static void emit_entry(void)
 		emit(push, 2);
 	}
 	emit_gpr(4, AT(host_rsp), false);
-	for (unsigned i = 0; i < 16; i++) {
-		emit_xmm(i, AT(in.xmm) + 16 * i, true);
-	}
+	emit_area(AT(in.area), true);
 	emit_stack(true, AT(in.rflags));
 	emit("\x9d", 1); /* popfq */
 	for (unsigned i = 0; i < 16; i++) {
@@ -144,9 +158,7 @@ static void emit_entry_32(void)
 		emit(push, 2);
 	}
 	emit_gpr(4, AT(host_rsp), false);
-	for (unsigned i = 0; i < 8; i++) {
-		emit_xmm(i, AT(in.xmm) + 16 * i, true);
-	}
+	emit_area(AT(in.area), true);
 	emit_data_segments(DATA);
 	emit("\xff\x2c\x25", 3); /* jmp far [address] */
 	emit_address(AT(to_32));
@@ -181,9 +193,8 @@ static void emit_exit_32(void)
 	there = (uint32_t)(uint64_t)emit_at;
 	memcpy(jump + 1, &there, 4);
 	emit_gpr(4, AT(host_rsp), true);
-	for (unsigned i = 0; i < 8; i++) {
-		emit_xmm(i, AT(out.xmm) + 16 * i, false);
-	}
+	emit_area(AT(out.area), false);
+	emit_c_state();
 	emit_data_segments(0);
 }
 
@@ -199,11 +210,11 @@ static void emit_stubs(void)
 	emit_gpr(4, AT(host_rsp), true);
 	emit("\x9c", 1); /* pushfq */
 	emit_stack(false, AT(out.rflags));
-	for (unsigned i = 0; i < 16; i++) {
-		emit_xmm(i, AT(out.xmm) + 16 * i, false);
-	}
+	emit_area(AT(out.area), false);
+	emit_c_state();
 	emit_return();
 	PAGE->recover = (uint64_t)emit_at;
+	emit_c_state();
 	emit_data_segments(0);
 	emit_return();
 	code_exit[1] = emit_at;
@@ -238,7 +249,7 @@ static void on_signal(int number, siginfo_t *info, void *context)
 		PAGE->out.gpr[i] = (uint64_t)g[order[i]];
 	}
 	PAGE->out.rflags = (uint64_t)g[REG_EFL] & ~BIT(16); /* RF is set by the fault */
-	memcpy(PAGE->out.xmm, uc->uc_mcontext.fpregs->_xmm, sizeof(PAGE->out.xmm));
+	memcpy(PAGE->out.area, uc->uc_mcontext.fpregs, NATIVE_AREA);
 	g[REG_RIP] = (greg_t)PAGE->recover;
 	g[REG_RSP] = (greg_t)PAGE->host_rsp;
 	g[REG_EFL] &= ~(greg_t)BIT(10);
@@ -258,6 +269,7 @@ static bool map_pages(void)
 		return false;
 	}
 	base = pages;
+	PAGE->mxcsr = 0x1f80;
 	emit_stubs();
 	return true;
 }

@@ -19,10 +19,21 @@
 /** What a branch adds to RIP to be seen as taken. */
 #define NATIVE_BRANCH 0x70
 
+/** An XSAVE area of x87, SSE and AVX: where they are. */
+#define NATIVE_FCW	0
+#define NATIVE_FSW	2
+#define NATIVE_FTW	4
+#define NATIVE_MXCSR	24
+#define NATIVE_ST	32
+#define NATIVE_XMM	160
+#define NATIVE_HEADER	512
+#define NATIVE_YMM_HIGH 576
+#define NATIVE_AREA	832
+
 struct native_registers {
 	uint64_t gpr[16];
 	uint64_t rflags;
-	uint8_t xmm[16][16];
+	_Alignas(64) uint8_t area[NATIVE_AREA];
 };
 
 struct native_outcome {
@@ -36,6 +47,9 @@ bool native_init(void);
 
 /** native_memory() - NATIVE_MEMORY, as a pointer. */
 uint8_t *native_memory(void);
+
+/** native_features() - of XCR0: 3, or 7 with AVX. */
+uint64_t native_features(void);
 
 /** native_code() - where the instruction will lie. @wide: in 64-bit code. */
 uint64_t native_code(bool wide);

@@ -17,7 +17,8 @@ struct kvm_vcpu;
 struct kvm_slot;
 
 /** Groups of registers. */
-/* GPRs, RIP, RFLAGS, CPL, interrupt shadow; and CS and EFER, to look at only; after each stop */
+/* GPRs, RIP, RFLAGS, CPL, interrupt shadow; and CS, CR0, CR3, CR4 and EFER, to look at only; after
+ * each stop */
 #define KVM_REGS_CORE	  BIT(0)
 #define KVM_REGS_CONTROL  BIT(1) /* CR0, CR2, CR3, CR4, EFER */
 #define KVM_REGS_SEGMENTS BIT(2) /* ES to GS, LDTR, TR, GDTR, IDTR */
@@ -94,6 +95,7 @@ struct kvm_stop {
 			uint64_t gpa;
 			bool write, fetch;
 			bool walk; /* by the CPU's walk of the guest's tables, not its own */
+			bool exact; /* @gpa is that of the access's first byte */
 			bool linear_known;
 			uint64_t linear;
 		} memory;

@@ -260,13 +260,6 @@ bool kvm_bus_write(struct kvm_vm *vm, bool pio, uint64_t addr, unsigned bytes, c
 	       (vm->zone_count != 0 && coalesce(vm, pio, addr, bytes, data));
 }
 
-bool kvm_bus_has_ports(const struct kvm_vm *vm)
-{
-	return vm->irqchip == KVM_IRQCHIP_FULL ||
-	       __atomic_load_n(&vm->doorbell_count, __ATOMIC_RELAXED) != 0 ||
-	       __atomic_load_n(&vm->zone_count, __ATOMIC_RELAXED) != 0;
-}
-
 void kvm_bus_fini(struct kvm_vm *vm)
 {
 	const struct kvm_env_ops *ops = vm->env->ops;

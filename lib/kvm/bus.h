@@ -22,7 +22,12 @@ must_use int kvm_bus_register(struct kvm_vm *vm, const struct kvm_coalesced_mmio
 must_use int kvm_bus_unregister(struct kvm_vm *vm, const struct kvm_coalesced_mmio_zone *zone);
 
 /** kvm_bus_has_ports() - may there be somebody at a port? Without vm->memory: as of some moment. */
-bool kvm_bus_has_ports(const struct kvm_vm *vm);
+static inline bool kvm_bus_has_ports(const struct kvm_vm *vm)
+{
+	return vm->irqchip == KVM_IRQCHIP_FULL ||
+	       __atomic_load_n(&vm->doorbell_count, __ATOMIC_RELAXED) != 0 ||
+	       __atomic_load_n(&vm->zone_count, __ATOMIC_RELAXED) != 0;
+}
 
 /** kvm_bus_fini() - takes all away. */
 void kvm_bus_fini(struct kvm_vm *vm);

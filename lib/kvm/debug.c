@@ -18,7 +18,8 @@ void kvm_debug_update(struct kvm_vcpu *vcpu)
 
 	if ((vcpu->debug_control & KVM_GUESTDBG_USE_HW_BP) != 0) {
 		db = vcpu->debug_regs;
-		dr7 = vcpu->debug_regs[7];
+		/* The upper half has to be 0, or a CPU that loads it is in for a #GP. */
+		dr7 = (uint32_t)vcpu->debug_regs[7];
 	}
 	memcpy(vcpu->hw_db, db, sizeof(vcpu->hw_db));
 	vcpu->hw_dr7 = dr7;

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "lib/base/bytes.h"
 #include "lib/kvm/bus.h"
 #include "lib/kvm/debug.h"
 #include "lib/kvm/emul_regs.h"
@@ -13,6 +14,7 @@
 #include "lib/x86/regs.h"
 
 #define EXC_UD 6
+#define EXC_GP 13
 #define EXC_PF 14
 
 #define NEEDED (KVM_REGS_CORE | KVM_REGS_CONTROL | KVM_REGS_SEGMENTS)
@@ -52,8 +54,8 @@ enum walk_outcome kvm_emul_translate(struct kvm_vcpu *vcpu, uint64_t linear, uns
 		.pages_1g = vcpu->features.pages_1g,
 		.ac = (vcpu->cpu.rflags & RFLAGS_AC) != 0,
 	};
-	if (kvm_reg_is_pae(vcpu) && kvm_reg_load_pdptrs(vcpu, vcpu->cr3) != 0) {
-		memset(vcpu->pdptr, 0, sizeof(vcpu->pdptr));
+	if (kvm_reg_is_pae(vcpu)) {
+		kvm_reg_refresh_pdptrs(vcpu);
 	}
 	return walk(&mode, &walk_ops, vcpu, linear, access, result);
 }
@@ -87,7 +89,17 @@ static enum insn_outcome translate(struct insn_env *env, uint64_t linear, unsign
 {
 	struct kvm_vcpu *vcpu = vcpu_of(env);
 	unsigned bits = access_of(vcpu, access);
+	const struct kvm_exits *x = vcpu->exits;
 
+	/* The CPU has been there. */
+	if (x->operand_gpa != 0 && (linear ^ x->operand_gpa) % KVM_PAGE_BYTES == 0 &&
+	    linear % KVM_PAGE_BYTES + len <= KVM_PAGE_BYTES &&
+	    (access == 0 || (access == INSN_ACCESS_WRITE && x->operand_write))) {
+		pieces->count = 1;
+		pieces->piece[0].gpa = x->operand_gpa;
+		pieces->piece[0].bytes = len;
+		return INSN_DONE;
+	}
 	pieces->count = 0;
 	while (len != 0) {
 		unsigned room = (unsigned)(KVM_PAGE_BYTES - linear % KVM_PAGE_BYTES);
@@ -415,8 +427,6 @@ static unsigned fetch(struct kvm_vcpu *vcpu, uint64_t linear, uint8_t *code, uns
 	}
 }
 
-#define TABLE_ADDRESS UINT64_C(0x000ffffffffff000) /* in CR3 and in entries */
-
 /* In 64-bit code with four levels of tables? */
 static bool usual_mode(const struct kvm_vcpu *vcpu)
 {
@@ -424,26 +434,17 @@ static bool usual_mode(const struct kvm_vcpu *vcpu)
 }
 
 /*
- * Where code that the CPU has just executed lies: so it is mapped, may be executed, and is marked
- * as accessed already. Return: false if that takes more than reading the tables.
+ * Code that the CPU has just executed, 16 bytes of it: so it is mapped, may be executed, and is
+ * marked as accessed. Return: false if that takes more than reading the tables.
  */
-static bool find_code(struct kvm_vcpu *vcpu, uint64_t linear, uint64_t *gpa)
+static bool peek(struct kvm_vcpu *vcpu, uint64_t bytes[2])
 {
-	uint64_t entry = vcpu->cr3;
+	const struct kvm_env *env = vcpu->env;
 
-	for (unsigned shift = 39;; shift -= 9) {
-		uint64_t at = (entry & TABLE_ADDRESS) + (linear >> shift & 511) * 8;
-
-		if (kvm_memory_load64(vcpu, at, &entry) != 0 || (entry & PTE_P) == 0) {
-			return false;
-		}
-		if (shift == 12 || (shift < 39 && (entry & PTE_PS) != 0)) {
-			uint64_t offset = BIT(shift) - 1;
-
-			*gpa = (entry & TABLE_ADDRESS & ~offset) | (linear & offset);
-			return true;
-		}
-	}
+	return env->ops->fetch_code != NULL && usual_mode(vcpu) &&
+	       vcpu->slot_generation == vcpu->vm->slots.generation && vcpu->slot_hint != NULL &&
+	       env->ops->fetch_code(vcpu->env, vcpu->slot_hint, vcpu->cr3, vcpu->cpu.rip, bytes) ==
+		       0;
 }
 
 /*
@@ -473,17 +474,6 @@ static unsigned short_length(uint64_t bytes)
 	}
 }
 
-static unsigned known_length(struct kvm_vcpu *vcpu)
-{
-	uint64_t rip = vcpu->cpu.rip, gpa, bytes;
-
-	if (!usual_mode(vcpu) || rip % KVM_PAGE_BYTES > KVM_PAGE_BYTES - sizeof(bytes) ||
-	    !find_code(vcpu, rip, &gpa) || kvm_memory_load64(vcpu, gpa, &bytes) != 0) {
-		return 0;
-	}
-	return short_length(bytes);
-}
-
 /* Return: INSN_OK, or another result: #UD and #GP are pending then; INSN_MORE: nothing is. */
 static enum insn_result decode(struct kvm_vcpu *vcpu, struct insn *insn)
 {
@@ -508,8 +498,59 @@ static enum insn_result decode(struct kvm_vcpu *vcpu, struct insn *insn)
 	return result;
 }
 
+/*
+ * The instruction at RIP, decoded now or before: INSN_OK and *@insn, or as decode(). In 64-bit code
+ * its bytes are found by a short walk and compared with those of instructions that were decoded.
+ */
+static enum insn_result find_insn(struct kvm_vcpu *vcpu, const struct insn **insn)
+{
+	struct kvm_exits *x = vcpu->exits;
+	uint64_t rip = vcpu->cpu.rip, bytes[2];
+	struct kvm_decoded *d = &x->decoded[(rip ^ rip >> 3) % KVM_DECODED];
+	enum insn_result result = INSN_OK;
+
+	*insn = &d->insn;
+	if (peek(vcpu, bytes)) {
+		store_le64(x->code, bytes[0]);
+		store_le64(x->code + 8, bytes[1]);
+		x->code_bytes = INSN_MAX;
+		bytes[1] = bytes[1] << 8 >> 8 | UINT64_C(1) << 56;
+		if (d->bytes[0] == bytes[0] && d->bytes[1] == bytes[1]) {
+			return INSN_OK;
+		}
+		result = insn_decode(&d->insn, INSN_64 | (vcpu->features.amd ? INSN_AMD : 0),
+				     x->code, INSN_MAX);
+		d->bytes[0] = bytes[0];
+		d->bytes[1] = result == INSN_OK ? bytes[1] : 0;
+		return result;
+	}
+	d->bytes[1] = 0;
+	kvm_regs_need(vcpu, NEEDED);
+	return decode(vcpu, &d->insn);
+}
+
+/*
+ * One that reaches its only memory operand and touches no segment: neither does the emulator need
+ * the segment registers, nor is there doubt which access it is that stopped the guest.
+ */
+static bool is_simple(const struct kvm_vcpu *vcpu, const struct insn *insn)
+{
+	if (insn->klass != INSN_CLASS_INTEGER || insn->nmem != 1 || insn->mode != INSN_64 ||
+	    insn->mem[0].seg >= INSN_FS || (vcpu->cpu.rflags & RFLAGS_TF) != 0 ||
+	    (insn->attributes & (INSN_ATTR_PUSH | INSN_ATTR_POP)) != 0) {
+		return false;
+	}
+	for (unsigned i = 0; i < insn->noperands; i++) {
+		if (insn->operand[i].kind == INSN_OP_REG && insn->operand[i].klass == INSN_SEG) {
+			return false;
+		}
+	}
+	return true;
+}
+
 static void forget(struct kvm_exits *x)
 {
+	x->operand_gpa = 0;
 	x->resumed = false;
 	x->answered_count = 0;
 	x->cursor = 0;
@@ -590,11 +631,17 @@ static bool emulate(struct kvm_vcpu *vcpu)
 	bool stepping = (vcpu->cpu.rflags & RFLAGS_TF) != 0;
 	enum insn_outcome outcome;
 
+	if (is_simple(vcpu, x->insn)) {
+		kvm_regs_change(vcpu, KVM_REGS_CORE);
+	} else {
+		x->operand_gpa = 0;
+		kvm_regs_need(vcpu, NEEDED);
+		kvm_regs_change(vcpu, KVM_REGS_CORE | KVM_REGS_SEGMENTS);
+	}
 	x->cursor = 0;
 	x->written_count = 0;
 	x->string_out = false;
-	kvm_regs_change(vcpu, KVM_REGS_CORE | KVM_REGS_SEGMENTS);
-	outcome = insn_emulate(&vcpu->emulator, &x->insn);
+	outcome = insn_emulate(&vcpu->emulator, x->insn);
 	switch (outcome) {
 	case INSN_EXIT:
 		if (must_exit_first(vcpu)) {
@@ -623,29 +670,6 @@ static bool emulate(struct kvm_vcpu *vcpu)
 	return flush_written(vcpu);
 }
 
-bool kvm_emul_insn(struct kvm_vcpu *vcpu)
-{
-	struct kvm_exits *x = vcpu->exits;
-
-	kvm_regs_need(vcpu, NEEDED);
-	if (!x->resumed) {
-		enum insn_result result = decode(vcpu, &x->insn);
-
-		if (result == INSN_UNDEFINED || result == INSN_TOO_LONG) {
-			forget(x);
-			if (result == INSN_UNDEFINED) {
-				return failed(vcpu);
-			}
-			kvm_event_exception(vcpu, 13, 0);
-			return false;
-		}
-		if (result != INSN_OK) {
-			return failed(vcpu);
-		}
-	}
-	return emulate(vcpu);
-}
-
 /* 16- and 32-bit code wraps at 4 GiB; RIP above it is 64-bit code's. */
 static void advance(struct kvm_vcpu *vcpu, unsigned len)
 {
@@ -663,6 +687,109 @@ static void advance(struct kvm_vcpu *vcpu, unsigned len)
 	vcpu->cpu.interrupt_shadow = false;
 }
 
+/*
+ * Stores by MOV are most of what drivers do to devices. They are carried out here, if there is
+ * nothing about them that the emulator would have to look at: @value gets what is stored.
+ */
+static bool is_plain_store(const struct kvm_vcpu *vcpu, const struct insn *insn, uint64_t gpa,
+			   uint64_t *value)
+{
+	const struct insn_operand *from = &insn->operand[1];
+	const struct insn_mem *m = &insn->mem[0];
+	const uint64_t *gpr = vcpu->cpu.gpr;
+	uint64_t address = (uint64_t)m->disp;
+
+	if (insn->mnemonic != INSN_MOV || insn->operand[0].kind != INSN_OP_MEM ||
+	    m->kind != INSN_MEM_MODRM || insn->adr_bytes != 8 || m->base >= 16 ||
+	    (vcpu->cpu.rflags & RFLAGS_AC) != 0 || !is_simple(vcpu, insn)) {
+		return false;
+	}
+	if (from->kind == INSN_OP_IMM) {
+		*value = insn->imm[from->reg];
+	} else if (from->kind == INSN_OP_REG && from->klass == INSN_GPR) {
+		*value = gpr[from->reg];
+	} else {
+		return false;
+	}
+	address += gpr[m->base] + (m->index != INSN_NO_REG ? gpr[m->index] * m->scale : 0);
+	return (address ^ gpa) % KVM_PAGE_BYTES == 0 &&
+	       gpa % KVM_PAGE_BYTES + m->bytes <= KVM_PAGE_BYTES;
+}
+
+/* Return: as kvm_emul_insn(). */
+static bool store(struct kvm_vcpu *vcpu, const struct insn *insn, uint64_t gpa, uint64_t value)
+{
+	struct kvm_exits *x = vcpu->exits;
+	struct kvm_fragment *f = &x->written[0];
+	unsigned bytes = insn->mem[0].bytes;
+
+	f->gpa = gpa;
+	f->bytes = (uint8_t)bytes;
+	store_le64(f->data, value);
+	forget(x);
+	x->written_count = 0;
+	advance(vcpu, insn->len);
+	vcpu->cpu.trap_shadow = false;
+	if (kvm_irq_mmio(vcpu, gpa, bytes, f->data, true) ||
+	    kvm_bus_write(vcpu->vm, false, gpa, bytes, f->data)) {
+		return false;
+	}
+	x->written_count = 1;
+	x->written_seen = 0;
+	x->pending = KVM_PENDING_MMIO_WRITE;
+	kvm_exit_mmio(vcpu, f, true);
+	return true;
+}
+
+/* x->insn becomes the instruction at RIP. Return: false: there is none, and *@exit as
+ * kvm_emul_insn(). */
+static bool begin(struct kvm_vcpu *vcpu, bool *exit)
+{
+	enum insn_result result = find_insn(vcpu, &vcpu->exits->insn);
+
+	switch (result) {
+	case INSN_OK:
+		return true;
+	case INSN_TOO_LONG:
+		forget(vcpu->exits);
+		kvm_event_exception(vcpu, EXC_GP, 0);
+		*exit = false;
+		return false;
+	default:
+		*exit = failed(vcpu);
+		return false;
+	}
+}
+
+bool kvm_emul_access(struct kvm_vcpu *vcpu, uint64_t gpa, bool write)
+{
+	struct kvm_exits *x = vcpu->exits;
+	uint64_t value;
+	bool exit;
+
+	if (!x->resumed) {
+		if (!begin(vcpu, &exit)) {
+			return exit;
+		}
+		if (write && !vcpu->single_step && is_plain_store(vcpu, x->insn, gpa, &value)) {
+			return store(vcpu, x->insn, gpa, value);
+		}
+	}
+	x->operand_gpa = gpa;
+	x->operand_write = write;
+	return emulate(vcpu);
+}
+
+bool kvm_emul_insn(struct kvm_vcpu *vcpu)
+{
+	bool exit;
+
+	if (!vcpu->exits->resumed && !begin(vcpu, &exit)) {
+		return exit;
+	}
+	return emulate(vcpu);
+}
+
 static unsigned decoded_length(struct kvm_vcpu *vcpu)
 {
 	struct insn insn;
@@ -677,9 +804,10 @@ bool kvm_emul_skip(struct kvm_vcpu *vcpu, unsigned len)
 	bool stepping = (vcpu->cpu.rflags & RFLAGS_TF) != 0;
 
 	if (len == 0) {
-		kvm_regs_need(vcpu, KVM_REGS_CORE | KVM_REGS_CONTROL);
+		uint64_t bytes[2];
+
 		ops->lock_read(vcpu->env, &vcpu->vm->memory);
-		len = known_length(vcpu);
+		len = peek(vcpu, bytes) ? short_length(bytes[0]) : 0;
 		if (len == 0) {
 			len = decoded_length(vcpu);
 		}

@@ -19,6 +19,13 @@ void kvm_emul_init(struct kvm_vcpu *vcpu);
 must_use bool kvm_emul_insn(struct kvm_vcpu *vcpu);
 
 /**
+ * kvm_emul_access() - as kvm_emul_insn(), for an instruction that was stopped at memory.
+ * @gpa: where its operand begins, as the CPU says; so that need not be looked up again.
+ * @write: it may be written to.
+ */
+must_use bool kvm_emul_access(struct kvm_vcpu *vcpu, uint64_t gpa, bool write);
+
+/**
  * kvm_emul_skip() - RIP goes behind the instruction that was carried out here.
  * @len: its length; 0: it is fetched and decoded.
  * Return: true: user space has an exit (a single step, or it could not be decoded).

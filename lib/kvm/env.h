@@ -23,6 +23,7 @@
 
 struct kvm_vm;
 struct kvm_vcpu;
+struct kvm_slot;
 struct kvm_env;
 
 /** Storage for a lock of the surroundings, in whatever way they see fit. */
@@ -82,8 +83,13 @@ struct kvm_env_ops {
 	/* ---- user memory: of the process that calls, at an address it gave ---- */
 	/** 0 or -EFAULT; nothing is promised of the destination after an error. */
 	int (*copy_in)(struct kvm_env *env, void *to, uint64_t user, size_t bytes);
-	/** Eight bytes, as copy_in(). May be NULL: it is faster, nothing more. */
-	int (*load64)(struct kvm_env *env, uint64_t user, uint64_t *value);
+	/**
+	 * The 16 bytes at @linear by four levels of tables, all of it in @slot and the bytes in one
+	 * page; nothing but presence is checked. Return: 0; -EAGAIN: it takes more than that. May
+	 * be NULL: it is faster than copy_in(), nothing more.
+	 */
+	int (*fetch_code)(struct kvm_env *env, const struct kvm_slot *slot, uint64_t cr3,
+			  uint64_t linear, uint64_t bytes[2]);
 	int (*copy_out)(struct kvm_env *env, uint64_t user, const void *from, size_t bytes);
 	/**
 	 * Atomic compare and exchange of 1, 2, 4, 8 or 16 aligned bytes. Return: 0; -EAGAIN if

@@ -36,9 +36,36 @@ void kvm_exit_internal(struct kvm_vcpu *vcpu, uint32_t suberror)
 
 /* ---- ports ---- */
 
+/* Elements of ports: 1, 2 or 4 bytes. */
+static uint32_t element(const void *p, unsigned bytes)
+{
+	switch (bytes) {
+	case 1:
+		return *(const uint8_t *)p;
+	case 2:
+		return load_le16(p);
+	default:
+		return load_le32(p);
+	}
+}
+
+static void put_element(uint8_t *p, unsigned bytes, uint32_t value)
+{
+	switch (bytes) {
+	case 1:
+		*p = (uint8_t)value;
+		break;
+	case 2:
+		store_le16(p, (uint16_t)value);
+		break;
+	default:
+		store_le32(p, value);
+	}
+}
+
 static void set_in_data(struct kvm_vcpu *vcpu, unsigned bytes, const void *data)
 {
-	uint64_t value = load_le(data, bytes);
+	uint64_t value = element(data, bytes);
 
 	kvm_regs_change(vcpu, KVM_REGS_CORE);
 	/* 32 bits clear the upper half; less leaves the rest. */
@@ -62,6 +89,14 @@ static void exit_port(struct kvm_vcpu *vcpu, uint16_t port, unsigned bytes, bool
 	run->io.data_offset = KVM_PAGE_BYTES;
 }
 
+static bool port_is_served(struct kvm_vcpu *vcpu, uint16_t port, unsigned bytes, uint8_t *data,
+			   bool in)
+{
+	return (vcpu->vm->irqchip == KVM_IRQCHIP_FULL &&
+		kvm_irq_pio(vcpu, port, bytes, data, !in)) ||
+	       (!in && kvm_bus_write(vcpu->vm, true, port, bytes, data));
+}
+
 bool kvm_exit_port(struct kvm_vcpu *vcpu, uint16_t port, unsigned bytes, bool in, unsigned insn_len)
 {
 	struct kvm_exits *x = vcpu->exits;
@@ -70,8 +105,7 @@ bool kvm_exit_port(struct kvm_vcpu *vcpu, uint16_t port, unsigned bytes, bool in
 	if (!in) {
 		store_le32(data, (uint32_t)vcpu->cpu.gpr[RAX]);
 	}
-	if ((vcpu->vm->irqchip == KVM_IRQCHIP_FULL && kvm_irq_pio(vcpu, port, bytes, data, !in)) ||
-	    (!in && kvm_bus_write(vcpu->vm, true, port, bytes, data))) {
+	if (kvm_bus_has_ports(vcpu->vm) && port_is_served(vcpu, port, bytes, data, in)) {
 		if (in) {
 			set_in_data(vcpu, bytes, data);
 		}
@@ -79,7 +113,7 @@ bool kvm_exit_port(struct kvm_vcpu *vcpu, uint16_t port, unsigned bytes, bool in
 	}
 	exit_port(vcpu, port, bytes, in);
 	if (!in) {
-		memcpy(vcpu->pio_page, data, bytes);
+		put_element(vcpu->pio_page, bytes, load_le32(data));
 		if (port == PORT_POST_SKIPPED &&
 		    (vcpu->vm->quirks_off & KVM_X86_QUIRK_OUT_7E_INC_RIP) == 0) {
 			/* The port comes before a step that ends here. */
@@ -105,10 +139,7 @@ static bool complete_port(struct kvm_vcpu *vcpu, bool in)
 		return false;
 	}
 	if (in) {
-		uint8_t data[8];
-
-		memcpy(data, vcpu->pio_page, sizeof(data));
-		set_in_data(vcpu, x->bytes, data);
+		set_in_data(vcpu, x->bytes, vcpu->pio_page);
 	}
 	return kvm_emul_skip(vcpu, x->insn_len);
 }

@@ -28,6 +28,15 @@ struct kvm_fragment {
 	uint8_t data[8];
 };
 
+#define KVM_DECODED 8
+
+/** An instruction that was decoded, and of which bytes in which mode that holds: whatever is there
+ * now is compared. */
+struct kvm_decoded {
+	uint64_t bytes[2]; /* 15, then the mode; 0: none */
+	struct insn insn;
+};
+
 struct kvm_exits {
 	uint8_t pending; /* enum kvm_pending */
 
@@ -42,9 +51,13 @@ struct kvm_exits {
 
 	/* the instruction that is emulated: it is begun anew until it has all answers */
 	bool resumed; /* insn is decoded already */
-	struct insn insn;
-	uint8_t code[INSN_MAX]; /* of the last instruction that was decoded */
+	const struct insn *insn;
+	struct kvm_decoded decoded[KVM_DECODED];
+	uint8_t code[INSN_MAX + 1]; /* of the last instruction that was decoded */
 	uint8_t code_bytes;
+	/* where the CPU says that its only memory operand lies; 0: it does not say */
+	uint64_t operand_gpa;
+	bool operand_write;
 	/* what devices answered so far, in order */
 	struct kvm_fragment answered[KVM_FRAGMENTS];
 	uint8_t answered_count;

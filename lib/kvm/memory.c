@@ -7,10 +7,9 @@
 struct kvm_slot *kvm_memory_slot(struct kvm_vcpu *vcpu, uint64_t gfn)
 {
 	struct kvm_slots *slots = &vcpu->vm->slots;
-	struct kvm_slot *slot = vcpu->slot_hint;
+	struct kvm_slot *slot = kvm_memory_hint(vcpu, gfn);
 
-	if (vcpu->slot_generation == slots->generation && slot != NULL &&
-	    gfn - slot->gfn < slot->pages) {
+	if (slot != NULL) {
 		return slot;
 	}
 	slot = kvm_slots_find(slots, gfn);
@@ -29,20 +28,6 @@ int kvm_memory_read(struct kvm_vcpu *vcpu, uint64_t gpa, void *data, unsigned by
 		return -ENOENT;
 	}
 	return vcpu->env->ops->copy_in(vcpu->env, data, kvm_memory_user(slot, gpa), bytes);
-}
-
-int kvm_memory_load64(struct kvm_vcpu *vcpu, uint64_t gpa, uint64_t *value)
-{
-	const struct kvm_slot *slot = kvm_memory_slot(vcpu, gpa >> KVM_PAGE_SHIFT);
-	const struct kvm_env_ops *ops = vcpu->env->ops;
-	uint64_t user;
-
-	if (slot == NULL) {
-		return -ENOENT;
-	}
-	user = kvm_memory_user(slot, gpa);
-	return ops->load64 != NULL ? ops->load64(vcpu->env, user, value)
-				   : ops->copy_in(vcpu->env, value, user, sizeof(*value));
 }
 
 /* The slot, if it can be written to. */

@@ -20,8 +20,17 @@ static inline uint64_t kvm_memory_user(const struct kvm_slot *slot, uint64_t gpa
  * memory is not there.
  * Context: vCPU thread, vm->memory for reading.
  */
-/** kvm_memory_load64() - as kvm_memory_read(), a word; it does not cross a page. */
-must_use int kvm_memory_load64(struct kvm_vcpu *vcpu, uint64_t gpa, uint64_t *value);
+/** kvm_memory_hint() - the slot of @gfn if it is the one that was found last, else NULL. */
+static inline struct kvm_slot *kvm_memory_hint(const struct kvm_vcpu *vcpu, uint64_t gfn)
+{
+	struct kvm_slot *slot = vcpu->slot_hint;
+
+	return vcpu->slot_generation == vcpu->vm->slots.generation && slot != NULL &&
+			       gfn - slot->gfn < slot->pages
+		       ? slot
+		       : NULL;
+}
+
 must_use int kvm_memory_read(struct kvm_vcpu *vcpu, uint64_t gpa, void *data, unsigned bytes);
 must_use int kvm_memory_write(struct kvm_vcpu *vcpu, uint64_t gpa, const void *data,
 			      unsigned bytes);

@@ -75,6 +75,16 @@ int kvm_reg_load_pdptrs(struct kvm_vcpu *vcpu, uint64_t cr3)
 	return 0;
 }
 
+void kvm_reg_refresh_pdptrs(struct kvm_vcpu *vcpu)
+{
+	if (kvm_memory_read(vcpu, vcpu->cr3 & 0xffffffe0, vcpu->pdptr, sizeof(vcpu->pdptr)) != 0) {
+		memset(vcpu->pdptr, 0, sizeof(vcpu->pdptr));
+	}
+	for (unsigned i = 0; i < ARRAY_SIZE(vcpu->pdptr); i++) {
+		vcpu->pdptr[i] &= ~PDPTE_RESERVED;
+	}
+}
+
 bool kvm_reg_cr0_valid(uint64_t value)
 {
 	return value >> 32 == 0 && ((value & CR0_NW) == 0 || (value & CR0_CD) != 0) &&

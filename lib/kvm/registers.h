@@ -31,6 +31,12 @@ must_use bool kvm_reg_cr4_valid(const struct kvm_vcpu *vcpu, uint64_t value);
 uint64_t kvm_reg_get_dr(struct kvm_vcpu *vcpu, unsigned dr);
 must_use int kvm_reg_set_dr(struct kvm_vcpu *vcpu, unsigned dr, uint64_t value);
 
+/**
+ * kvm_reg_refresh_pdptrs() - reads the PDPTEs anew, which the CPU has checked when it took CR3. What
+ * must be zero is taken as such: QEMU 7.2 marks them as accessed.
+ */
+void kvm_reg_refresh_pdptrs(struct kvm_vcpu *vcpu);
+
 /** kvm_reg_load_pdptrs() - of PAE paging, from @cr3. Return: 0; -EINVAL: reserved bits are set. */
 must_use int kvm_reg_load_pdptrs(struct kvm_vcpu *vcpu, uint64_t cr3);
 

@@ -72,14 +72,19 @@ static void unlock_memory(struct kvm_vcpu *vcpu)
 static int on_memory(struct kvm_vcpu *vcpu, const struct kvm_stop *stop)
 {
 	uint64_t gfn = stop->memory.gpa >> KVM_PAGE_SHIFT;
-	const struct kvm_slot *slot = kvm_memory_slot(vcpu, gfn);
-	struct kvm_fault fault;
 	uint32_t offset;
+	/* The local APIC's page lies above memory. */
+	const struct kvm_slot *slot =
+		vcpu->apic != NULL && kvm_irq_apic_page(vcpu, stop->memory.gpa, &offset)
+			? NULL
+			: kvm_memory_slot(vcpu, gfn);
+	struct kvm_fault fault;
 	int r;
 
-	if (slot == NULL || (stop->memory.write && (slot->flags & KVM_MEM_READONLY) != 0) ||
-	    (vcpu->apic != NULL && kvm_irq_apic_page(vcpu, stop->memory.gpa, &offset))) {
-		return exit_if(kvm_emul_insn(vcpu));
+	if (slot == NULL || (stop->memory.write && (slot->flags & KVM_MEM_READONLY) != 0)) {
+		return exit_if(stop->memory.exact ? kvm_emul_access(vcpu, stop->memory.gpa,
+								    stop->memory.write)
+						  : kvm_emul_insn(vcpu));
 	}
 	fault = (struct kvm_fault){
 		.slot = slot,
@@ -315,8 +320,7 @@ static int serve_requests(struct kvm_vcpu *vcpu)
 	if (__atomic_load_n((bool *)&vcpu->vm->dead, __ATOMIC_RELAXED)) {
 		return -EIO;
 	}
-	if (__atomic_load_n((uint32_t *)&vcpu->requests, __ATOMIC_RELAXED) ==
-	    1u << KVM_REQ_EVENT) {
+	if (__atomic_load_n((uint32_t *)&vcpu->requests, __ATOMIC_RELAXED) == 1u << KVM_REQ_EVENT) {
 		return GO_ON; /* as usual; it is looked at next */
 	}
 	(void)kvm_vcpu_take(vcpu, KVM_REQ_DEAD);
@@ -559,7 +563,10 @@ static int run_locked(struct kvm_vcpu *vcpu, bool immediate)
 	if (vcpu->mp_state == KVM_MP_STATE_UNINITIALIZED) {
 		return immediate ? -EINTR : wait_for_start(vcpu);
 	}
-	r = take_synced(vcpu);
+	r = (__atomic_load_n(&run->kvm_dirty_regs, __ATOMIC_RELAXED) |
+	     __atomic_load_n(&run->kvm_valid_regs, __ATOMIC_RELAXED)) != 0
+		    ? take_synced(vcpu)
+		    : 0;
 	if (r != 0) {
 		return r;
 	}

@@ -460,6 +460,17 @@ static void a_kick_loses_no_breakpoint(void **state)
 	assert_int_equal(f.delivered[1].vector, 3);
 }
 
+/* A CPU takes no more of DR7 than its lower half, whatever user space asks for. */
+static void debug_registers_fit(void **state)
+{
+	struct kvm_guest_debug debug = {.control = KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_USE_HW_BP,
+					.arch.debugreg = {[7] = UINT64_C(0x2400000403)}};
+
+	(void)state;
+	assert_int_equal(vcpu_call(vcpu, KVM_SET_GUEST_DEBUG, &debug), 0);
+	assert_true(vcpu->hw_dr7 == 0x403);
+}
+
 static void exceptions_meet(void **state)
 {
 	/* #GP while #NP is delivered; then #PF while the double fault is. */
@@ -616,6 +627,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(undelivered_events_are_tried_again, set_up,
 						tear_down),
 		cmocka_unit_test_setup_teardown(a_kick_loses_no_breakpoint, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(debug_registers_fit, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(exceptions_meet, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(shutdown_leaves_a_vcpu_after_init, set_up,
 						tear_down),

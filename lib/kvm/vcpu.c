@@ -370,7 +370,7 @@ static const struct {
 #include "abi/kvm/ioctls.def"
 };
 
-static int64_t call_locked(struct kvm_vcpu *vcpu, uint32_t request, uint64_t arg)
+static __attribute__((noinline)) int64_t call_locked(struct kvm_vcpu *vcpu, uint32_t request, uint64_t arg)
 {
 	struct kvm_env *env = vcpu->env;
 
@@ -399,7 +399,7 @@ int64_t kvm_vcpu_ioctl(struct kvm_vcpu *vcpu, uint32_t request, uint64_t arg)
 	if (env->ops->lock_killable(env, &vcpu->lock) != 0) {
 		return -EINTR;
 	}
-	r = call_locked(vcpu, request, arg);
+	r = request == KVM_RUN && arg == 0 ? run(vcpu, arg, NULL) : call_locked(vcpu, request, arg);
 	env->ops->unlock(env, &vcpu->lock);
 	return r;
 }

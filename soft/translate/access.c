@@ -54,7 +54,8 @@ static void offset(struct st_work *w, unsigned i)
 	const struct insn *insn = &w->insn[i];
 	const struct insn_mem *m = &insn->mem[0];
 	bool wide = insn->adr_bytes == 8;
-	struct em_mem a = {.base = EM_ABSENT, .index = EM_ABSENT, .scale = 1, .disp = (int32_t)m->disp};
+	struct em_mem a = {
+		.base = EM_ABSENT, .index = EM_ABSENT, .scale = 1, .disp = (int32_t)m->disp};
 	uint64_t all = (uint64_t)m->disp;
 
 	if (m->base == INSN_RIP || (m->base == INSN_NO_REG && m->index == INSN_NO_REG)) {
@@ -108,20 +109,14 @@ static size_t adds(const struct st_work *w)
 
 static struct em_mem entry(size_t table)
 {
-	return (struct em_mem){.gs = true,
-			       .base = EM_R11,
-			       .index = EM_ABSENT,
-			       .scale = 1,
-			       .disp = (int32_t)table};
+	return (struct em_mem){
+		.gs = true, .base = EM_R11, .index = EM_ABSENT, .scale = 1, .disp = (int32_t)table};
 }
 
 static struct em_mem entry8(size_t table)
 {
-	return (struct em_mem){.gs = true,
-			       .base = EM_ABSENT,
-			       .index = EM_R11,
-			       .scale = 8,
-			       .disp = (int32_t)table};
+	return (struct em_mem){
+		.gs = true, .base = EM_ABSENT, .index = EM_R11, .scale = 8, .disp = (int32_t)table};
 }
 
 /* R10 becomes the offset in the page; what is beyond it is another page. */

@@ -54,7 +54,7 @@ static enum how push_pop(const struct insn *insn)
 		return o->kind == INSN_OP_REG ? HOW_POP : HOW_INTERPRET;
 	}
 	return o->kind == INSN_OP_MEM && insn->mem[0].kind != INSN_MEM_MODRM ? HOW_INTERPRET
-									      : HOW_PUSH;
+									     : HOW_PUSH;
 }
 
 static enum how string(const struct insn *insn)
@@ -174,14 +174,14 @@ static uint32_t needed_behind(const struct st_work *w, enum how end)
 	if (end == HOW_BRANCH && last->noperands > 0 && last->operand[0].kind == INSN_OP_REL) {
 		uint32_t needed = st_flags_needed(w, insn_target(last, rip));
 
-		return last->klass == INSN_CLASS_JCC
-			       ? needed | st_flags_needed(w, rip + last->len)
-			       : needed;
+		return last->klass == INSN_CLASS_JCC ? needed | st_flags_needed(w, rip + last->len)
+						     : needed;
 	}
 	return ST_FLAGS;
 }
 
-/* Backwards: what an instruction reads, or what is read behind it and it does not write for sure. */
+/* Backwards: what an instruction reads, or what is read behind it and it does not write for sure.
+ */
 static void liveness(struct st_work *w, enum how end)
 {
 	uint32_t live = needed_behind(w, end);
@@ -533,8 +533,7 @@ static void code(struct st_work *w, struct st_block *b, enum how end)
 		bool last = i == w->n - 1;
 
 		st_record(w, w->at[i]);
-		if (last && (end == HOW_INTERPRET ||
-			     (end == HOW_BRANCH && !st_branch(w, i)))) {
+		if (last && (end == HOW_INTERPRET || (end == HOW_BRANCH && !st_branch(w, i)))) {
 			interpret(w);
 		} else if (!last || end == HOW_NOTHING) {
 			one(w, i);

@@ -12,7 +12,8 @@
 
 static size_t view(const struct st_work *w)
 {
-	return offsetof(struct st_frame, view) + (size_t)st_view_of(w->mode) * sizeof(struct st_view);
+	return offsetof(struct st_frame, view) +
+	       (size_t)st_view_of(w->mode) * sizeof(struct st_view);
 }
 
 uint32_t st_flags_needed(const struct st_work *w, uint64_t rip)

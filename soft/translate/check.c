@@ -101,12 +101,11 @@ static bool look_up_live(const struct judge *j, bool write)
 	       is_mem(&l[10], 2, true, INSN_NO_REG, INSN_NO_REG, 1, FRAME(tlb_mask)) &&
 	       l[9].mnemonic == INSN_MOV && is_reg(&l[9], 0, EM_RCX) &&
 	       is_mem(&l[9], 1, true, INSN_NO_REG, EM_R11, 8, table(j, tags)) &&
-	       l[8].mnemonic == INSN_NOT && is_reg(&l[8], 0, EM_RCX) &&
-	       l[7].mnemonic == INSN_LEA && is_reg(&l[7], 0, EM_R10) &&
-	       is_mem(&l[7], 1, false, EM_R10, EM_RCX, 1, 1) && l[6].mnemonic == INSN_LEA &&
-	       is_reg(&l[6], 0, EM_RCX) && l[6].mem[0].base == EM_R10 &&
-	       l[6].mem[0].index == INSN_NO_REG && l[5].mnemonic == INSN_PEXT &&
-	       is_reg(&l[5], 0, EM_RCX) && is_reg(&l[5], 1, EM_RCX) &&
+	       l[8].mnemonic == INSN_NOT && is_reg(&l[8], 0, EM_RCX) && l[7].mnemonic == INSN_LEA &&
+	       is_reg(&l[7], 0, EM_R10) && is_mem(&l[7], 1, false, EM_R10, EM_RCX, 1, 1) &&
+	       l[6].mnemonic == INSN_LEA && is_reg(&l[6], 0, EM_RCX) &&
+	       l[6].mem[0].base == EM_R10 && l[6].mem[0].index == INSN_NO_REG &&
+	       l[5].mnemonic == INSN_PEXT && is_reg(&l[5], 0, EM_RCX) && is_reg(&l[5], 1, EM_RCX) &&
 	       is_mem(&l[5], 2, true, INSN_NO_REG, INSN_NO_REG, 1, FRAME(page_mask)) &&
 	       l[4].mnemonic == INSN_JCXZ && l[4].imm[0] == 5 && l[3].mnemonic == INSN_JMP &&
 	       l[3].len == 5 && l[2].mnemonic == INSN_MOV && is_reg(&l[2], 0, EM_RCX) &&
@@ -202,8 +201,8 @@ static bool frame_allowed(const struct judge *j, const struct insn *insn, bool w
 		return m->disp >= 0 && m->disp + m->bytes <= FRAME(view);
 	}
 	return !write && (m->base == INSN_NO_REG || m->base == EM_R11) &&
-	       (m->index == INSN_NO_REG || m->index == EM_R11) &&
-	       m->disp >= table(j, 0) && m->disp < table(j, sizeof(struct st_view));
+	       (m->index == INSN_NO_REG || m->index == EM_R11) && m->disp >= table(j, 0) &&
+	       m->disp < table(j, sizeof(struct st_view));
 }
 
 static bool writes(const struct insn *insn)
@@ -284,8 +283,7 @@ static bool returns_right(const struct judge *j, const uint8_t *to, unsigned roo
 
 static bool decode_at(const struct judge *j, uint32_t at, struct insn *insn)
 {
-	return at < j->bytes &&
-	       insn_decode(insn, INSN_64, j->code + at, j->bytes - at) == INSN_OK;
+	return at < j->bytes && insn_decode(insn, INSN_64, j->code + at, j->bytes - at) == INSN_OK;
 }
 
 /* From @at to @to, is there one instruction, that leaves R10 alone? */

@@ -6,22 +6,22 @@
 
 /* ---- which ---- */
 
-#define CC(op)                                                                                  \
-	case INSN_##op##O:                                                                      \
-	case INSN_##op##NO:                                                                     \
-	case INSN_##op##B:                                                                      \
-	case INSN_##op##NB:                                                                     \
-	case INSN_##op##Z:                                                                      \
-	case INSN_##op##NZ:                                                                     \
-	case INSN_##op##BE:                                                                     \
-	case INSN_##op##NBE:                                                                    \
-	case INSN_##op##S:                                                                      \
-	case INSN_##op##NS:                                                                     \
-	case INSN_##op##P:                                                                      \
-	case INSN_##op##NP:                                                                     \
-	case INSN_##op##L:                                                                      \
-	case INSN_##op##NL:                                                                     \
-	case INSN_##op##LE:                                                                     \
+#define CC(op)               \
+	case INSN_##op##O:   \
+	case INSN_##op##NO:  \
+	case INSN_##op##B:   \
+	case INSN_##op##NB:  \
+	case INSN_##op##Z:   \
+	case INSN_##op##NZ:  \
+	case INSN_##op##BE:  \
+	case INSN_##op##NBE: \
+	case INSN_##op##S:   \
+	case INSN_##op##NS:  \
+	case INSN_##op##P:   \
+	case INSN_##op##NP:  \
+	case INSN_##op##L:   \
+	case INSN_##op##NL:  \
+	case INSN_##op##LE:  \
 	case INSN_##op##NLE
 
 static bool integer(const struct insn *insn)
@@ -105,9 +105,7 @@ static bool integer(const struct insn *insn)
 	case INSN_MFENCE:
 	case INSN_SFENCE:
 	case INSN_PAUSE:
-	CC(CMOV):
-	CC(SET):
-		return true;
+		CC(CMOV) : CC(SET) : return true;
 	default:
 		return false;
 	}
@@ -138,8 +136,8 @@ static bool vector(const struct insn *insn)
 static bool enabled(const struct insn *insn, unsigned mode)
 {
 	static const uint16_t need[] = {
-		[INSN_CLASS_X87] = ST_MODE_X87, [INSN_CLASS_MMX] = ST_MODE_MMX,
-		[INSN_CLASS_SSE] = ST_MODE_SSE, [INSN_CLASS_AVX] = ST_MODE_AVX,
+		[INSN_CLASS_X87] = ST_MODE_X87,	      [INSN_CLASS_MMX] = ST_MODE_MMX,
+		[INSN_CLASS_SSE] = ST_MODE_SSE,	      [INSN_CLASS_AVX] = ST_MODE_AVX,
 		[INSN_CLASS_AVX512] = ST_MODE_AVX512,
 	};
 	unsigned bit = need[insn->klass];
@@ -229,7 +227,7 @@ bool st_can_copy(const struct insn *insn, unsigned mode)
 
 struct fields {
 	unsigned reg, rm, vvvv, opcode; /* with their extensions */
-	bool rex; /* SPL to DIL */
+	bool rex;			/* SPL to DIL */
 };
 
 static void rename(const struct insn *insn, const uint8_t map[16], struct fields *f)
@@ -297,8 +295,8 @@ static void vex(struct em *e, const struct insn *insn, const struct fields *f)
 	uint8_t w = insn->bytes[insn->rex_at] == 0xc4 ? last & 0x80 : 0;
 
 	em_byte(e, 0xc4);
-	em_byte(e, ((f->reg & 8) != 0 ? 0 : 0x80) | 0x40 | ((f->rm & 8) != 0 ? 0 : 0x20) |
-			   insn->map);
+	em_byte(e,
+		((f->reg & 8) != 0 ? 0 : 0x80) | 0x40 | ((f->rm & 8) != 0 ? 0 : 0x20) | insn->map);
 	em_byte(e, w | (~f->vvvv & 15) << 3 | (last & 7));
 }
 

@@ -41,10 +41,10 @@ void em_address(struct em *e, unsigned reg, const struct em_mem *m)
 	unsigned r = (reg & 7) << 3;
 	bool sib = m->index != EM_ABSENT || m->base == EM_ABSENT || (m->base & 7) == EM_RSP;
 	bool byte = m->disp >= -128 && m->disp <= 127;
-	unsigned mod = m->base == EM_ABSENT				   ? 0
+	unsigned mod = m->base == EM_ABSENT			 ? 0
 		       : m->disp == 0 && (m->base & 7) != EM_RBP ? 0
-		       : byte						   ? 0x40
-									   : 0x80;
+		       : byte					 ? 0x40
+								 : 0x80;
 
 	em_byte(e, mod | r | (sib ? 4 : m->base & 7));
 	if (sib) {
@@ -121,8 +121,8 @@ void em_pext(struct em *e, unsigned to, unsigned from, struct em_mem m)
 		em_byte(e, 0x65);
 	}
 	em_byte(e, 0xc4);
-	em_byte(e, (high(to) ? 0 : 0x80) | (high(m.index) ? 0 : 0x40) | (high(m.base) ? 0 : 0x20) |
-			   2);
+	em_byte(e,
+		(high(to) ? 0 : 0x80) | (high(m.index) ? 0 : 0x40) | (high(m.base) ? 0 : 0x20) | 2);
 	em_byte(e, 0x80 | (~from & 15) << 3 | 2);
 	em_byte(e, 0xf5);
 	em_address(e, to, &m);

@@ -40,11 +40,11 @@ struct em_mem {
 	int32_t disp;
 };
 
-#define EM_GS(offset)                                                           \
-	((struct em_mem){.gs = true,                                            \
-			 .base = EM_ABSENT,                                       \
-			 .index = EM_ABSENT,                                      \
-			 .scale = 1,                                            \
+#define EM_GS(offset)                        \
+	((struct em_mem){.gs = true,         \
+			 .base = EM_ABSENT,  \
+			 .index = EM_ABSENT, \
+			 .scale = 1,         \
 			 .disp = (int32_t)(offset)})
 #define EM_AT(register, offset) \
 	((struct em_mem){.base = (register), .index = EM_ABSENT, .scale = 1, .disp = (offset)})

@@ -64,8 +64,8 @@ struct st_frame {
 	uint64_t site; /* host address behind the call that left */
 	uint64_t jump; /* where to enter */
 	uint64_t host_rsp;
-	uint64_t slow; /* st_slow() */
-	uint64_t string; /* st_string() */
+	uint64_t slow;	   /* st_slow() */
+	uint64_t string;   /* st_string() */
 	uint64_t bit_mask; /* 63, for PEXT */
 	uint64_t self;
 	uint64_t tlb_mask, page_mask, jump_mask; /* for PEXT */

@@ -2,6 +2,8 @@
  * The translating engine. Translated code runs until it meets something that is not known yet (a
  * jump, a page) or that is the interpreter's; then this decides and goes on.
  */
+#include "soft/translate/run.h"
+
 #include <asm/prctl.h>
 #include <cpuid.h>
 #include <errno.h>
@@ -19,7 +21,6 @@
 #include "soft/access.h"
 #include "soft/interp.h"
 #include "soft/translate/check.h"
-#include "soft/translate/run.h"
 #include "soft/translate/slow.h"
 #include "soft/translate/translator.h"
 #include "soft/vcpu.h"
@@ -82,8 +83,8 @@ unsigned st_mode(const struct soft_vcpu *vcpu)
 
 	if (mode == INSN_16 || (mode == INSN_32 && !flat(cpu)) ||
 	    (cpu->rflags & (RFLAGS_TF | RFLAGS_RF)) != 0 || cpu->interrupt_shadow ||
-	    cpu->trap_shadow || (kvm->hw_dr7 & DR7_ENABLED) != 0 ||
-	    cpu->cpl == 1 || cpu->cpl == 2) {
+	    cpu->trap_shadow || (kvm->hw_dr7 & DR7_ENABLED) != 0 || cpu->cpl == 1 ||
+	    cpu->cpl == 2) {
 		return ST_MODE_INTERPRET;
 	}
 	if (cpu->cpl == 3) {
@@ -414,8 +415,8 @@ static void translate_fini(struct soft_vcpu *vcpu)
 		st_tick_remove(&t->tick);
 		if (getenv("YADO_SOFT_STATS") != NULL) {
 			dprintf(2, "enter %lu insn %lu lookup %lu slow %lu blocks %u code %u\n",
-				t->stat_enter, t->stat_insn, t->stat_lookup, t->stat_slow, t->nblocks,
-				(unsigned)(em_here(&t->em) - t->rx));
+				t->stat_enter, t->stat_insn, t->stat_lookup, t->stat_slow,
+				t->nblocks, (unsigned)(em_here(&t->em) - t->rx));
 		}
 		st_cache_fini(t);
 		free(t);

@@ -37,7 +37,7 @@ struct soft_vcpu;
 
 /** Where an instruction's code begins: sorted by @host. */
 struct st_record {
-	uint32_t host; /* offset in the cache */
+	uint32_t host;	/* offset in the cache */
 	uint16_t guest; /* offset in the page; ST_NO_FLAGS: the flags that do not matter are lost */
 };
 
@@ -54,15 +54,15 @@ struct st_link {
 };
 
 struct st_block {
-	uint64_t page; /* host address */
+	uint64_t page;	 /* host address */
 	uint64_t linear; /* of the page, when it was translated: the links are for that */
 	uint16_t offset, bytes, mode;
 	bool dead;
-	bool fpu; /* uses x87 or vector registers */
+	bool fpu;		 /* uses x87 or vector registers */
 	uint32_t code, code_end; /* offsets */
 	uint32_t first_record, records;
 	uint32_t first_link, links;
-	uint32_t incoming;		/* links */
+	uint32_t incoming;	       /* links */
 	uint32_t hash_next, page_next; /* blocks */
 };
 
@@ -79,7 +79,8 @@ struct st_translator {
 	struct em em;
 	uint32_t start; /* offset of the first block: what is before is common */
 	/* Common code, executable addresses. */
-	uint8_t *enter, *exit_link, *exit_insn, *exit_lookup, *exit_kick, *slow, *string, *load_fpu, *fault;
+	uint8_t *enter, *exit_link, *exit_insn, *exit_lookup, *exit_kick, *slow, *string, *load_fpu,
+		*fault;
 	struct st_block *blocks;
 	struct st_record *records;
 	struct st_link *link;
@@ -87,8 +88,8 @@ struct st_translator {
 	uint32_t nblocks, nrecords, nlinks, npages;
 	uint32_t block_hash[ST_HASH], page_hash[ST_HASH];
 	uint32_t view_mode[ST_VIEWS]; /* the mode that the jumps in a view are for */
-	bool checked;	  /* each block is judged: check.h */
-	uint64_t dropped; /* counts blocks that were forgotten */
+	bool checked;		      /* each block is judged: check.h */
+	uint64_t dropped;	      /* counts blocks that were forgotten */
 	struct st_tick tick;
 	uint64_t stat_enter, stat_insn, stat_lookup, stat_slow;
 };

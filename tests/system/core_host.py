@@ -80,13 +80,13 @@ class Host(Prompt):
         mark = f'mark{self._mark}'
         # The shell's echo has quotes inside of the marks, so that only output matches.
         self.send(f' echo "<""{mark}"; eval {shlex.quote(command)}; echo "<""{mark}:$?>"\n')
-        found = self.wait(f'<{mark}\n((?:.*\n)*?)<{mark}:(\\d+)>')
+        found = self.wait(rf'<{mark}\n([^<]*)<{mark}:(\d+)>')
         assert found.group(2) == '0', found.group(0)
         return found.group(1)
 
-    def power_off(self):
+    def power_off(self, timeout=READY_SECONDS):
         """From the prompt: the machine turns itself off."""
-        self.ask('poweroff', 'power off')
+        self.ask('poweroff', 'power off', timeout)
         assert self.machine.ended(core.START_SECONDS), 'the machine did not turn itself off'
 
 

@@ -15,24 +15,43 @@ void chain_begin(struct vq_chain *chain)
 	chain->ndesc = 0;
 }
 
-int chain_add(const struct virtqueue *vq, struct vq_chain *chain, const struct chain_desc *d)
+static const struct guest_region *region_of(const struct guest_memory *mem, uint64_t addr)
 {
+	for (unsigned i = 0; i < mem->nregions; i++) {
+		if (addr - mem->region[i].base.v < mem->region[i].len) {
+			return &mem->region[i];
+		}
+	}
+	return NULL;
+}
+
+int chain_add(const struct virtqueue *vq, struct vq_chain *chain, const struct chain_desc *d,
+	      const struct guest_region **near)
+{
+	const struct guest_region *r = *near;
 	bool writable = (d->flags & VRING_DESC_F_WRITE) != 0;
 	unsigned n = chain->nout + chain->nin;
-	void *host;
 
 	if (d->len == 0 || (!writable && chain->nin > 0) ||
 	    chain->out_len + chain->in_len + d->len > REQUEST_BYTES_MAX) {
 		return -EBADMSG;
 	}
-	host = guest_ptr(vq->mem, gpa(d->addr), d->len);
-	if (host == NULL) {
+	if (r == NULL || d->addr - r->base.v >= r->len) {
+		r = region_of(vq->mem, d->addr);
+		if (r == NULL) {
+			return -EBADMSG;
+		}
+		*near = r;
+	}
+	uint64_t at = d->addr - r->base.v;
+
+	if (d->len > r->len - at) {
 		return -EBADMSG;
 	}
 	if (n >= chain->max) {
 		return -ENOBUFS;
 	}
-	chain->iov[n] = (struct iovec){.iov_base = host, .iov_len = d->len};
+	chain->iov[n] = (struct iovec){.iov_base = r->host + at, .iov_len = d->len};
 	if (writable) {
 		chain->nin++;
 		chain->in_len += d->len;

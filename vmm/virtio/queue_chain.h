@@ -46,12 +46,14 @@ void chain_begin(struct vq_chain *chain);
 
 /**
  * chain_add() - appends the buffer of @d.
+ * @near: NULL before the first; the region that the last one was in, where the next one most likely
+ * is, too.
  * Return: 0; -EBADMSG for one that is empty, not in one region of RAM, readable after a writable
  * one, or that makes the request longer than 2^32 bytes; -ENOBUFS.
  * Spec: VIRTIO 1.2, 2.6.4.2 "Message Framing", 2.7.5.2 "The Virtqueue Descriptor Table"
  */
 must_use int chain_add(const struct virtqueue *vq, struct vq_chain *chain,
-		       const struct chain_desc *d);
+		       const struct chain_desc *d, const struct guest_region **near);
 
 /**
  * chain_table() - the indirect table that @d refers to.

@@ -72,7 +72,7 @@ static struct chain_desc read_desc(const uint8_t *table, unsigned index)
 
 /* All descriptors of an indirect table belong to the request, in their order. */
 static int walk_table(const struct virtqueue *vq, struct vq_chain *chain,
-		      const struct chain_desc *ref)
+		      const struct chain_desc *ref, const struct guest_region **near)
 {
 	unsigned count = 0;
 	const uint8_t *table = chain_table(vq, ref, &count);
@@ -87,7 +87,7 @@ static int walk_table(const struct virtqueue *vq, struct vq_chain *chain,
 		if ((d.flags & VRING_DESC_F_INDIRECT) != 0) {
 			return -EBADMSG;
 		}
-		r = chain_add(vq, chain, &d);
+		r = chain_add(vq, chain, &d, near);
 		if (r != 0) {
 			return r;
 		}
@@ -98,13 +98,14 @@ static int walk_table(const struct virtqueue *vq, struct vq_chain *chain,
 /* Follows the chain that starts at the next available descriptor. */
 static int walk(const struct virtqueue *vq, struct vq_chain *chain)
 {
+	const struct guest_region *near = NULL;
 	unsigned limit = vq->size - packed_in_flight(vq);
 	unsigned index = vq->next_avail;
 
 	for (unsigned n = 1; n <= limit; n++) {
 		struct chain_desc d = read_desc(vq->desc_host, index);
-		int r = (d.flags & VRING_DESC_F_INDIRECT) != 0 ? walk_table(vq, chain, &d)
-							       : chain_add(vq, chain, &d);
+		int r = (d.flags & VRING_DESC_F_INDIRECT) != 0 ? walk_table(vq, chain, &d, &near)
+							       : chain_add(vq, chain, &d, &near);
 
 		if (r != 0) {
 			return r;

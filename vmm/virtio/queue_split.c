@@ -59,6 +59,7 @@ static struct chain_desc read_desc(const uint8_t *table, unsigned index)
 /* Follows the chain that starts at @index of the table; each table is read at most once over. */
 static int walk(const struct virtqueue *vq, struct vq_chain *chain, unsigned index)
 {
+	const struct guest_region *near = NULL;
 	const uint8_t *table = vq->desc_host;
 	unsigned count = vq->size;
 	bool nested = false;
@@ -82,7 +83,7 @@ static int walk(const struct virtqueue *vq, struct vq_chain *chain, unsigned ind
 			index = 0;
 			continue;
 		}
-		r = chain_add(vq, chain, &d);
+		r = chain_add(vq, chain, &d, &near);
 		if (r != 0) {
 			return r;
 		}

@@ -57,7 +57,7 @@ void irq_wait(uint8_t vector, uint32_t count)
 void irq_idle(void)
 {
 	if (bare_told("emulated-svm")) {
-		__asm__ volatile("sti; pause; pause; cli" : : : "memory");
+		__asm__ volatile("sti; nop; pause; pause; cli" : : : "memory");
 	} else {
 		cpu_sti_hlt_cli();
 	}

@@ -3,7 +3,7 @@
  * socket, and carries all of them over the one console. A line from the console is a command, and N
  * is a digit:
  *
- *   N+WORD WORD...   start: the words are separated by blanks, "_" in a word stands for a blank
+ *   N+WORD WORD...   start: the words are separated by blanks, "~" in a word stands for a blank
  *   N>TEXT           input for N, with a line end
  *   N-               kill N
  *   quit             end
@@ -58,7 +58,7 @@ static void start(unsigned i, char *words)
 	for (char *w = strtok(words, " "); w != NULL && n < WORDS_MAX; w = strtok(NULL, " ")) {
 		argv[n++] = w;
 		for (char *c = w; *c != '\0'; c++) {
-			*c = *c == '_' ? ' ' : *c;
+			*c = *c == '~' ? ' ' : *c;
 		}
 	}
 	argv[n] = NULL;

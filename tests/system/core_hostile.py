@@ -1,0 +1,65 @@
+"""Hostile programs of ring 3 on core (tests/core): afterwards nothing is missing, and it lives on.
+
+The kernel is built with its checks of locks for this. Each test starts a machine of its own.
+"""
+
+import glob
+import os
+import re
+
+from lab import debian
+from tests.system import core, core_user
+
+TEST_SECONDS = 400
+USUAL_SECONDS = 200
+BUILD = os.path.join(debian.ROOT, 'build-locks')
+CALLS = 1000000
+SEED = 1
+
+
+def kernel():
+    """core with -Ddebug_locks=true."""
+    if not os.path.isdir(os.path.join(BUILD, 'meson-private')):
+        debian.run(['meson', 'setup', BUILD, debian.ROOT, '-Ddebug_locks=true'], 'meson')
+    debian.run(['ninja', '-C', BUILD, 'core/core.elf'], 'cannot build core with checks')
+    return os.path.join(BUILD, 'core/core.elf')
+
+
+def program():
+    out = os.path.join(debian.ROOT, 'build/tests/core/hostile')
+    os.makedirs(os.path.dirname(out), exist_ok=True)
+    debian.run([debian.needs('gcc', 'gcc'), '-D_GNU_SOURCE', '-std=gnu17', '-O2', '-Wall', '-Wextra',
+                '-Werror', '-static', '-pthread', '-I', debian.ROOT, '-o', out,
+                *sorted(glob.glob(os.path.join(debian.ROOT, 'tests/core/*.c')))],
+               'cannot build tests/core')
+    with open(out, 'rb') as f:
+        return f.read()
+
+
+def run(groups, calls=0, **options):
+    """Runs groups of programs. Return: what the machine said, without complaints of the kernel."""
+    files = {'init': program(), 'etc/hostile': f'{SEED} {calls} {groups}\n'.encode()}
+    text = core_user.run(files, kernel=kernel(), **options)
+    text = '\n'.join(line for line in text.splitlines() if not line.startswith('['))
+    assert 'FAIL' not in text and 'pass alive/vm' in text, text
+    assert 'hostile: done, 0 failed' in text, text
+    return text
+
+
+def test_crashes_leave_nothing_behind():
+    assert len(re.findall('pass crash/', run('crash'))) > 80
+
+
+def test_leaks_come_back():
+    assert len(re.findall('pass leak/', run('leak'))) > 10
+
+
+def test_takes_no_bad_pointers():
+    assert len(re.findall('pass pointers/', run('pointers'))) == 3
+
+
+def test_survives_a_million_calls():
+    text = run('fuzz', CALLS)
+    done = int(re.search(r'fuzz: (\d+) calls', text).group(1))
+    guests = int(re.search(r'(\d+) runs of guests', text).group(1))
+    assert done >= CALLS and guests > 1000, text
