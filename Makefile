@@ -59,7 +59,7 @@ bench: need-build ## measure; rows go to build/bench, tables into docs/promises.
 	@bench/run --tables
 
 bench-soft: need-build ## measure soft beside native runs and QEMU's TCG; into docs/promises.md, too
-	@lab/setup build run test
+	@lab/setup build run test bench
 	@$(MAKE) --no-print-directory build
 	@bench/run --tables soft
 
