@@ -3,7 +3,7 @@
 #include <errno.h>
 #include <string.h>
 
-static const struct soft_engine *chosen = &soft_translate;
+static const struct soft_engine *chosen; /* NULL: the fastest that this host's CPU can have */
 
 int soft_engine_choose(const char *name)
 {
@@ -21,5 +21,9 @@ int soft_engine_choose(const char *name)
 
 const struct soft_engine *soft_engine_chosen(void)
 {
-	return chosen;
+	/* What the translator emits for flags and tags wants PEXT and RORX. */
+	const struct soft_engine *best =
+		__builtin_cpu_supports("bmi2") ? &soft_translate : &soft_interp;
+
+	return chosen != NULL ? chosen : best;
 }
