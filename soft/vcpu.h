@@ -58,7 +58,7 @@ struct soft_vcpu {
 	_Atomic bool stale;
 	_Atomic uint32_t *kick; /* set to 1 it ends what the engine does; NULL: not needed */
 
-	/* Atomic: others than vCPUs may have written to code. */
+	/* Others than vCPUs may have written to code. */
 	_Atomic bool recheck;
 
 	struct soft_code_mail mail;

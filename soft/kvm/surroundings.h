@@ -16,6 +16,7 @@ must_use int soft_backend_init(void);
 struct soft_thread {
 	struct kvm_vcpu *vcpu;
 	struct soft_thread *next; /* tick.c */
+	unsigned ticks;		  /* likewise */
 	_Atomic bool
 		executes;  /* guest code, or what comes of it: is in KVM_RUN, and does not sleep */
 	_Atomic bool look; /* a signal may be pending */

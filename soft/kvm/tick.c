@@ -1,7 +1,8 @@
 /*
- * A signal to a vCPU's thread does not by itself end guest code: signals are blocked meanwhile, and
- * to look for them at every stop would cost a system call each. So all vCPUs that execute are made
- * to look, some hundred times a second; while none does, there is no tick.
+ * What vCPUs look for now and then. A signal to a vCPU's thread does not by itself end guest code:
+ * signals are blocked meanwhile, and to look for them at every stop would cost a system call each.
+ * So all vCPUs that execute are made to look, some hundred times a second; while none does, there
+ * is no tick.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -10,7 +11,8 @@
 
 #include "soft/kvm/surroundings.h"
 
-#define TICK_NS 4000000
+#define TICK_NS	      4000000
+#define RECHECK_TICKS 4 /* between two looks for code that others than vCPUs have written */
 
 static struct {
 	pthread_mutex_t lock;
@@ -79,6 +81,9 @@ static bool anybody(bool kick)
 		if (kick) {
 			atomic_store_explicit(&t->look, true, memory_order_relaxed);
 			kvm_vcpu_note(t->vcpu, KVM_REQ_KICK);
+			if (++t->ticks % RECHECK_TICKS == 0) {
+				atomic_store(&soft_vcpu_of(t->vcpu)->recheck, true);
+			}
 			soft_vcpu_kick(soft_vcpu_of(t->vcpu));
 		}
 	}

@@ -306,7 +306,6 @@ static bool enter(struct soft_vcpu *vcpu, uint32_t b, unsigned mode)
 	sync_in(vcpu, f);
 	f->fpu = 0;
 	f->jump = (uintptr_t)t->rx + t->blocks[b].code;
-	t->stat_enter++;
 	((void (*)(void))(uintptr_t)t->enter)();
 	if (f->reason == ST_REASON_INSN) {
 		f->rip = site_rip(t, vcpu->kvm->cpu.rip, &vcpu->kvm->cpu);
@@ -317,11 +316,9 @@ static bool enter(struct soft_vcpu *vcpu, uint32_t b, unsigned mode)
 		link_site(vcpu, mode);
 		return true;
 	case ST_REASON_INSN:
-		t->stat_insn++;
 		vcpu->stop->reason = KVM_STOP_NONE;
 		return soft_interp_step(vcpu);
 	default:
-		t->stat_lookup++;
 		return true;
 	}
 }
@@ -343,32 +340,24 @@ static bool one(struct soft_vcpu *vcpu)
 	return enter(vcpu, b, mode);
 }
 
-/* Others than vCPUs may have written to memory: pages are compared when they are next executed. */
-static void recheck(struct soft_vcpu *vcpu)
-{
-	soft_mmu_forget_code(&vcpu->mmu);
-}
-
 static enum soft_end translate_run(struct soft_vcpu *vcpu, struct kvm_stop *stop)
 {
 	struct st_translator *t = vcpu->translator;
-
 	bool go = true;
 
 	(void)stop;
 	current = t;
 	set_gs(t->frame);
-	st_tick_run(&t->tick, true);
 	atomic_store(&t->frame->kick, 0);
 	if (atomic_exchange(&vcpu->recheck, false)) {
-		recheck(vcpu);
+		/* Pages are compared when they are next executed. */
+		soft_mmu_forget_code(&vcpu->mmu);
 	}
 	soft_code_receive(vcpu);
 	for (unsigned i = 0; i < SLICE && go && t->frame->kick == 0 && !soft_vcpu_must_stop(vcpu);
 	     i++) {
 		go = one(vcpu);
 	}
-	st_tick_run(&t->tick, false);
 	current = NULL;
 	return go ? SOFT_END_AGAIN : SOFT_END_STOP;
 }
@@ -412,12 +401,6 @@ static void translate_fini(struct soft_vcpu *vcpu)
 	vcpu->mmu.frame = NULL;
 	vcpu->translator = NULL;
 	if (t != NULL) {
-		st_tick_remove(&t->tick);
-		if (getenv("YADO_SOFT_STATS") != NULL) {
-			dprintf(2, "enter %lu insn %lu lookup %lu slow %lu blocks %u code %u\n",
-				t->stat_enter, t->stat_insn, t->stat_lookup, t->stat_slow,
-				t->nblocks, (unsigned)(em_here(&t->em) - t->rx));
-		}
 		st_cache_fini(t);
 		free(t);
 	}
@@ -458,9 +441,7 @@ static int translate_init(struct soft_vcpu *vcpu)
 	vcpu->kick = &f->kick;
 	soft_access_hook(on_fault);
 	t->checked = DEBUG_LOCKS != 0;
-	t->tick.kick = &f->kick;
-	t->tick.recheck = &vcpu->recheck;
-	return st_tick_add(&t->tick);
+	return 0;
 }
 
 static int checked_init(struct soft_vcpu *vcpu)

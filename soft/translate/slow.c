@@ -35,7 +35,6 @@ uint64_t st_slow(struct soft_vcpu *vcpu, uint64_t linear, uint32_t access)
 	uint64_t dropped = t->dropped;
 	uint8_t *host;
 
-	t->stat_slow++;
 	if ((linear & PAGE_MASK) + len > 4096) {
 		return 0;
 	}

@@ -12,7 +12,6 @@
 #include "lib/insn/decode.h"
 #include "soft/translate/emit.h"
 #include "soft/translate/frame.h"
-#include "soft/translate/tick.h"
 
 struct soft_vcpu;
 
@@ -90,8 +89,6 @@ struct st_translator {
 	uint32_t view_mode[ST_VIEWS]; /* the mode that the jumps in a view are for */
 	bool checked;		      /* each block is judged: check.h */
 	uint64_t dropped;	      /* counts blocks that were forgotten */
-	struct st_tick tick;
-	uint64_t stat_enter, stat_insn, stat_lookup, stat_slow;
 };
 
 static inline enum st_view_kind st_view_of(unsigned mode)
