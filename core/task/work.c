@@ -6,6 +6,7 @@
 #include "core/task/signal.h"
 #include "core/task/thread.h"
 #include "core/task/wait.h"
+#include "lib/base/check.h"
 
 #define WORKER_PRIORITY 50
 
@@ -50,12 +51,10 @@ static struct work *next_work(void)
 
 static void worker(void *arg)
 {
-	int ignored;
-
 	(void)arg;
 	thread_begin();
 	/* Guests' interrupts pass through here: before all that only computes. */
-	ignored = sched_set_policy(thread_current(), RUN_FIFO, WORKER_PRIORITY, 0);
+	check(sched_set_policy(thread_current(), RUN_FIFO, WORKER_PRIORITY, 0) == 0);
 	for (;;) {
 		struct work *w = next_work();
 

@@ -139,13 +139,10 @@ static enum how decode(struct st_work *w, unsigned offset)
 
 	w->n = 0;
 	w->at[0] = (uint16_t)offset;
-	while (w->n < ST_BLOCK_INSNS) {
+	do {
 		struct insn *insn = &w->insn[w->n];
 		enum how how;
 
-		if (offset >= 4096) {
-			return HOW_NOTHING;
-		}
 		if (insn_decode(insn, mode, w->bytes + offset, 4096 - offset) != INSN_OK) {
 			insn->len = (uint8_t)MIN(4096 - offset, 1u);
 			insn->mnemonic = INSN_NONE;
@@ -159,7 +156,7 @@ static enum how decode(struct st_work *w, unsigned offset)
 		if (how == HOW_BRANCH || how == HOW_INTERPRET) {
 			return how;
 		}
-	}
+	} while (w->n < ST_BLOCK_INSNS && offset < 4096);
 	return HOW_NOTHING;
 }
 
