@@ -51,6 +51,8 @@ static struct work *next_work(void)
 
 static void worker(void *arg)
 {
+	int ignored;
+
 	(void)arg;
 	thread_begin();
 	/* Guests' interrupts pass through here: before all that only computes. */
