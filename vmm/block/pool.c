@@ -15,17 +15,33 @@ void block_pool_init(struct block_pool *p, unsigned nthreads_max)
 	check(sem_init(&p->more, 0, 0) == 0);
 }
 
+static void *worker(void *arg);
+
+/* Context: lock held. */
+static int add_thread(struct block_pool *p)
+{
+	int ret = thread_start(&p->thread[p->nthreads], 0, worker, p);
+
+	if (ret == 0) {
+		p->nthreads++;
+	}
+	return ret;
+}
+
 /*
- * One idle thread at a time is woken, and it wakes the next one if there is still more to do when
- * it runs: short tasks are done by one warm thread instead of waking all. They wait at a semaphore,
- * since a mutex that was taken again after a wait for a condition makes a system call when it is
- * given, whether somebody waits for it or not.
+ * There is something to do. One idle thread at a time is woken, and calls this again if there is
+ * still more when it runs: short tasks are done by one warm thread instead of waking all. They wait
+ * at a semaphore, since a mutex that was taken again after a wait for a condition makes a system
+ * call when it is given, whether somebody waits for it or not. Context: lock held.
  */
-static void wake_one(struct block_pool *p)
+static void find_hands(struct block_pool *p)
 {
 	if (p->idle > 0 && !p->waking) {
 		p->waking = true;
 		sem_post(&p->more);
+	} else if (p->idle == 0 && p->nthreads < p->nthreads_max && add_thread(p) != 0) {
+		/* The host has no more threads to give: those we have do it. */
+		p->nthreads_max = p->nthreads;
 	}
 }
 
@@ -50,7 +66,7 @@ static struct block_task *next_task(struct block_pool *p)
 	if (p->head == NULL) {
 		p->tail = &p->head;
 	} else {
-		wake_one(p);
+		find_hands(p);
 	}
 	return task;
 }
@@ -75,17 +91,6 @@ static void *worker(void *arg)
 	return NULL;
 }
 
-/* Context: lock held. */
-static int add_thread(struct block_pool *p)
-{
-	int ret = thread_start(&p->thread[p->nthreads], 0, worker, p);
-
-	if (ret == 0) {
-		p->nthreads++;
-	}
-	return ret;
-}
-
 int block_pool_start(struct block_pool *p)
 {
 	lock_take(&p->lock);
@@ -101,12 +106,7 @@ void block_pool_submit(struct block_pool *p, struct block_task *task)
 	check(p->nthreads > 0);
 	*p->tail = task;
 	p->tail = &task->next;
-	if (p->idle > 0) {
-		wake_one(p);
-	} else if (p->nthreads < p->nthreads_max && add_thread(p) != 0) {
-		/* The host has no more threads to give: those we have do it. */
-		p->nthreads_max = p->nthreads;
-	}
+	find_hands(p);
 	lock_give(&p->lock);
 }
 
