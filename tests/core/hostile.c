@@ -68,13 +68,6 @@ static void take_counts(struct counts *c)
 	add_counts(c, "/proc/slabinfo");
 }
 
-static void take_counts(struct counts *c)
-{
-	c->n = 0;
-	take_counts_of(c, "/proc/vmstat");
-	take_counts_of(c, "/proc/slabinfo");
-}
-
 static unsigned long count_of(const struct counts *c, const char *name)
 {
 	for (unsigned i = 0; i < c->n; i++) {
