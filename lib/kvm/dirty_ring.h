@@ -36,6 +36,6 @@ bool kvm_ring_is_full(const struct kvm_vcpu *vcpu);
  * kvm_ring_reset() - KVM_RESET_DIRTY_RINGS: takes back the entries that user space is done with.
  * Return: how many; -EINVAL: there are no rings.
  * Context: vm->lock; vm->memory for reading.
- * Spec: 4.8, 8.29
+ * Spec: 8.29
  */
 must_use int kvm_ring_reset(struct kvm_vm *vm);
