@@ -30,26 +30,36 @@ static int64_t vcpu_ioctl(struct file *f, uint32_t command, uint64_t argument)
 	return kvm_vcpu_ioctl(f->data, command, argument);
 }
 
+/* There is nothing between the first pages and the ring: a bus error. */
+static int no_page(void *ctx, uint64_t offset, void *page)
+{
+	(void)ctx;
+	(void)offset;
+	(void)page;
+	return -EFBIG;
+}
+
 /* The pages are counted: a mapping may outlive the descriptor. */
 static int vcpu_map(struct file *f, struct file_map *m)
 {
 	struct object *o;
-	uint64_t pages = 0;
 
 	if (!m->shared) {
 		return -EINVAL;
 	}
-	while (kvm_vcpu_mmap(f->data, pages) != NULL) {
-		pages++;
-	}
-	o = object_create(pages * PAGE_SIZE);
+	o = object_create_filled(KVM_MAP_END * PAGE_SIZE, no_page, NULL);
 	if (o == NULL) {
 		return -ENOMEM;
 	}
-	for (uint64_t i = 0; i < pages; i++) {
-		hpa_t page = phys_of(kvm_vcpu_mmap(f->data, i));
+	for (uint64_t i = 0; i < KVM_MAP_END; i++) {
+		void *memory = kvm_vcpu_mmap(f->data, i);
+		hpa_t page;
 		int r;
 
+		if (memory == NULL) {
+			continue;
+		}
+		page = phys_of(memory);
 		page_get(page);
 		r = object_add_page(o, i * PAGE_SIZE, page);
 		if (r != 0) {

@@ -4,6 +4,7 @@
 #include <linux/kvm_para.h>
 
 #include "lib/kvm/debug.h"
+#include "lib/kvm/dirty_ring.h"
 #include "lib/kvm/irq.h"
 #include "lib/kvm/kvm.h"
 #include "lib/kvm/state.h"
@@ -48,6 +49,9 @@ static int enable_locked(struct kvm_vm *vm, const struct kvm_enable_cap *cap)
 		}
 		vm->max_vcpu_id = (uint32_t)value;
 		return 0;
+	case KVM_CAP_DIRTY_LOG_RING:
+	case KVM_CAP_DIRTY_LOG_RING_ACQ_REL:
+		return kvm_ring_set_size(vm, value);
 	default:
 		return -EINVAL;
 	}

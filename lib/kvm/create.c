@@ -6,6 +6,7 @@
 #include "lib/kvm/caps.h"
 #include "lib/kvm/clock.h"
 #include "lib/kvm/cpuid.h"
+#include "lib/kvm/dirty_ring.h"
 #include "lib/kvm/emul.h"
 #include "lib/kvm/exits.h"
 #include "lib/kvm/irq.h"
@@ -145,6 +146,7 @@ static void free_vcpu(struct kvm_vcpu *vcpu)
 	free_if(env, KVM_STORE_VM, vcpu->xsave, env->backend->xsave_bytes);
 	free_if(env, KVM_STORE_VM, vcpu->exits, sizeof(*vcpu->exits));
 	kvm_cpuid_free(env, vcpu->cpuid, vcpu->cpuid_count);
+	kvm_ring_fini(vcpu);
 	env->ops->lock_fini(env, &vcpu->lock);
 	env->ops->free(env, KVM_STORE_VM, vcpu, sizeof(*vcpu));
 }
@@ -175,7 +177,7 @@ static struct kvm_vcpu *alloc_vcpu(struct kvm_vm *vm, uint32_t id)
 	vcpu->xsave = ops->alloc(env, KVM_STORE_VM, env->backend->xsave_bytes);
 	vcpu->exits = ops->alloc(env, KVM_STORE_VM, sizeof(*vcpu->exits));
 	if (vcpu->run == NULL || vcpu->pio_page == NULL || vcpu->scratch == NULL ||
-	    vcpu->xsave == NULL || vcpu->exits == NULL) {
+	    vcpu->xsave == NULL || vcpu->exits == NULL || kvm_ring_init(vcpu) != 0) {
 		free_vcpu(vcpu);
 		return NULL;
 	}
@@ -284,6 +286,8 @@ void *kvm_vcpu_mmap(struct kvm_vcpu *vcpu, uint64_t page)
 	case 2:
 		return vcpu->vm->ring_page;
 	default:
-		return NULL;
+		return page < KVM_DIRTY_LOG_PAGE_OFFSET
+			       ? NULL
+			       : kvm_ring_page(vcpu, page - KVM_DIRTY_LOG_PAGE_OFFSET);
 	}
 }

@@ -16,14 +16,15 @@ int kvm_dirty_start(struct kvm_vm *vm, struct kvm_slot *slot)
 {
 	size_t words = words_of(slot);
 
-	if (slot->dirty != NULL || vm->dirty_ring != 0) {
+	if (slot->dirty != NULL) {
 		return 0;
 	}
 	slot->dirty = vm->env->ops->alloc(vm->env, KVM_STORE_BITMAP, words * sizeof(uint64_t));
 	if (slot->dirty == NULL) {
 		return -ENOMEM;
 	}
-	if ((vm->dirty_manual & KVM_DIRTY_LOG_INITIALLY_SET) != 0) {
+	/* With rings a bit that is set means an entry, and there is none. */
+	if ((vm->dirty_manual & KVM_DIRTY_LOG_INITIALLY_SET) != 0 && vm->dirty_ring == 0) {
 		memset(slot->dirty, 0xff, words * sizeof(uint64_t));
 		if (slot->pages % 64 != 0) {
 			slot->dirty[words - 1] = BIT(slot->pages % 64) - 1;
@@ -44,13 +45,16 @@ void kvm_dirty_stop(struct kvm_vm *vm, struct kvm_slot *slot)
 /* The slot whose log user space talks about. */
 static int find(struct kvm_vm *vm, uint32_t id, struct kvm_slot **slot)
 {
+	const struct kvm_slots *slots;
+
 	if (vm->dirty_ring != 0) {
 		return -ENXIO;
 	}
-	if (id >= KVM_SLOTS_MAX) {
+	slots = kvm_slots_of(vm, id);
+	if (slots == NULL) {
 		return -EINVAL;
 	}
-	*slot = kvm_slots_by_id(&vm->slots, id);
+	*slot = kvm_slots_by_id(slots, id);
 	return *slot == NULL || (*slot)->dirty == NULL ? -ENOENT : 0;
 }
 
@@ -66,10 +70,29 @@ static uint64_t take(struct kvm_vm *vm, const struct kvm_slot *slot, size_t word
 		return 0;
 	}
 	taken = __atomic_fetch_and(&slot->dirty[word], ~mask, __ATOMIC_ACQ_REL) & mask;
-	if (taken != 0) {
+	if (taken != 0 && kvm_slot_is_seen(slot)) {
 		vm->env->backend->write_protect(vm, slot->gfn + word * 64, taken);
 	}
 	return taken;
+}
+
+void kvm_dirty_forget(struct kvm_vm *vm)
+{
+	for (uint32_t i = 0; i < vm->slots.count; i++) {
+		const struct kvm_slot *slot = vm->slots.by_gfn[i];
+
+		if (slot->dirty != NULL) {
+			memset(slot->dirty, 0, words_of(slot) * sizeof(uint64_t));
+		}
+	}
+}
+
+bool kvm_dirty_watch(struct kvm_vm *vm, uint32_t id, uint64_t page)
+{
+	const struct kvm_slot *slot = kvm_slots_by_id(&vm->slots, id);
+
+	return slot != NULL && slot->dirty != NULL && page < slot->pages &&
+	       take(vm, slot, page / 64, BIT(page % 64)) != 0;
 }
 
 int kvm_dirty_get(struct kvm_vm *vm, const struct kvm_dirty_log *log)

@@ -8,7 +8,7 @@
 
 #include <linux/kvm.h>
 
-#include "lib/kvm/vm.h"
+#include "lib/kvm/vcpu.h"
 
 /** kvm_dirty_start() - gives the slot a log, if it has none. Return: 0 or -ENOMEM. */
 must_use int kvm_dirty_start(struct kvm_vm *vm, struct kvm_slot *slot);
@@ -16,14 +16,30 @@ must_use int kvm_dirty_start(struct kvm_vm *vm, struct kvm_slot *slot);
 /** kvm_dirty_stop() - takes the log away, if there is one. */
 void kvm_dirty_stop(struct kvm_vm *vm, struct kvm_slot *slot);
 
-/** kvm_dirty_mark() - page @gfn, which is in @slot, is written to. Context: any thread. */
-static inline void kvm_dirty_mark(const struct kvm_slot *slot, uint64_t gfn)
+/** kvm_dirty_forget() - all logs begin anew. Context: vm->memory for writing; no vCPU exists. */
+void kvm_dirty_forget(struct kvm_vm *vm);
+
+/**
+ * kvm_dirty_watch() - clears the bit of page @page of slot @id, which may be nonsense.
+ * Return: is the backend to be flushed? Context: vm->memory for reading.
+ */
+bool kvm_dirty_watch(struct kvm_vm *vm, uint32_t id, uint64_t page);
+
+/** kvm_dirty_enter() - kvm_dirty_mark() where there are rings: dirty_ring.c. */
+void kvm_dirty_enter(struct kvm_vcpu *vcpu, const struct kvm_slot *slot, uint64_t page);
+
+/** kvm_dirty_mark() - @vcpu writes to page @gfn, which is in @slot. Context: vcpu->lock. */
+static inline void kvm_dirty_mark(struct kvm_vcpu *vcpu, const struct kvm_slot *slot, uint64_t gfn)
 {
 	uint64_t page = gfn - slot->gfn;
 	uint64_t bit = BIT(page % 64);
 
 	if (slot->dirty == NULL ||
 	    (__atomic_load_n(&slot->dirty[page / 64], __ATOMIC_RELAXED) & bit) != 0) {
+		return;
+	}
+	if (vcpu->ring.pages != NULL) {
+		kvm_dirty_enter(vcpu, slot, page);
 		return;
 	}
 	/* Relaxed: who takes the log gets the page's contents by other means than this bit. */

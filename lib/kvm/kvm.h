@@ -17,14 +17,21 @@
  */
 #pragma once
 
+#include <linux/kvm.h>
+
 #include "lib/base/types.h"
 
 struct kvm_env;
 struct kvm_vm;
 struct kvm_vcpu;
 
-/** Pages of a vCPU's mapping: struct kvm_run, port data, coalesced ring; then the dirty ring. */
-#define KVM_MAP_PAGES 3
+/**
+ * Pages of a vCPU's mapping: struct kvm_run, port data, coalesced ring. Far behind them, from
+ * KVM_DIRTY_LOG_PAGE_OFFSET on, is the dirty ring, if there is one. Nothing is behind that.
+ */
+#define KVM_MAP_PAGES	   3
+#define KVM_RING_PAGES_MAX 256
+#define KVM_MAP_END	   (KVM_DIRTY_LOG_PAGE_OFFSET + KVM_RING_PAGES_MAX)
 
 /**
  * kvm_system_ioctl() / kvm_vm_ioctl() / kvm_vcpu_ioctl() - one call on a descriptor.

@@ -48,7 +48,7 @@ int kvm_memory_write(struct kvm_vcpu *vcpu, uint64_t gpa, const void *data, unsi
 	}
 	r = vcpu->env->ops->copy_out(vcpu->env, kvm_memory_user(slot, gpa), data, bytes);
 	if (r == 0) {
-		kvm_dirty_mark(slot, gpa >> KVM_PAGE_SHIFT);
+		kvm_dirty_mark(vcpu, slot, gpa >> KVM_PAGE_SHIFT);
 	}
 	return r;
 }
@@ -64,7 +64,7 @@ int kvm_memory_cmpxchg(struct kvm_vcpu *vcpu, uint64_t gpa, const void *old, con
 	}
 	r = vcpu->env->ops->cmpxchg(vcpu->env, kvm_memory_user(slot, gpa), old, new, bytes);
 	if (r == 0) {
-		kvm_dirty_mark(slot, gpa >> KVM_PAGE_SHIFT);
+		kvm_dirty_mark(vcpu, slot, gpa >> KVM_PAGE_SHIFT);
 	}
 	return r;
 }

@@ -8,6 +8,7 @@
 #include "lib/kvm/cpuid.h"
 #include "lib/kvm/debug.h"
 #include "lib/kvm/dirty.h"
+#include "lib/kvm/dirty_ring.h"
 #include "lib/kvm/emul.h"
 #include "lib/kvm/events.h"
 #include "lib/kvm/exits.h"
@@ -98,12 +99,12 @@ static int on_memory(struct kvm_vcpu *vcpu, const struct kvm_stop *stop)
 	};
 	/* Before the page can be written to, so that no write is missed. */
 	if (fault.write) {
-		kvm_dirty_mark(slot, gfn);
+		kvm_dirty_mark(vcpu, slot, gfn);
 	}
 	r = vcpu->env->backend->map(vcpu, &fault);
 	/* A log taken between the two has cleared the mark, and found no mapping to protect. */
 	if (r == 0 && fault.may_write) {
-		kvm_dirty_mark(slot, gfn);
+		kvm_dirty_mark(vcpu, slot, gfn);
 	}
 	return r == 0 || r == -EAGAIN ? GO_ON : r;
 }
@@ -322,6 +323,11 @@ static int serve_requests(struct kvm_vcpu *vcpu)
 	}
 	if (__atomic_load_n((uint32_t *)&vcpu->requests, __ATOMIC_RELAXED) == 1u << KVM_REQ_EVENT) {
 		return GO_ON; /* as usual; it is looked at next */
+	}
+	if (kvm_vcpu_take(vcpu, KVM_REQ_RING_FULL) && kvm_ring_is_full(vcpu)) {
+		kvm_vcpu_note(vcpu, KVM_REQ_RING_FULL);
+		vcpu->run->exit_reason = KVM_EXIT_DIRTY_RING_FULL;
+		return EXIT;
 	}
 	(void)kvm_vcpu_take(vcpu, KVM_REQ_DEAD);
 	(void)kvm_vcpu_take(vcpu, KVM_REQ_KICK);

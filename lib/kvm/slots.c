@@ -64,15 +64,22 @@ struct kvm_slot *kvm_slots_by_id(const struct kvm_slots *slots, uint32_t id)
 	return place < slots->count && slots->by_id[place]->id == id ? slots->by_id[place] : NULL;
 }
 
+struct kvm_slots *kvm_slots_of(struct kvm_vm *vm, uint32_t id)
+{
+	if (id >> 16 >= KVM_SLOT_SPACES || (id & UINT16_MAX) >= KVM_SLOTS_MAX) {
+		return NULL;
+	}
+	return id >> 16 == 0 ? &vm->slots : &vm->smm_slots;
+}
+
 static size_t tables_bytes(uint32_t room)
 {
 	return 2 * (size_t)room * sizeof(struct kvm_slot *);
 }
 
 /* Makes room for one more slot. */
-static int grow(struct kvm_vm *vm)
+static int grow(struct kvm_vm *vm, struct kvm_slots *slots)
 {
-	struct kvm_slots *slots = &vm->slots;
 	const struct kvm_env_ops *ops = vm->env->ops;
 	uint32_t room = slots->room == 0 ? ROOM_FIRST : slots->room * 2;
 	struct kvm_slot **tables;
@@ -135,16 +142,24 @@ static bool overlaps(const struct kvm_slots *slots, const struct kvm_slot *self,
 
 /* ---- changes ---- */
 
-static int create(struct kvm_vm *vm, const struct kvm_slot *wanted)
+/* Takes away the mappings that guests may have of a slot, which is or was at @gfn. */
+static void unmap(struct kvm_vm *vm, const struct kvm_slot *slot, uint64_t gfn)
+{
+	if (kvm_slot_is_seen(slot)) {
+		vm->env->backend->unmap(vm, gfn, slot->pages);
+	}
+}
+
+static int create(struct kvm_vm *vm, struct kvm_slots *slots, const struct kvm_slot *wanted)
 {
 	const struct kvm_env_ops *ops = vm->env->ops;
 	struct kvm_slot *slot;
 	int r;
 
-	if (overlaps(&vm->slots, NULL, wanted->gfn, wanted->pages)) {
+	if (overlaps(slots, NULL, wanted->gfn, wanted->pages)) {
 		return -EEXIST;
 	}
-	r = grow(vm);
+	r = grow(vm, slots);
 	if (r != 0) {
 		return r;
 	}
@@ -160,7 +175,7 @@ static int create(struct kvm_vm *vm, const struct kvm_slot *wanted)
 		ops->free(vm->env, KVM_STORE_TABLE, slot, sizeof(*slot));
 		return r;
 	}
-	insert(&vm->slots, slot);
+	insert(slots, slot);
 	return 0;
 }
 
@@ -183,27 +198,28 @@ static int set_flags(struct kvm_vm *vm, struct kvm_slot *slot, uint32_t flags)
 	}
 	slot->flags = flags;
 	/* What was mapped without a log in mind must not be written to unseen. */
-	vm->env->backend->unmap(vm, slot->gfn, slot->pages);
+	unmap(vm, slot, slot->gfn);
 	return 0;
 }
 
-static int move(struct kvm_vm *vm, struct kvm_slot *slot, const struct kvm_slot *wanted)
+static int move(struct kvm_vm *vm, struct kvm_slots *slots, struct kvm_slot *slot,
+		const struct kvm_slot *wanted)
 {
 	uint64_t old = slot->gfn;
 	int r;
 
-	if (overlaps(&vm->slots, slot, wanted->gfn, wanted->pages)) {
+	if (overlaps(slots, slot, wanted->gfn, wanted->pages)) {
 		return -EEXIST;
 	}
 	r = set_flags(vm, slot, wanted->flags);
 	if (r != 0) {
 		return r;
 	}
-	take_out(&vm->slots, slot);
+	take_out(slots, slot);
 	slot->gfn = wanted->gfn;
-	insert(&vm->slots, slot);
+	insert(slots, slot);
 	/* Also in the new place: nothing was there, and backends may remember that. */
-	vm->env->backend->unmap(vm, old, slot->pages);
+	unmap(vm, slot, old);
 	return 0;
 }
 
@@ -212,7 +228,8 @@ static bool region_valid(struct kvm_vm *vm, const struct kvm_userspace_memory_re
 	uint64_t end;
 	uint64_t last = BIT(vm->env->backend->phys_bits);
 
-	return (region->flags & ~(uint32_t)FLAGS_KNOWN) == 0 && region->slot < KVM_SLOTS_MAX &&
+	return (region->flags & ~(uint32_t)FLAGS_KNOWN) == 0 &&
+	       kvm_slots_of(vm, region->slot) != NULL &&
 	       region->memory_size % KVM_PAGE_BYTES == 0 &&
 	       region->guest_phys_addr % KVM_PAGE_BYTES == 0 &&
 	       region->userspace_addr % KVM_PAGE_BYTES == 0 &&
@@ -224,7 +241,8 @@ static bool region_valid(struct kvm_vm *vm, const struct kvm_userspace_memory_re
 
 static int change(struct kvm_vm *vm, const struct kvm_userspace_memory_region *region)
 {
-	struct kvm_slot *slot = kvm_slots_by_id(&vm->slots, region->slot);
+	struct kvm_slots *slots = kvm_slots_of(vm, region->slot);
+	struct kvm_slot *slot = kvm_slots_by_id(slots, region->slot);
 	struct kvm_slot wanted = {
 		.id = region->slot,
 		.flags = region->flags,
@@ -237,20 +255,20 @@ static int change(struct kvm_vm *vm, const struct kvm_userspace_memory_region *r
 		if (slot == NULL) {
 			return -EINVAL;
 		}
-		take_out(&vm->slots, slot);
-		vm->env->backend->unmap(vm, slot->gfn, slot->pages);
+		take_out(slots, slot);
+		unmap(vm, slot, slot->gfn);
 		destroy(vm, slot);
 		return 0;
 	}
 	if (slot == NULL) {
-		return create(vm, &wanted);
+		return create(vm, slots, &wanted);
 	}
 	if (wanted.user != slot->user || wanted.pages != slot->pages ||
 	    ((wanted.flags ^ slot->flags) & KVM_MEM_READONLY) != 0) {
 		return -EINVAL;
 	}
 	if (wanted.gfn != slot->gfn) {
-		return move(vm, slot, &wanted);
+		return move(vm, slots, slot, &wanted);
 	}
 	return wanted.flags != slot->flags ? set_flags(vm, slot, wanted.flags) : 0;
 }
@@ -269,10 +287,8 @@ int kvm_slots_set(struct kvm_vm *vm, const struct kvm_userspace_memory_region *r
 	return r;
 }
 
-void kvm_slots_fini(struct kvm_vm *vm)
+static void fini(struct kvm_vm *vm, struct kvm_slots *slots)
 {
-	struct kvm_slots *slots = &vm->slots;
-
 	for (uint32_t i = 0; i < slots->count; i++) {
 		destroy(vm, slots->by_gfn[i]);
 	}
@@ -281,6 +297,12 @@ void kvm_slots_fini(struct kvm_vm *vm)
 				   tables_bytes(slots->room));
 	}
 	*slots = (struct kvm_slots){0};
+}
+
+void kvm_slots_fini(struct kvm_vm *vm)
+{
+	fini(vm, &vm->slots);
+	fini(vm, &vm->smm_slots);
 }
 
 void kvm_slots_user_range(struct kvm_vm *vm, uint64_t user, uint64_t bytes,

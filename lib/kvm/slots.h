@@ -14,11 +14,12 @@ struct kvm_vm;
 /** As many as Linux has on x86-64: the rest of 32767 were private ones. */
 #define KVM_SLOTS_MAX	   32764
 #define KVM_SLOT_PAGES_MAX (BIT(31) - 1)
+#define KVM_SLOT_SPACES	   2 /* address spaces: the usual one, and that of SMM */
 #define KVM_PAGE_SHIFT	   12
 #define KVM_PAGE_BYTES	   UINT64_C(4096)
 
 struct kvm_slot {
-	uint32_t id;
+	uint32_t id;	/* the address space is in the upper half */
 	uint32_t flags; /* KVM_MEM_LOG_DIRTY_PAGES, KVM_MEM_READONLY */
 	uint64_t gfn;
 	uint64_t pages;
@@ -33,6 +34,15 @@ struct kvm_slots {
 	struct kvm_slot **by_id;
 	uint64_t generation; /* changes with every change, for caches */
 };
+
+/** kvm_slots_of() - those that @id is among; NULL: there is no such space or number. */
+struct kvm_slots *kvm_slots_of(struct kvm_vm *vm, uint32_t id);
+
+/** kvm_slot_is_seen() - do guests see it, so that the backend may have mapped it? */
+static inline bool kvm_slot_is_seen(const struct kvm_slot *slot)
+{
+	return slot->id <= UINT16_MAX;
+}
 
 /**
  * kvm_slots_find() - the slot that page @gfn is in, or NULL.

@@ -62,7 +62,7 @@ static void what_is_refused(void **state)
 	assert_int_equal(fake_slot(&f, 3, 0, 5 * PAGE, PAGE, memory + 1), -EINVAL);
 	assert_int_equal(fake_slot(&f, 3, 4, 5 * PAGE, PAGE, memory), -EINVAL);
 	assert_int_equal(fake_slot(&f, KVM_SLOTS_MAX, 0, 5 * PAGE, PAGE, memory), -EINVAL);
-	assert_int_equal(fake_slot(&f, 1 << 16, 0, 5 * PAGE, PAGE, memory), -EINVAL);
+	assert_int_equal(fake_slot(&f, 2 << 16, 0, 5 * PAGE, PAGE, memory), -EINVAL);
 	assert_int_equal(fake_slot(&f, 3, 0, UINT64_MAX - PAGE + 1, PAGE, memory), -EINVAL);
 	assert_int_equal(fake_slot(&f, 3, 0, UINT64_C(1) << 48, PAGE, memory), -EINVAL);
 	assert_int_equal(fake_slot(&f, 3, 0, 5 * PAGE, PAGE, (void *)(UINTPTR_MAX - PAGE + 1)),
@@ -117,6 +117,30 @@ static void user_memory_is_found_in_all_slots(void **state)
 	assert_int_equal(f.change[0].pages, 8);
 }
 
+static void other_address_space_is_apart(void **state)
+{
+	const uint32_t smm = 1 << 16;
+
+	(void)state;
+	assert_int_equal(fake_slot(&f, 1, 0, PAGE, 4 * PAGE, memory), 0);
+	assert_int_equal(fake_slot(&f, smm | 1, KVM_MEM_LOG_DIRTY_PAGES, 0, 8 * PAGE, memory), 0);
+	assert_int_equal(fake_slot(&f, smm | 2, 0, 7 * PAGE, PAGE, memory), -EEXIST);
+	assert_int_equal(fake_slot(&f, smm | KVM_SLOTS_MAX, 0, 9 * PAGE, PAGE, memory), -EINVAL);
+	assert_null(kvm_slots_find(&f.vm->slots, 0));
+	assert_int_equal(kvm_slots_find(&f.vm->slots, 1)->id, 1);
+	assert_int_equal(kvm_slots_find(&f.vm->smm_slots, 1)->id, smm | 1);
+	assert_int_equal(kvm_slots_by_id(&f.vm->slots, 1)->pages, 4);
+	/* No guest sees it: nothing is mapped. */
+	assert_int_equal(fake_slot(&f, smm | 1, 0, PAGE, 8 * PAGE, memory), 0);
+	assert_int_equal(fake_slot(&f, smm | 1, 0, 0, 0, NULL), 0);
+	assert_int_equal(fake_slot(&f, smm | 1, 0, 0, 0, NULL), -EINVAL);
+	assert_int_equal(f.changes, 0);
+	assert_int_equal(f.vm->slots.count, 1);
+	assert_int_equal(f.vm->smm_slots.count, 0);
+	/* The last one is freed with the VM. */
+	assert_int_equal(fake_slot(&f, smm, 0, 0, PAGE, memory), 0);
+}
+
 static void no_memory_changes_nothing(void **state)
 {
 	(void)state;
@@ -146,6 +170,7 @@ static int64_t get_log(uint32_t slot)
 
 static void log_is_taken_and_begins_anew(void **state)
 {
+	struct kvm_vcpu *vcpu = fake_vcpu(&f, 0);
 	struct kvm_slot *slot;
 
 	(void)state;
@@ -153,8 +178,8 @@ static void log_is_taken_and_begins_anew(void **state)
 			 0);
 	assert_int_equal(fake_slot(&f, 2, 0, 0, PAGE, memory), 0);
 	slot = kvm_slots_by_id(&f.vm->slots, 1);
-	kvm_dirty_mark(slot, 0x100);
-	kvm_dirty_mark(slot, 0x100 + 69);
+	kvm_dirty_mark(vcpu, slot, 0x100);
+	kvm_dirty_mark(vcpu, slot, 0x100 + 69);
 	assert_true(kvm_dirty_is_marked(slot, 0x100));
 	assert_false(kvm_dirty_is_marked(slot, 0x101));
 	memset(bitmap, 0xff, sizeof(bitmap));
@@ -175,6 +200,8 @@ static void log_is_taken_and_begins_anew(void **state)
 	assert_int_equal(get_log(2), -ENOENT);
 	assert_int_equal(get_log(3), -ENOENT);
 	assert_int_equal(get_log(KVM_SLOTS_MAX), -EINVAL);
+	assert_int_equal(get_log(1 << 16 | 1), -ENOENT);
+	assert_int_equal(get_log(2 << 16 | 1), -EINVAL);
 	f.hole = (uintptr_t)bitmap;
 	f.hole_end = f.hole + sizeof(bitmap);
 	assert_int_equal(get_log(1), -EFAULT);
@@ -227,6 +254,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(moving_takes_mappings_away, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(user_memory_is_found_in_all_slots, set_up,
 						tear_down),
+		cmocka_unit_test_setup_teardown(other_address_space_is_apart, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(no_memory_changes_nothing, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(log_is_taken_and_begins_anew, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(manual_log_is_cleared_by_hand, set_up, tear_down),

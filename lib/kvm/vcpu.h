@@ -27,6 +27,7 @@ enum kvm_request {
 	KVM_REQ_FILTER,	      /* vm->msr_filter: which MSRs the backend lets pass may differ */
 	KVM_REQ_UNHALT,	      /* KVM_HC_KICK_CPU: ends a HLT */
 	KVM_REQ_DEAD,	      /* vm->dead */
+	KVM_REQ_RING_FULL,    /* kvm_ring_is_full(), or was */
 };
 
 /** MSRs with nothing but a value; places in vcpu->msr. Those before KVM_MSR_OURS: KVM_REGS_MSRS. */
@@ -184,6 +185,13 @@ struct kvm_vcpu {
 	uint64_t slot_generation; /* of slot_hint */
 	struct kvm_slot *slot_hint;
 	bool enforce_pv_features;
+
+	/* the dirty ring; NULL without. Both are counted on and on */
+	struct {
+		struct kvm_dirty_gfn **pages; /* shared with user space; as kvm_run */
+		uint32_t entered;	      /* vcpu->lock; release */
+		uint32_t returned;	      /* vm->lock; release */
+	} ring;
 
 	struct kvm_apic *apic; /* the interrupt half's; NULL without local APICs */
 	uint64_t apic_base;    /* IA32_APIC_BASE where there is no local APIC */

@@ -10,6 +10,7 @@
 #include "lib/kvm/clock.h"
 #include "lib/kvm/create.h"
 #include "lib/kvm/dirty.h"
+#include "lib/kvm/dirty_ring.h"
 #include "lib/kvm/irq.h"
 #include "lib/kvm/kvm.h"
 #include "lib/kvm/msr_filter.h"
@@ -43,7 +44,7 @@ static int64_t signal_msi(struct kvm_vm *vm, uint64_t arg, void *data)
 	return kvm_irq_signal_msi(vm, data);
 }
 
-/* One at a time, so that two readers do not share the bits between them. */
+/* One at a time, so that two readers do not share the bits between them. Neither: the rings. */
 static int64_t with_log(struct kvm_vm *vm, const struct kvm_dirty_log *get,
 			const struct kvm_clear_dirty_log *clear)
 {
@@ -52,7 +53,13 @@ static int64_t with_log(struct kvm_vm *vm, const struct kvm_dirty_log *get,
 
 	ops->lock(vm->env, &vm->lock);
 	ops->lock_read(vm->env, &vm->memory);
-	r = get != NULL ? kvm_dirty_get(vm, get) : kvm_dirty_clear(vm, clear);
+	if (get != NULL) {
+		r = kvm_dirty_get(vm, get);
+	} else if (clear != NULL) {
+		r = kvm_dirty_clear(vm, clear);
+	} else {
+		r = kvm_ring_reset(vm);
+	}
 	ops->unlock_read(vm->env, &vm->memory);
 	ops->unlock(vm->env, &vm->lock);
 	return r;
@@ -68,6 +75,13 @@ static int64_t clear_dirty_log(struct kvm_vm *vm, uint64_t arg, void *data)
 {
 	(void)arg;
 	return with_log(vm, NULL, data);
+}
+
+static int64_t reset_dirty_rings(struct kvm_vm *vm, uint64_t arg, void *data)
+{
+	(void)arg;
+	(void)data;
+	return with_log(vm, NULL, NULL);
 }
 
 static int64_t create_vcpu(struct kvm_vm *vm, uint64_t arg, void *data)

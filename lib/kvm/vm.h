@@ -51,7 +51,7 @@ struct kvm_vm {
 	bool hypercall_exits; /* KVM_CAP_EXIT_HYPERCALL: KVM_HC_MAP_GPA_RANGE */
 	bool platform_info_hidden;
 	uint32_t dirty_manual; /* flags of KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2 */
-	uint32_t dirty_ring;   /* entries of each vCPU's ring; 0: logs are bitmaps */
+	uint32_t dirty_ring; /* entries of each vCPU's ring; 0: logs are bitmaps. vm->memory too */
 	uint64_t disabled_exits;
 	uint64_t bus_lock_mode;
 	uint64_t default_tsc_khz;
@@ -64,6 +64,7 @@ struct kvm_vm {
 	/* vm->memory */
 	struct kvm_lock memory;
 	struct kvm_slots slots;
+	struct kvm_slots smm_slots;	/* what CPUs in SMM would see: kept, and that is all */
 	struct kvm_doorbell *doorbells; /* KVM_IOEVENTFD; a list */
 	uint32_t doorbell_count;
 	struct kvm_zone *zones; /* KVM_REGISTER_COALESCED_MMIO */
