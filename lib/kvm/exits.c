@@ -287,6 +287,7 @@ static void kick_cpu(struct kvm_vm *vm, uint32_t apic_id)
 		struct kvm_vcpu *target = kvm_vm_vcpu(vm, i);
 
 		if (target->id == apic_id) {
+			__atomic_store_n((uint32_t *)&target->kicked, 1, __ATOMIC_RELEASE);
 			kvm_vcpu_request(target, KVM_REQ_UNHALT);
 		}
 	}

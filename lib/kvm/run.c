@@ -418,8 +418,11 @@ static int wait_for_events(struct kvm_vcpu *vcpu)
 	if (vcpu->mp_state == KVM_MP_STATE_RUNNABLE) {
 		return GO_ON;
 	}
+	(void)kvm_vcpu_take(vcpu, KVM_REQ_UNHALT);
 	if (vcpu->mp_state == KVM_MP_STATE_HALTED &&
-	    (kvm_event_wakes(vcpu) || kvm_vcpu_take(vcpu, KVM_REQ_UNHALT))) {
+	    (kvm_event_wakes(vcpu) ||
+	     __atomic_load_n((uint32_t *)&vcpu->kicked, __ATOMIC_ACQUIRE) != 0)) {
+		__atomic_store_n((uint32_t *)&vcpu->kicked, 0, __ATOMIC_RELAXED);
 		vcpu->mp_state = KVM_MP_STATE_RUNNABLE;
 		kvm_vcpu_note(vcpu, KVM_REQ_EVENT);
 		return GO_ON;

@@ -352,6 +352,23 @@ static void hypercall_result_is_in_rax(void **state)
 	assert_int_equal(get_regs().rip, CODE + 3 + 1);
 }
 
+/* A kick that comes before the HLT ends it all the same; the next HLT waits. */
+static void kick_is_kept_for_the_next_halt(void **state)
+{
+	static const struct fake_step step = {
+		.stop = {.reason = KVM_STOP_HYPERCALL, .insn_len = 3}};
+
+	(void)state;
+	vcpu->apic = (struct kvm_apic *)&fake_irq;
+	fake_play(&f, &step, 1);
+	set_reg(&vcpu->cpu.gpr[0], 5);	      /* KVM_HC_KICK_CPU */
+	set_reg(&vcpu->cpu.gpr[1], vcpu->id); /* RCX: whom */
+	assert_int_equal(go(), -EINTR);
+	assert_int_equal(f.blocks, 1);
+	assert_int_equal(get_regs().rip, CODE + 3 + 1 + 1); /* in the second HLT */
+	assert_int_equal(vcpu->mp_state, KVM_MP_STATE_HALTED);
+}
+
 static void foreign_hypercall_is_patched(void **state)
 {
 	static const struct fake_step step = {
@@ -620,6 +637,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(unknown_msr_is_a_fault_or_an_exit, set_up,
 						tear_down),
 		cmocka_unit_test_setup_teardown(hypercall_result_is_in_rax, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(kick_is_kept_for_the_next_halt, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(foreign_hypercall_is_patched, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(interrupts_of_user_space, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(window_is_an_exit, set_up, tear_down),

@@ -437,6 +437,10 @@ void kvm_state_get_mp(struct kvm_vcpu *vcpu, struct kvm_mp_state *state)
 		kvm_irq_take_init_sipi(vcpu);
 	}
 	state->mp_state = vcpu->mp_state;
+	if (vcpu->mp_state == KVM_MP_STATE_HALTED &&
+	    __atomic_load_n((uint32_t *)&vcpu->kicked, __ATOMIC_ACQUIRE) != 0) {
+		state->mp_state = KVM_MP_STATE_RUNNABLE; /* as good as woken */
+	}
 }
 
 int kvm_state_set_mp(struct kvm_vcpu *vcpu, const struct kvm_mp_state *state)

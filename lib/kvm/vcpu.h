@@ -25,7 +25,7 @@ enum kvm_request {
 	KVM_REQ_FLUSH,	      /* the backend's own: forget guest translations */
 	KVM_REQ_BACKEND,      /* the backend's own */
 	KVM_REQ_FILTER,	      /* vm->msr_filter: which MSRs the backend lets pass may differ */
-	KVM_REQ_UNHALT,	      /* KVM_HC_KICK_CPU: ends a HLT */
+	KVM_REQ_UNHALT,	      /* vcpu->kicked */
 	KVM_REQ_DEAD,	      /* vm->dead */
 	KVM_REQ_RING_FULL,    /* kvm_ring_is_full(), or was */
 };
@@ -131,6 +131,7 @@ struct kvm_vcpu {
 	/* atomic, from any thread */
 	_Atomic uint32_t requests;
 	_Atomic uint32_t nmi_arrived;
+	_Atomic uint32_t kicked; /* KVM_HC_KICK_CPU: the HLT it is in, or else its next, ends */
 
 	/* vcpu->lock; on the run path this thread's only */
 	struct kvm_lock lock;
