@@ -159,7 +159,8 @@ static int write_address(uint64_t va, uint64_t len_va, const char *path)
 	return user_put32(len_va, len);
 }
 
-SYSCALL(bind)
+/* @call is socket_bind() or socket_connect(). */
+static int64_t with_address(const uint64_t a[6], int (*call)(struct socket *s, const char *path))
 {
 	char path[SOCKET_PATH_MAX + 1];
 	struct socket *s;
@@ -168,25 +169,20 @@ SYSCALL(bind)
 
 	if (f != NULL) {
 		error = read_address(a[1], a[2], path);
-		error = error != 0 ? error : socket_bind(s, path);
+		error = error != 0 ? error : call(s, path);
 		file_put(f);
 	}
 	return error;
 }
 
+SYSCALL(bind)
+{
+	return with_address(a, socket_bind);
+}
+
 SYSCALL(connect)
 {
-	char path[SOCKET_PATH_MAX + 1];
-	struct socket *s;
-	int64_t error;
-	struct file *f = get(a[0], &s, &error);
-
-	if (f != NULL) {
-		error = read_address(a[1], a[2], path);
-		error = error != 0 ? error : socket_connect(s, path);
-		file_put(f);
-	}
-	return error;
+	return with_address(a, socket_connect);
 }
 
 SYSCALL(listen)
