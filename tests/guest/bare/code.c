@@ -220,7 +220,7 @@ BARE_CASE_ON(cross_modifying, "code/cross_modifying",
 
 #define PATCH_VECTOR 0x62
 
-static volatile uint32_t synced, stop, breakpoints, bad;
+static volatile uint32_t synced, stop, breakpoints, bad, listening;
 
 static void on_patch_break(struct bare_frame *frame)
 {
@@ -243,6 +243,7 @@ static void patched_caller(void *argument)
 	(void)argument;
 	apic_enable();
 	cpu_sti();
+	__atomic_store_n(&listening, 1, __ATOMIC_RELEASE);
 	while (__atomic_load_n(&stop, __ATOMIC_ACQUIRE) == 0) {
 		uint32_t number = call(patch_page);
 
@@ -276,6 +277,8 @@ BARE_CASE_ON(patch_by_breakpoint, "code/patch_by_breakpoint", "Intel SDM vol. 3A
 	bare_on(PATCH_VECTOR, on_patch_sync);
 	apic_enable();
 	bare_start_cpu(1, patched_caller, NULL);
+	/* An APIC that is not enabled yet drops what is sent to it. */
+	bare_wait(&listening, 1);
 	for (unsigned int i = 0; i < 20; i++) {
 		uint32_t number = i % 2 == 0 ? 0x01010101 : 1;
 
