@@ -54,7 +54,7 @@ void soft_mmu_forget_code(struct soft_mmu *mmu)
 		}
 	}
 	for (unsigned i = 0; i < ST_VIEWS && mmu->frame != NULL; i++) {
-		st_flush_jumps(&mmu->frame->view[i]);
+		st_flush_exec(&mmu->frame->view[i]);
 	}
 }
 

@@ -243,6 +243,9 @@ void st_cold_parts(struct st_work *w)
 		case ST_COLD_KICK:
 			leave(w, c, w->t->exit_kick);
 			break;
+		case ST_COLD_MOVED:
+			leave(w, c, w->t->exit_lookup);
+			break;
 		case ST_COLD_FPU:
 			em_call(w->e, w->t->load_fpu);
 			em_jmp(w->e, c->resume);

@@ -523,6 +523,8 @@ static void code(struct st_work *w, struct st_block *b, enum how end)
 {
 	b->fpu = uses_fpu(w, end);
 	st_record(w, w->at[0]);
+	st_guard(w);
+	b->entry = (uint32_t)(em_here(w->e) - w->t->rx);
 	if (b->fpu) {
 		want_fpu(w);
 	}
@@ -542,8 +544,8 @@ static void code(struct st_work *w, struct st_block *b, enum how end)
 	st_cold_parts(w);
 }
 
-uint32_t st_translate(struct st_translator *t, uint64_t page, uint64_t linear, unsigned offset,
-		      unsigned mode, const uint8_t *bytes, bool amd)
+uint32_t st_translate(struct st_translator *t, const struct st_source *source, unsigned offset,
+		      unsigned mode)
 {
 	struct st_work w;
 	struct st_block *b = &t->blocks[t->nblocks];
@@ -555,13 +557,14 @@ uint32_t st_translate(struct st_translator *t, uint64_t page, uint64_t linear, u
 	w.t = t;
 	w.e = &t->em;
 	w.mode = mode;
-	w.linear = linear;
-	w.bytes = bytes;
-	w.amd = amd;
+	w.linear = source->linear;
+	w.map = source->map;
+	w.bytes = source->bytes;
+	w.amd = source->amd;
 	w.ncold = 0;
 	*b = (struct st_block){
-		.page = page,
-		.linear = linear,
+		.page = source->page,
+		.linear = source->linear,
 		.offset = (uint16_t)offset,
 		.mode = (uint16_t)mode,
 		.first_record = t->nrecords,

@@ -56,8 +56,9 @@ int st_cache_init(struct st_translator *t)
 	t->records = reserve(ST_MAX_RECORDS * sizeof(*t->records));
 	t->link = reserve(ST_MAX_LINKS * sizeof(*t->link));
 	t->pages = reserve(ST_MAX_PAGES * sizeof(*t->pages));
+	t->maps = reserve(ST_MAX_MAPS * sizeof(*t->maps));
 	if (t->frame == NULL || t->blocks == NULL || t->records == NULL || t->link == NULL ||
-	    t->pages == NULL) {
+	    t->pages == NULL || t->maps == NULL) {
 		return -ENOMEM;
 	}
 	return 0;
@@ -77,6 +78,7 @@ void st_cache_fini(struct st_translator *t)
 	release(t->records, ST_MAX_RECORDS * sizeof(*t->records));
 	release(t->link, ST_MAX_LINKS * sizeof(*t->link));
 	release(t->pages, ST_MAX_PAGES * sizeof(*t->pages));
+	release(t->maps, ST_MAX_MAPS * sizeof(*t->maps));
 	if (t->rx != NULL && t->rx != MAP_FAILED) {
 		munmap(t->rx, ST_CACHE_BYTES);
 		munmap(t->rx - t->em.to_rx, ST_CACHE_BYTES);
@@ -87,12 +89,14 @@ void st_reset(struct st_translator *t)
 {
 	t->em.at = t->rx - t->em.to_rx + t->start;
 	t->em.full = false;
-	t->nblocks = t->nrecords = t->nlinks = t->npages = 0;
+	t->nblocks = t->nrecords = t->nlinks = t->npages = t->nmaps = 0;
 	memset(t->block_hash, 0xff, sizeof(t->block_hash));
 	memset(t->page_hash, 0xff, sizeof(t->page_hash));
+	memset(t->map_hash, 0xff, sizeof(t->map_hash));
 	t->dropped++;
 	for (unsigned i = 0; i < ST_VIEWS; i++) {
 		st_flush_jumps(&t->frame->view[i]);
+		st_flush_exec(&t->frame->view[i]);
 	}
 }
 
@@ -147,6 +151,25 @@ struct st_page *st_page_make(struct st_translator *t, uint64_t host)
 	return page;
 }
 
+uint32_t st_map(struct st_translator *t, uint64_t linear, uint64_t host)
+{
+	unsigned slot = hash(linear, 0);
+	uint32_t i = t->map_hash[slot];
+
+	while (i != ST_NONE && (t->maps[i].linear != linear || t->maps[i].host != host)) {
+		i = t->maps[i].hash_next;
+	}
+	if (i == ST_NONE) {
+		if (t->nmaps == ST_MAX_MAPS) {
+			return 0;
+		}
+		i = t->nmaps++;
+		t->maps[i] = (struct st_map){linear, host, t->map_hash[slot]};
+		t->map_hash[slot] = i;
+	}
+	return i + 1;
+}
+
 void st_block_add(struct st_translator *t, uint32_t number)
 {
 	struct st_block *b = &t->blocks[number];
@@ -195,22 +218,38 @@ unsigned st_guest_offset(const struct st_translator *t, const struct st_block *b
 
 /* ---- links ---- */
 
-void st_link_to(struct st_translator *t, struct st_link *link, uint32_t target)
+void st_link_to(struct st_translator *t, const struct st_block *source, struct st_link *link,
+		uint32_t target)
 {
 	struct st_block *b = &t->blocks[target];
+	bool same = b->page == source->page && b->linear == source->linear;
 
 	link->target = target;
 	link->next = b->incoming;
 	b->incoming = (uint32_t)(link - t->link);
-	em_patch(&t->em, t->rx + link->behind, t->rx + b->code);
+	em_patch(&t->em, t->rx + link->behind, t->rx + (same ? b->entry : b->code));
+}
+
+static void free_jump(struct st_view *v, unsigned i)
+{
+	/* Neither it nor the one before, which is what `kick` makes of it, has this entry. */
+	const uint64_t rip = ST_NOT_CANONICAL | 8;
+	bool own = i == st_jump_slot(rip) || i == st_jump_slot(rip - 1);
+
+	v->jump[i].rip = own ? ST_NOT_CANONICAL | 256 : rip;
 }
 
 static void drop_block(struct st_translator *t, struct st_block *b)
 {
+	struct st_view *v = &t->frame->view[st_view_of(b->mode)];
+	unsigned slot = st_jump_slot(b->linear + b->offset);
 	uint32_t i = b->incoming;
 
 	b->dead = true;
 	t->dropped++;
+	if (v->jump[slot].code == (uintptr_t)t->rx + b->code) {
+		free_jump(v, slot);
+	}
 	while (i != ST_NONE) {
 		struct st_link *link = &t->link[i];
 
@@ -250,7 +289,6 @@ void st_drop(struct st_translator *t, uint64_t host, uint64_t mask)
 {
 	struct st_page *page = st_page_find(t, host);
 	uint32_t *place;
-	bool any = false;
 
 	if (page == NULL || (page->mask & mask) == 0) {
 		return;
@@ -262,15 +300,11 @@ void st_drop(struct st_translator *t, uint64_t host, uint64_t mask)
 		if ((pieces(b) & mask) != 0) {
 			*place = b->page_next;
 			drop_block(t, b);
-			any = true;
 		} else {
 			place = &b->page_next;
 		}
 	}
 	page->mask &= ~mask;
-	for (unsigned i = 0; any && i < ST_VIEWS; i++) {
-		st_flush_jumps(&t->frame->view[i]);
-	}
 }
 
 /* ---- addresses ---- */
@@ -280,32 +314,21 @@ static void free_page(struct st_view *v, unsigned i)
 	v->read[i] = v->write[i] = st_free_tag(i);
 }
 
-static void free_jump(struct st_view *v, unsigned i)
+void st_flush_exec(struct st_view *v)
 {
-	/* Neither it nor the one before, which is what `kick` makes of it, has this entry. */
-	const uint64_t rip = ST_NOT_CANONICAL | 8;
-	bool own = i == st_jump_slot(rip) || i == st_jump_slot(rip - 1);
-
-	v->rip[i] = own ? ST_NOT_CANONICAL | 256 : rip;
+	memset(v->exec, 0, sizeof(v->exec));
 }
 
 void st_flush_jumps(struct st_view *v)
 {
-	if (v->jumps <= ST_USED) {
-		for (unsigned i = 0; i < v->jumps; i++) {
-			free_jump(v, v->jump[i]);
-		}
-	} else {
-		for (unsigned i = 0; i < ST_JUMPS; i++) {
-			free_jump(v, i);
-		}
+	for (unsigned i = 0; i < ST_JUMPS; i++) {
+		free_jump(v, i);
 	}
-	v->jumps = 0;
 }
 
 void st_view_init(struct st_view *v)
 {
-	v->pages = v->jumps = ST_USED + 1;
+	v->pages = ST_USED + 1;
 }
 
 void st_view_page(struct st_view *v, unsigned i)
@@ -320,12 +343,7 @@ void st_view_jump(struct st_view *v, uint64_t rip, uint64_t code)
 {
 	unsigned i = st_jump_slot(rip);
 
-	v->rip[i] = rip;
-	v->code[i] = code;
-	if (v->jumps < ST_USED) {
-		v->jump[v->jumps] = (uint16_t)i;
-	}
-	v->jumps += v->jumps <= ST_USED;
+	v->jump[i] = (struct st_jump){rip, code};
 }
 
 void st_flush(struct st_frame *f)
@@ -343,16 +361,7 @@ void st_flush(struct st_frame *f)
 			}
 		}
 		v->pages = 0;
-		st_flush_jumps(v);
-	}
-}
-
-void st_flush_jumps_to(struct st_view *v, uint64_t linear)
-{
-	for (unsigned i = 0; i < ST_JUMPS; i++) {
-		if (v->rip[i] >> 12 == linear >> 12) {
-			free_jump(v, i);
-		}
+		st_flush_exec(v);
 	}
 }
 
@@ -362,7 +371,7 @@ void st_flush_page(struct st_frame *f, uint64_t linear)
 
 	for (unsigned n = 0; n < ST_VIEWS; n++) {
 		free_page(&f->view[n], i);
-		st_flush_jumps_to(&f->view[n], linear);
+		f->view[n].exec[(linear >> 12) % ST_EXEC] = 0;
 	}
 }
 

@@ -181,8 +181,9 @@ static bool jump_allowed(const struct judge *j, const struct insn *insn, uint32_
 
 	if (insn->operand[0].kind != INSN_OP_REL) {
 		return insn->mnemonic == INSN_JMP &&
-		       is_mem(insn, 0, true, INSN_NO_REG, EM_R11, 8,
-			      table(j, offsetof(struct st_view, code)));
+		       is_mem(insn, 0, true, EM_R11, INSN_NO_REG, 1,
+			      table(j, offsetof(struct st_view, jump) +
+					       offsetof(struct st_jump, code)));
 	}
 	to = target_of(j, insn, at);
 	if (insn->klass == INSN_CLASS_CALL) {
@@ -198,7 +199,10 @@ static bool frame_allowed(const struct judge *j, const struct insn *insn, bool w
 	const struct insn_mem *m = &insn->mem[0];
 
 	if (m->index == INSN_NO_REG && m->base == INSN_NO_REG) {
-		return m->disp >= 0 && m->disp + m->bytes <= FRAME(view);
+		return (m->disp >= 0 && m->disp + m->bytes <= FRAME(view)) ||
+		       (!write && m->bytes == sizeof(uint32_t) &&
+			m->disp >= table(j, offsetof(struct st_view, exec)) &&
+			m->disp + m->bytes <= table(j, offsetof(struct st_view, pages)));
 	}
 	return !write && (m->base == INSN_NO_REG || m->base == EM_R11) &&
 	       (m->index == INSN_NO_REG || m->index == EM_R11) && m->disp >= table(j, 0) &&

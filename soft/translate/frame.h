@@ -11,8 +11,9 @@
 
 #define ST_TLB_BITS  10
 #define ST_TLB	     (1u << ST_TLB_BITS)
-#define ST_JUMP_BITS 13
+#define ST_JUMP_BITS 15
 #define ST_JUMPS     (1u << ST_JUMP_BITS)
+#define ST_EXEC	     1024
 #define ST_USED	     256
 
 /** What CPL 3 may access; what the others may; and what they may with RFLAGS.AC. */
@@ -23,17 +24,26 @@ enum st_view_kind {
 	ST_VIEWS
 };
 
+struct st_jump {
+	uint64_t rip, code;
+};
+
 /*
  * Direct-mapped by the low bits of the page's number, and by st_jump_slot(). A free entry has a tag
  * that belongs to another place.
+ *
+ * `exec` says what is known of a page that may be executed: the number of its mapping (st_map()),
+ * or 0. Code that is reached from another page compares it first, so jumps between pages outlive
+ * what happens to mappings.
  */
 struct st_view {
 	uint64_t read[ST_TLB], write[ST_TLB]; /* linear address of the page, if allowed */
 	uint64_t add[ST_TLB];		      /* host address of the page */
-	uint64_t rip[ST_JUMPS], code[ST_JUMPS];
+	struct st_jump jump[ST_JUMPS];
+	uint32_t exec[ST_EXEC];
 	/* Entries in use; if there are more than ST_USED, it may be any. */
-	uint32_t pages, jumps;
-	uint16_t page[ST_USED], jump[ST_USED];
+	uint32_t pages;
+	uint16_t page[ST_USED];
 };
 
 /**
@@ -68,7 +78,8 @@ struct st_frame {
 	uint64_t string;   /* st_string() */
 	uint64_t bit_mask; /* 63, for PEXT */
 	uint64_t self;
-	uint64_t tlb_mask, page_mask, jump_mask; /* for PEXT */
+	uint64_t tlb_mask, page_mask; /* for PEXT */
+	uint64_t jump_mask;	      /* for PDEP: an index of 16 bytes each */
 	uint64_t xsave;				 /* the guest's area */
 	uint64_t xsave_mask;
 	uint32_t host_mxcsr;

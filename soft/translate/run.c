@@ -126,12 +126,22 @@ static void sync_out(struct soft_vcpu *vcpu, const struct st_frame *f)
 
 /* ---- blocks ---- */
 
-/* What was translated of the page is what is there now, or is forgotten. */
-static void verify(struct st_translator *t, uint64_t host, const uint8_t *bytes)
+/*
+ * What was translated of the page is what is there now, or is forgotten.
+ * Return: false: it cannot be read.
+ */
+static bool verify(struct st_translator *t, uint64_t host)
 {
-	struct st_page *page = st_page_find(t, host);
+	const struct st_page *page = st_page_find(t, host);
 	uint64_t mask = page == NULL ? 0 : page->mask, changed = 0;
+	uint8_t bytes[4096];
 
+	if (mask == 0) {
+		return true;
+	}
+	if (soft_access_copy(bytes, (const void *)(uintptr_t)host, sizeof(bytes)) != 0) {
+		return false;
+	}
 	while (mask != 0) {
 		unsigned i = (unsigned)__builtin_ctzll(mask);
 
@@ -144,6 +154,7 @@ static void verify(struct st_translator *t, uint64_t host, const uint8_t *bytes)
 	if (changed != 0) {
 		st_drop(t, host, changed);
 	}
+	return true;
 }
 
 static uint64_t pieces(const struct st_block *b)
@@ -155,10 +166,18 @@ static uint64_t pieces(const struct st_block *b)
 }
 
 /* Return: the block, or ST_NONE: once more, or by the interpreter. */
-static uint32_t make(struct soft_vcpu *vcpu, uint64_t host, uint64_t rip, unsigned mode)
+static uint32_t make(struct soft_vcpu *vcpu, uint64_t host, uint32_t map, uint64_t rip,
+		     unsigned mode)
 {
 	struct st_translator *t = vcpu->translator;
 	uint8_t bytes[4096], again[4096];
+	const struct st_source source = {
+		.page = host,
+		.linear = rip & ~PAGE_MASK,
+		.map = map,
+		.amd = vcpu->kvm->features.amd,
+		.bytes = bytes,
+	};
 	struct st_page *page;
 	uint64_t mask;
 	uint32_t b;
@@ -168,8 +187,7 @@ static uint32_t make(struct soft_vcpu *vcpu, uint64_t host, uint64_t rip, unsign
 	}
 	page = st_page_make(t, host);
 	b = page == NULL ? ST_NONE
-			 : st_translate(t, host, rip & ~PAGE_MASK, (unsigned)(rip & PAGE_MASK),
-					mode, bytes, vcpu->kvm->features.amd);
+			 : st_translate(t, &source, (unsigned)(rip & PAGE_MASK), mode);
 	if (b == ST_NONE) {
 		st_reset(t);
 		return ST_NONE;
@@ -196,26 +214,30 @@ static uint32_t make(struct soft_vcpu *vcpu, uint64_t host, uint64_t rip, unsign
 static uint32_t find_block(struct soft_vcpu *vcpu, uint64_t rip, unsigned mode)
 {
 	struct st_translator *t = vcpu->translator;
-	uint64_t fetches = vcpu->mmu.fetches, flushes, host;
+	uint32_t *exec = &t->frame->view[st_view_of(mode)].exec[(rip >> 12) % ST_EXEC];
+	uint64_t flushes, host;
+	uint32_t b, map;
 	uint8_t *at;
-	uint32_t b;
 
 	if (soft_mmu_host(vcpu, rip, SOFT_FETCH, false, &at) != INSN_DONE) {
 		return ST_NONE;
 	}
 	host = (uintptr_t)at & ~PAGE_MASK;
-	if (vcpu->mmu.fetches != fetches && st_page_find(t, host) != NULL) {
-		uint8_t bytes[4096];
-
-		if (soft_access_copy(bytes, (const void *)(uintptr_t)host, sizeof(bytes)) != 0) {
+	map = st_map(t, rip & ~PAGE_MASK, host);
+	if (map == 0) {
+		st_reset(t);
+		return ST_NONE;
+	}
+	if (*exec != map) {
+		if (!verify(t, host)) {
 			return ST_NONE;
 		}
-		verify(t, host, bytes);
+		*exec = map;
 	}
 	b = st_find(t, host, rip, mode);
 	flushes = vcpu->mmu.flushes;
 	if (b == ST_NONE) {
-		b = make(vcpu, host, rip, mode);
+		b = make(vcpu, host, map, rip, mode);
 	}
 	return vcpu->mmu.flushes == flushes ? b : ST_NONE;
 }
@@ -258,8 +280,8 @@ static void link_site(struct soft_vcpu *vcpu, unsigned mode)
 	}
 	to = find_block(vcpu, link->rip, mode);
 	/* Nothing was forgotten meanwhile: neither the block, nor all of them. */
-	if (to != ST_NONE && t->dropped == dropped && t->blocks[to].page == b->page) {
-		st_link_to(t, link, to);
+	if (to != ST_NONE && t->dropped == dropped) {
+		st_link_to(t, b, link, to);
 	}
 }
 
@@ -305,7 +327,7 @@ static bool enter(struct soft_vcpu *vcpu, uint32_t b, unsigned mode)
 
 	sync_in(vcpu, f);
 	f->fpu = 0;
-	f->jump = (uintptr_t)t->rx + t->blocks[b].code;
+	f->jump = (uintptr_t)t->rx + t->blocks[b].entry;
 	((void (*)(void))(uintptr_t)t->enter)();
 	if (f->reason == ST_REASON_INSN) {
 		f->rip = site_rip(t, vcpu->kvm->cpu.rip, &vcpu->kvm->cpu);
@@ -427,7 +449,7 @@ static int translate_init(struct soft_vcpu *vcpu)
 	f->self = (uintptr_t)vcpu;
 	f->tlb_mask = (uint64_t)(ST_TLB - 1) << 12;
 	f->page_mask = ~PAGE_MASK;
-	f->jump_mask = ST_JUMPS - 1;
+	f->jump_mask = (uint64_t)(ST_JUMPS - 1) * sizeof(struct st_jump);
 	f->xsave = (uintptr_t)vcpu->kvm->xsave;
 	f->xsave_mask = vcpu->kvm->env->backend->xcr0;
 	for (unsigned i = 0; i < ST_VIEWS; i++) {

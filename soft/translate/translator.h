@@ -20,6 +20,7 @@ struct soft_vcpu;
 #define ST_MAX_RECORDS (1u << 22)
 #define ST_MAX_LINKS   (1u << 19)
 #define ST_MAX_PAGES   (1u << 15)
+#define ST_MAX_MAPS    (1u << 16)
 #define ST_HASH	       (1u << 16)
 #define ST_BLOCK_INSNS 64
 #define ST_NONE	       UINT32_MAX
@@ -58,7 +59,8 @@ struct st_block {
 	uint16_t offset, bytes, mode;
 	bool dead;
 	bool fpu;		 /* uses x87 or vector registers */
-	uint32_t code, code_end; /* offsets */
+	uint32_t code;		 /* offset of the way in from other pages: compares `exec` */
+	uint32_t entry, code_end;
 	uint32_t first_record, records;
 	uint32_t first_link, links;
 	uint32_t incoming;	       /* links */
@@ -70,6 +72,21 @@ struct st_page {
 	uint64_t mask; /* pieces with blocks */
 	uint32_t blocks, hash_next;
 	uint8_t bytes[4096]; /* of the pieces in `mask`, as they were translated */
+};
+
+/** A page where it was executed; its number is one more than its index. */
+struct st_map {
+	uint64_t linear, host;
+	uint32_t hash_next;
+};
+
+/** What a block is made of. */
+struct st_source {
+	uint64_t page;	 /* host address */
+	uint64_t linear; /* of the page */
+	uint32_t map;	 /* st_map() of both */
+	bool amd;
+	const uint8_t *bytes;
 };
 
 struct st_translator {
@@ -84,8 +101,9 @@ struct st_translator {
 	struct st_record *records;
 	struct st_link *link;
 	struct st_page *pages;
-	uint32_t nblocks, nrecords, nlinks, npages;
-	uint32_t block_hash[ST_HASH], page_hash[ST_HASH];
+	struct st_map *maps;
+	uint32_t nblocks, nrecords, nlinks, npages, nmaps;
+	uint32_t block_hash[ST_HASH], page_hash[ST_HASH], map_hash[ST_HASH];
 	uint32_t view_mode[ST_VIEWS]; /* the mode that the jumps in a view are for */
 	bool checked;		      /* each block is judged: check.h */
 	uint64_t dropped;	      /* counts blocks that were forgotten */
@@ -103,12 +121,11 @@ void st_common(struct st_translator *t);
 
 /* ---- block.c ---- */
 /**
- * st_translate() - the block at @offset of the page whose bytes are in @bytes.
- * @linear: of the page. @page: its host address.
+ * st_translate() - the block at @offset of the page.
  * Return: its number, or ST_NONE: the cache is full.
  */
-uint32_t st_translate(struct st_translator *t, uint64_t page, uint64_t linear, unsigned offset,
-		      unsigned mode, const uint8_t *bytes, bool amd);
+uint32_t st_translate(struct st_translator *t, const struct st_source *source, unsigned offset,
+		      unsigned mode);
 
 /* ---- access.c ---- */
 /** st_pieces() - memory and addresses of one block; what the hot part leaves to the cold one. */
@@ -119,6 +136,7 @@ enum st_cold_kind {
 	ST_COLD_KICK, /* leave, to go on at @rip */
 	ST_COLD_FPU,  /* load the FPU's registers */
 	ST_COLD_LINK, /* a direct jump that is not linked */
+	ST_COLD_MOVED, /* leave: what is at @rip is not known any more */
 };
 
 struct st_cold {
@@ -137,6 +155,7 @@ struct st_work {
 	struct em *e;
 	unsigned mode;
 	uint64_t linear; /* of the page */
+	uint32_t map;
 	const uint8_t *bytes;
 	bool amd;
 	unsigned n;
@@ -166,6 +185,8 @@ void st_cold_parts(struct st_work *w);
 void st_record(struct st_work *w, unsigned guest);
 
 /* ---- branch.c ---- */
+/** st_guard() - leaves if the page is not known, or another one than the block was made of. */
+void st_guard(struct st_work *w);
 /** st_goto() - ends with a jump to @rip, from instruction @i. */
 void st_goto(struct st_work *w, unsigned i, uint64_t rip);
 /** st_branch() - the instruction @i ends the block. Return: false: it is none that can. */
@@ -199,7 +220,14 @@ void st_drop(struct st_translator *t, uint64_t host, uint64_t mask);
 struct st_block *st_block_at(struct st_translator *t, uint32_t at);
 /** st_guest_offset() - and ST_NO_FLAGS, of the instruction whose code @at is in. */
 unsigned st_guest_offset(const struct st_translator *t, const struct st_block *b, uint32_t at);
-void st_link_to(struct st_translator *t, struct st_link *link, uint32_t target);
+/** st_link_to() - @source: the block whose jump it is. */
+void st_link_to(struct st_translator *t, const struct st_block *source, struct st_link *link,
+		uint32_t target);
+/**
+ * st_map() - the number of what is at @linear.
+ * Return: 0: all of them are used; forget them by st_reset().
+ */
+uint32_t st_map(struct st_translator *t, uint64_t linear, uint64_t host);
 /** st_flush_view() and such: forget addresses. */
 #define ST_NOT_CANONICAL (UINT64_C(1) << 63)
 
@@ -215,7 +243,7 @@ void st_view_init(struct st_view *v);
 void st_view_page(struct st_view *v, unsigned i);
 void st_view_jump(struct st_view *v, uint64_t rip, uint64_t code);
 void st_flush(struct st_frame *f);
+void st_flush_exec(struct st_view *v);
 void st_flush_jumps(struct st_view *v);
-void st_flush_jumps_to(struct st_view *v, uint64_t linear);
 void st_flush_page(struct st_frame *f, uint64_t linear);
 void st_flush_writes(struct st_frame *f, uint64_t host);
