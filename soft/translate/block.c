@@ -132,7 +132,10 @@ static enum how how_of(const struct insn *insn, unsigned mode)
 
 /* ---- decoding ---- */
 
-/* Return: how the last instruction ends the block: a jump, by the interpreter, or not (NOTHING). */
+/*
+ * Only the first instruction may end in the next page.
+ * Return: how the last instruction ends the block: a jump, by the interpreter, or not (NOTHING).
+ */
 static enum how decode(struct st_work *w, unsigned offset)
 {
 	unsigned mode = (w->mode & ST_MODE_INSN) | (w->amd ? INSN_AMD : 0);
@@ -141,9 +144,15 @@ static enum how decode(struct st_work *w, unsigned offset)
 	w->at[0] = (uint16_t)offset;
 	do {
 		struct insn *insn = &w->insn[w->n];
+		unsigned length = w->n == 0 ? w->source->length : 4096;
+		enum insn_result result =
+			insn_decode(insn, mode, w->bytes + offset, length - offset);
 		enum how how;
 
-		if (insn_decode(insn, mode, w->bytes + offset, 4096 - offset) != INSN_OK) {
+		if (result == INSN_MORE && w->n != 0) {
+			return HOW_NOTHING;
+		}
+		if (result != INSN_OK) {
 			insn->len = (uint8_t)MIN(4096 - offset, 1u);
 			insn->mnemonic = INSN_NONE;
 			insn->flags_read = ST_FLAGS;
@@ -523,8 +532,11 @@ static void code(struct st_work *w, struct st_block *b, enum how end)
 {
 	b->fpu = uses_fpu(w, end);
 	st_record(w, w->at[0]);
-	st_guard(w);
+	st_guard(w, ST_COLD_MOVED);
 	b->entry = (uint32_t)(em_here(w->e) - w->t->rx);
+	if (w->at[1] > 4096 && !(w->n == 1 && end == HOW_INTERPRET)) {
+		st_guard(w, ST_COLD_INSN);
+	}
 	if (b->fpu) {
 		want_fpu(w);
 	}
@@ -558,7 +570,7 @@ uint32_t st_translate(struct st_translator *t, const struct st_source *source, u
 	w.e = &t->em;
 	w.mode = mode;
 	w.linear = source->linear;
-	w.map = source->map;
+	w.source = source;
 	w.bytes = source->bytes;
 	w.amd = source->amd;
 	w.ncold = 0;

@@ -49,30 +49,32 @@ uint32_t st_flags_needed(const struct st_work *w, uint64_t rip)
 
 /* ---- the way in ---- */
 
-void st_guard(struct st_work *w)
+void st_guard(struct st_work *w, enum st_cold_kind kind)
 {
+	bool next = kind == ST_COLD_INSN;
+	uint32_t map = next ? w->source->next_map : w->source->map;
 	size_t exec = view(w) + offsetof(struct st_view, exec) +
-		      (w->linear >> 12) % ST_EXEC * sizeof(uint32_t);
+		      ((w->linear >> 12) + next) % ST_EXEC * sizeof(uint32_t);
 	struct em *e = w->e;
 	struct st_cold *c;
 
 	if (w->live[0] == 0) {
 		em_mem(e, false, 0, 0x81, 7, EM_GS(exec)); /* cmpl */
-		em_32(e, w->map);
+		em_32(e, map);
 		em_byte(e, 0x0f);
 		em_byte(e, 0x80 | EM_CC_NE);
 		em_32(e, 0);
-		c = st_cold(w, ST_COLD_MOVED, 0);
+		c = st_cold(w, kind, 0);
 	} else {
 		em_reg(e, true, 0x89, EM_RCX, EM_R11);
 		em_mem(e, false, 0, 0x8b, EM_RCX, EM_GS(exec));
-		em_lea(e, true, EM_RCX, EM_AT(EM_RCX, -(int32_t)w->map));
+		em_lea(e, true, EM_RCX, EM_AT(EM_RCX, -(int32_t)map));
 		em_byte(e, 0xe3); /* jrcxz over what follows */
 		em_byte(e, 8);
 		em_reg(e, true, 0x89, EM_R11, EM_RCX);
 		em_byte(e, 0xe9);
 		em_32(e, 0);
-		c = st_cold(w, ST_COLD_MOVED, 0);
+		c = st_cold(w, kind, 0);
 		em_reg(e, true, 0x89, EM_R11, EM_RCX);
 	}
 	c->rip = w->linear + w->at[0];

@@ -145,7 +145,7 @@ struct st_page *st_page_make(struct st_translator *t, uint64_t host)
 	page = &t->pages[t->npages];
 	page->host = host;
 	page->mask = 0;
-	page->blocks = ST_NONE;
+	page->blocks = page->spans = ST_NONE;
 	page->hash_next = t->page_hash[slot];
 	t->page_hash[slot] = t->npages++;
 	return page;
@@ -170,7 +170,7 @@ uint32_t st_map(struct st_translator *t, uint64_t linear, uint64_t host)
 	return i + 1;
 }
 
-void st_block_add(struct st_translator *t, uint32_t number)
+void st_block_add(struct st_translator *t, uint32_t number, struct st_page *next)
 {
 	struct st_block *b = &t->blocks[number];
 	struct st_page *page = st_page_find(t, b->page);
@@ -181,6 +181,10 @@ void st_block_add(struct st_translator *t, uint32_t number)
 	if (page != NULL) {
 		b->page_next = page->blocks;
 		page->blocks = number;
+	}
+	if (next != NULL) {
+		b->span_next = next->spans;
+		next->spans = number;
 	}
 }
 
@@ -304,6 +308,14 @@ void st_drop(struct st_translator *t, uint64_t host, uint64_t mask)
 			place = &b->page_next;
 		}
 	}
+	if ((mask & 1) != 0) {
+		for (uint32_t i = page->spans; i != ST_NONE; i = t->blocks[i].span_next) {
+			if (!t->blocks[i].dead) {
+				drop_block(t, &t->blocks[i]);
+			}
+		}
+		page->spans = ST_NONE;
+	}
 	page->mask &= ~mask;
 }
 
@@ -316,7 +328,14 @@ static void free_page(struct st_view *v, unsigned i)
 
 void st_flush_exec(struct st_view *v)
 {
-	memset(v->exec, 0, sizeof(v->exec));
+	if (v->execs <= ST_USED) {
+		for (unsigned i = 0; i < v->execs; i++) {
+			v->exec[v->exec_page[i]] = 0;
+		}
+	} else {
+		memset(v->exec, 0, sizeof(v->exec));
+	}
+	v->execs = 0;
 }
 
 void st_flush_jumps(struct st_view *v)
@@ -328,7 +347,7 @@ void st_flush_jumps(struct st_view *v)
 
 void st_view_init(struct st_view *v)
 {
-	v->pages = ST_USED + 1;
+	v->pages = v->execs = ST_USED + 1;
 }
 
 void st_view_page(struct st_view *v, unsigned i)
@@ -337,6 +356,17 @@ void st_view_page(struct st_view *v, unsigned i)
 		v->page[v->pages] = (uint16_t)i;
 	}
 	v->pages += v->pages <= ST_USED;
+}
+
+void st_view_exec(struct st_view *v, uint64_t linear, uint32_t map)
+{
+	unsigned i = (unsigned)(linear >> 12) % ST_EXEC;
+
+	v->exec[i] = map;
+	if (v->execs < ST_USED) {
+		v->exec_page[v->execs] = (uint16_t)i;
+	}
+	v->execs += v->execs <= ST_USED;
 }
 
 void st_view_jump(struct st_view *v, uint64_t rip, uint64_t code)

@@ -49,7 +49,8 @@ static struct st_block *block_of(const uint8_t *code, size_t len)
 						  .linear = RIP,
 						  .map = st_map(t, RIP, 0x7000),
 						  .amd = true,
-						  .bytes = page},
+						  .bytes = page,
+						  .length = sizeof(page)},
 			      0, INSN_64 | ST_MODE_USER | ST_MODE_SSE);
 	assert_true(number != ST_NONE);
 	return &t->blocks[number];

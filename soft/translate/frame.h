@@ -13,7 +13,7 @@
 #define ST_TLB	     (1u << ST_TLB_BITS)
 #define ST_JUMP_BITS 15
 #define ST_JUMPS     (1u << ST_JUMP_BITS)
-#define ST_EXEC	     1024
+#define ST_EXEC	     4096
 #define ST_USED	     256
 
 /** What CPL 3 may access; what the others may; and what they may with RFLAGS.AC. */
@@ -42,8 +42,8 @@ struct st_view {
 	struct st_jump jump[ST_JUMPS];
 	uint32_t exec[ST_EXEC];
 	/* Entries in use; if there are more than ST_USED, it may be any. */
-	uint32_t pages;
-	uint16_t page[ST_USED];
+	uint32_t pages, execs;
+	uint16_t page[ST_USED], exec_page[ST_USED];
 };
 
 /**

@@ -165,41 +165,66 @@ static uint64_t pieces(const struct st_block *b)
 	return (UINT64_MAX >> (63 - last)) & (UINT64_MAX << first);
 }
 
-/* Return: the block, or ST_NONE: once more, or by the interpreter. */
-static uint32_t make(struct soft_vcpu *vcpu, uint64_t host, uint32_t map, uint64_t rip,
-		     unsigned mode)
+/* Does the instruction at @offset end in the next page? */
+static bool ends_in_next(const struct st_source *source, unsigned offset, unsigned mode)
+{
+	struct insn insn;
+
+	return insn_decode(&insn, (mode & ST_MODE_INSN) | (source->amd ? INSN_AMD : 0),
+			   source->bytes + offset, 4096 - offset) == INSN_MORE;
+}
+
+/* What is at @linear may be executed. Return: its number; 0: not now. */
+static uint32_t executable(struct soft_vcpu *vcpu, uint64_t linear, unsigned mode, uint64_t *host)
 {
 	struct st_translator *t = vcpu->translator;
-	uint8_t bytes[4096], again[4096];
-	const struct st_source source = {
-		.page = host,
-		.linear = rip & ~PAGE_MASK,
-		.map = map,
-		.amd = vcpu->kvm->features.amd,
-		.bytes = bytes,
-	};
-	struct st_page *page;
-	uint64_t mask;
-	uint32_t b;
+	struct st_view *v = &t->frame->view[st_view_of(mode)];
+	uint32_t map;
+	uint8_t *at;
 
-	if (soft_access_copy(bytes, (const void *)(uintptr_t)host, sizeof(bytes)) != 0) {
-		return ST_NONE;
+	if (soft_mmu_host(vcpu, linear, SOFT_FETCH, false, &at) != INSN_DONE) {
+		return 0;
 	}
-	page = st_page_make(t, host);
-	b = page == NULL ? ST_NONE
-			 : st_translate(t, &source, (unsigned)(rip & PAGE_MASK), mode);
-	if (b == ST_NONE) {
+	*host = (uintptr_t)at & ~PAGE_MASK;
+	map = st_map(t, linear & ~PAGE_MASK, *host);
+	if (map == 0) {
 		st_reset(t);
-		return ST_NONE;
+		return 0;
 	}
-	/* A defect of ours: what was made could reach other memory than the guest's. */
-	check(!t->checked || st_check_block(t, &t->blocks[b], NULL));
-	mask = pieces(&t->blocks[b]);
-	if (soft_code_add(vcpu, host, mask) != 0 ||
-	    soft_access_copy(again, (const void *)(uintptr_t)host, sizeof(again)) != 0 ||
-	    memcmp(bytes, again, sizeof(bytes)) != 0) {
-		t->blocks[b].dead = true;
-		return ST_NONE;
+	if (v->exec[(linear >> 12) % ST_EXEC] != map) {
+		if (!verify(t, *host)) {
+			return 0;
+		}
+		st_view_exec(v, linear, map);
+	}
+	return map;
+}
+
+/* The source goes on in the next page. Return: false: not now. */
+static bool add_next(struct soft_vcpu *vcpu, struct st_source *source, uint8_t *bytes,
+		     unsigned mode)
+{
+	uint64_t linear = source->linear + 4096, dropped = vcpu->translator->dropped;
+
+	if ((mode & ST_MODE_INSN) != INSN_64) {
+		linear &= UINT32_MAX;
+	}
+	source->next_map = executable(vcpu, linear, mode, &source->next_page);
+	source->length += INSN_MAX;
+	return source->next_map != 0 && vcpu->translator->dropped == dropped &&
+	       soft_access_copy(bytes, (const void *)(uintptr_t)source->next_page, 4096) == 0;
+}
+
+/* Writes to the pieces @mask of the page are seen from now on; until now it has @bytes. */
+static bool depend(struct soft_vcpu *vcpu, struct st_page *page, uint64_t mask,
+		   const uint8_t *bytes)
+{
+	uint8_t again[4096];
+
+	if (soft_code_add(vcpu, page->host, mask) != 0 ||
+	    soft_access_copy(again, (const void *)(uintptr_t)page->host, sizeof(again)) != 0 ||
+	    memcmp(bytes, again, sizeof(again)) != 0) {
+		return false;
 	}
 	for (uint64_t m = mask & ~page->mask; m != 0; m &= m - 1) {
 		unsigned at = (unsigned)__builtin_ctzll(m) * SOFT_CODE_PIECE;
@@ -207,32 +232,63 @@ static uint32_t make(struct soft_vcpu *vcpu, uint64_t host, uint32_t map, uint64
 		memcpy(page->bytes + at, bytes + at, SOFT_CODE_PIECE);
 	}
 	page->mask |= mask;
-	st_block_add(t, b);
+	return true;
+}
+
+/* Return: the block, or ST_NONE: once more, or by the interpreter. */
+static uint32_t make(struct soft_vcpu *vcpu, uint64_t host, uint32_t map, uint64_t rip,
+		     unsigned mode)
+{
+	struct st_translator *t = vcpu->translator;
+	uint8_t bytes[2 * 4096];
+	struct st_source source = {
+		.page = host,
+		.linear = rip & ~PAGE_MASK,
+		.map = map,
+		.amd = vcpu->kvm->features.amd,
+		.bytes = bytes,
+		.length = 4096,
+	};
+	struct st_page *page, *next = NULL;
+	uint32_t b = ST_NONE;
+	uint64_t mask;
+
+	if (soft_access_copy(bytes, (const void *)(uintptr_t)host, 4096) != 0 ||
+	    (ends_in_next(&source, (unsigned)(rip & PAGE_MASK), mode) &&
+	     !add_next(vcpu, &source, bytes + 4096, mode))) {
+		return ST_NONE;
+	}
+	page = st_page_make(t, host);
+	if (page != NULL && source.length > 4096) {
+		next = st_page_make(t, source.next_page);
+	}
+	if (page != NULL && (next != NULL || source.length == 4096)) {
+		b = st_translate(t, &source, (unsigned)(rip & PAGE_MASK), mode);
+	}
+	if (b == ST_NONE) {
+		st_reset(t);
+		return ST_NONE;
+	}
+	/* A defect of ours: what was made could reach other memory than the guest's. */
+	check(!t->checked || st_check_block(t, &t->blocks[b], NULL));
+	mask = pieces(&t->blocks[b]);
+	if (!depend(vcpu, page, mask, bytes) ||
+	    (next != NULL && !depend(vcpu, next, 1, bytes + 4096))) {
+		t->blocks[b].dead = true;
+		return ST_NONE;
+	}
+	st_block_add(t, b, next);
 	return b;
 }
 
 static uint32_t find_block(struct soft_vcpu *vcpu, uint64_t rip, unsigned mode)
 {
 	struct st_translator *t = vcpu->translator;
-	uint32_t *exec = &t->frame->view[st_view_of(mode)].exec[(rip >> 12) % ST_EXEC];
 	uint64_t flushes, host;
-	uint32_t b, map;
-	uint8_t *at;
+	uint32_t b, map = executable(vcpu, rip, mode, &host);
 
-	if (soft_mmu_host(vcpu, rip, SOFT_FETCH, false, &at) != INSN_DONE) {
-		return ST_NONE;
-	}
-	host = (uintptr_t)at & ~PAGE_MASK;
-	map = st_map(t, rip & ~PAGE_MASK, host);
 	if (map == 0) {
-		st_reset(t);
 		return ST_NONE;
-	}
-	if (*exec != map) {
-		if (!verify(t, host)) {
-			return ST_NONE;
-		}
-		*exec = map;
 	}
 	b = st_find(t, host, rip, mode);
 	flushes = vcpu->mmu.flushes;

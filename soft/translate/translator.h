@@ -65,12 +65,14 @@ struct st_block {
 	uint32_t first_link, links;
 	uint32_t incoming;	       /* links */
 	uint32_t hash_next, page_next; /* blocks */
+	uint32_t span_next;	       /* that reach into the same page */
 };
 
 struct st_page {
 	uint64_t host;
 	uint64_t mask; /* pieces with blocks */
 	uint32_t blocks, hash_next;
+	uint32_t spans; /* blocks of the page before that end in this one */
 	uint8_t bytes[4096]; /* of the pieces in `mask`, as they were translated */
 };
 
@@ -87,6 +89,9 @@ struct st_source {
 	uint32_t map;	 /* st_map() of both */
 	bool amd;
 	const uint8_t *bytes;
+	unsigned length; /* 4096; or more, for an instruction that ends in the next page: then */
+	uint64_t next_page;
+	uint32_t next_map;
 };
 
 struct st_translator {
@@ -137,6 +142,7 @@ enum st_cold_kind {
 	ST_COLD_FPU,  /* load the FPU's registers */
 	ST_COLD_LINK, /* a direct jump that is not linked */
 	ST_COLD_MOVED, /* leave: what is at @rip is not known any more */
+	ST_COLD_INSN,  /* by the interpreter */
 };
 
 struct st_cold {
@@ -155,7 +161,7 @@ struct st_work {
 	struct em *e;
 	unsigned mode;
 	uint64_t linear; /* of the page */
-	uint32_t map;
+	const struct st_source *source;
 	const uint8_t *bytes;
 	bool amd;
 	unsigned n;
@@ -185,8 +191,11 @@ void st_cold_parts(struct st_work *w);
 void st_record(struct st_work *w, unsigned guest);
 
 /* ---- branch.c ---- */
-/** st_guard() - leaves if the page is not known, or another one than the block was made of. */
-void st_guard(struct st_work *w);
+/**
+ * st_guard() - leaves, as @kind says, if the page is not known, or another one than the block was
+ * made of: the block's page, or with ST_COLD_INSN the next one.
+ */
+void st_guard(struct st_work *w, enum st_cold_kind kind);
 /** st_goto() - ends with a jump to @rip, from instruction @i. */
 void st_goto(struct st_work *w, unsigned i, uint64_t rip);
 /** st_branch() - the instruction @i ends the block. Return: false: it is none that can. */
@@ -213,7 +222,8 @@ void st_reset(struct st_translator *t);
 uint32_t st_find(const struct st_translator *t, uint64_t page, uint64_t rip, unsigned mode);
 struct st_page *st_page_find(struct st_translator *t, uint64_t host);
 struct st_page *st_page_make(struct st_translator *t, uint64_t host);
-void st_block_add(struct st_translator *t, uint32_t number);
+/** st_block_add() - @next: the page that it ends in, if it is another. */
+void st_block_add(struct st_translator *t, uint32_t number, struct st_page *next);
 /** st_drop() - forgets the blocks that have bytes in the pieces @mask of the page. */
 void st_drop(struct st_translator *t, uint64_t host, uint64_t mask);
 /** st_block_at() - the block with host code at offset @at, or NULL. */
@@ -242,6 +252,8 @@ void st_view_init(struct st_view *v);
 /** st_view_page() - the entry @i is in use now. st_view_jump() - enters a jump. */
 void st_view_page(struct st_view *v, unsigned i);
 void st_view_jump(struct st_view *v, uint64_t rip, uint64_t code);
+/** st_view_exec() - at @linear there is what @map says. */
+void st_view_exec(struct st_view *v, uint64_t linear, uint32_t map);
 void st_flush(struct st_frame *f);
 void st_flush_exec(struct st_view *v);
 void st_flush_jumps(struct st_view *v);
