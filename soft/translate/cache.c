@@ -104,7 +104,7 @@ void st_reset(struct st_translator *t)
 
 static unsigned hash(uint64_t page, unsigned offset)
 {
-	return (unsigned)(((page >> 12) * 4096 + offset) * UINT64_C(0x9e3779b97f4a7c15) >> 48);
+	return (unsigned)(((page >> 12) * 4096 + offset) * UINT64_C(0x9e3779b97f4a7c15) >> 46);
 }
 
 uint32_t st_find(const struct st_translator *t, uint64_t page, uint64_t rip, unsigned mode)
@@ -236,11 +236,9 @@ void st_link_to(struct st_translator *t, const struct st_block *source, struct s
 
 static void free_jump(struct st_view *v, unsigned i)
 {
-	/* Neither it nor the one before, which is what `kick` makes of it, has this entry. */
 	const uint64_t rip = ST_NOT_CANONICAL | 8;
-	bool own = i == st_jump_slot(rip) || i == st_jump_slot(rip - 1);
 
-	v->jump[i].rip = own ? ST_NOT_CANONICAL | 256 : rip;
+	v->jump[i].rip = i == st_jump_slot(rip) ? ST_NOT_CANONICAL | 256 : rip;
 }
 
 static void drop_block(struct st_translator *t, struct st_block *b)

@@ -267,7 +267,10 @@ void st_common(struct st_translator *t)
 	tail = write_tail(t);
 	t->exit_link = write_exit(t, ST_REASON_LINK, true, tail);
 	t->exit_insn = write_exit(t, ST_REASON_INSN, true, tail);
-	t->exit_lookup = write_exit(t, ST_REASON_LOOKUP, false, tail);
+	t->exit_lookup = em_here(&t->em);
+	st_emit_restore(&t->em);
+	write_exit(t, ST_REASON_LOOKUP, false, tail);
+	t->exit_moved = write_exit(t, ST_REASON_MOVED, false, tail);
 	t->exit_kick = write_exit(t, ST_REASON_KICK, false, tail);
 	/* A fault of the host has filled in frame.site. */
 	t->fault = write_exit(t, ST_REASON_INSN, false, tail);
