@@ -51,12 +51,13 @@ int st_cache_init(struct st_translator *t)
 	if (r != 0) {
 		return r;
 	}
-	t->frame = reserve(sizeof(*t->frame));
+	t->frames = reserve(SOFT_SPACES * sizeof(*t->frames));
+	t->frame = t->frames;
 	t->blocks = reserve(ST_MAX_BLOCKS * sizeof(*t->blocks));
 	t->records = reserve(ST_MAX_RECORDS * sizeof(*t->records));
 	t->link = reserve(ST_MAX_LINKS * sizeof(*t->link));
 	t->pages = reserve(ST_MAX_PAGES * sizeof(*t->pages));
-	if (t->frame == NULL || t->blocks == NULL || t->records == NULL || t->link == NULL ||
+	if (t->frames == NULL || t->blocks == NULL || t->records == NULL || t->link == NULL ||
 	    t->pages == NULL) {
 		return -ENOMEM;
 	}
@@ -72,7 +73,7 @@ static void release(void *p, size_t bytes)
 
 void st_cache_fini(struct st_translator *t)
 {
-	release(t->frame, sizeof(*t->frame));
+	release(t->frames, SOFT_SPACES * sizeof(*t->frames));
 	release(t->blocks, ST_MAX_BLOCKS * sizeof(*t->blocks));
 	release(t->records, ST_MAX_RECORDS * sizeof(*t->records));
 	release(t->link, ST_MAX_LINKS * sizeof(*t->link));
@@ -91,8 +92,10 @@ void st_reset(struct st_translator *t)
 	memset(t->block_hash, 0xff, sizeof(t->block_hash));
 	memset(t->page_hash, 0xff, sizeof(t->page_hash));
 	t->dropped++;
-	for (unsigned i = 0; i < ST_VIEWS; i++) {
-		st_flush_jumps(&t->frame->view[i]);
+	for (unsigned n = 0; n < t->nframes; n++) {
+		for (unsigned i = 0; i < ST_VIEWS; i++) {
+			st_flush_jumps(&t->frames[n].view[i]);
+		}
 	}
 }
 
@@ -211,6 +214,9 @@ static void drop_block(struct st_translator *t, struct st_block *b)
 
 	b->dead = true;
 	t->dropped++;
+	for (unsigned n = 0; n < t->nframes; n++) {
+		st_forget_jump(&t->frames[n].view[st_view_of(b->mode)], b->linear + b->offset);
+	}
 	while (i != ST_NONE) {
 		struct st_link *link = &t->link[i];
 
@@ -250,7 +256,6 @@ void st_drop(struct st_translator *t, uint64_t host, uint64_t mask)
 {
 	struct st_page *page = st_page_find(t, host);
 	uint32_t *place;
-	bool any = false;
 
 	if (page == NULL || (page->mask & mask) == 0) {
 		return;
@@ -262,117 +267,9 @@ void st_drop(struct st_translator *t, uint64_t host, uint64_t mask)
 		if ((pieces(b) & mask) != 0) {
 			*place = b->page_next;
 			drop_block(t, b);
-			any = true;
 		} else {
 			place = &b->page_next;
 		}
 	}
 	page->mask &= ~mask;
-	for (unsigned i = 0; any && i < ST_VIEWS; i++) {
-		st_flush_jumps(&t->frame->view[i]);
-	}
-}
-
-/* ---- addresses ---- */
-
-static void free_page(struct st_view *v, unsigned i)
-{
-	v->read[i] = v->write[i] = st_free_tag(i);
-}
-
-static void free_jump(struct st_view *v, unsigned i)
-{
-	/* Neither it nor the one before, which is what `kick` makes of it, has this entry. */
-	const uint64_t rip = ST_NOT_CANONICAL | 8;
-	bool own = i == st_jump_slot(rip) || i == st_jump_slot(rip - 1);
-
-	v->rip[i] = own ? ST_NOT_CANONICAL | 256 : rip;
-}
-
-void st_flush_jumps(struct st_view *v)
-{
-	if (v->jumps <= ST_USED) {
-		for (unsigned i = 0; i < v->jumps; i++) {
-			free_jump(v, v->jump[i]);
-		}
-	} else {
-		for (unsigned i = 0; i < ST_JUMPS; i++) {
-			free_jump(v, i);
-		}
-	}
-	v->jumps = 0;
-}
-
-void st_view_init(struct st_view *v)
-{
-	v->pages = v->jumps = ST_USED + 1;
-}
-
-void st_view_page(struct st_view *v, unsigned i)
-{
-	if (v->pages < ST_USED) {
-		v->page[v->pages] = (uint16_t)i;
-	}
-	v->pages += v->pages <= ST_USED;
-}
-
-void st_view_jump(struct st_view *v, uint64_t rip, uint64_t code)
-{
-	unsigned i = st_jump_slot(rip);
-
-	v->rip[i] = rip;
-	v->code[i] = code;
-	if (v->jumps < ST_USED) {
-		v->jump[v->jumps] = (uint16_t)i;
-	}
-	v->jumps += v->jumps <= ST_USED;
-}
-
-void st_flush(struct st_frame *f)
-{
-	for (unsigned n = 0; n < ST_VIEWS; n++) {
-		struct st_view *v = &f->view[n];
-
-		if (v->pages <= ST_USED) {
-			for (unsigned i = 0; i < v->pages; i++) {
-				free_page(v, v->page[i]);
-			}
-		} else {
-			for (unsigned i = 0; i < ST_TLB; i++) {
-				free_page(v, i);
-			}
-		}
-		v->pages = 0;
-		st_flush_jumps(v);
-	}
-}
-
-void st_flush_jumps_to(struct st_view *v, uint64_t linear)
-{
-	for (unsigned i = 0; i < ST_JUMPS; i++) {
-		if (v->rip[i] >> 12 == linear >> 12) {
-			free_jump(v, i);
-		}
-	}
-}
-
-void st_flush_page(struct st_frame *f, uint64_t linear)
-{
-	unsigned i = (unsigned)(linear >> 12) % ST_TLB;
-
-	for (unsigned n = 0; n < ST_VIEWS; n++) {
-		free_page(&f->view[n], i);
-		st_flush_jumps_to(&f->view[n], linear);
-	}
-}
-
-void st_flush_writes(struct st_frame *f, uint64_t host)
-{
-	for (unsigned n = 0; n < ST_VIEWS; n++) {
-		for (unsigned i = 0; i < ST_TLB; i++) {
-			if (f->view[n].add[i] == host) {
-				f->view[n].write[i] = st_free_tag(i);
-			}
-		}
-	}
 }

@@ -9,11 +9,12 @@
 
 #include "lib/base/types.h"
 
-#define ST_TLB_BITS  10
-#define ST_TLB	     (1u << ST_TLB_BITS)
-#define ST_JUMP_BITS 13
-#define ST_JUMPS     (1u << ST_JUMP_BITS)
-#define ST_USED	     256
+#define ST_TLB_BITS   13
+#define ST_TLB	      (1u << ST_TLB_BITS)
+#define ST_JUMP_BITS  13
+#define ST_JUMPS      (1u << ST_JUMP_BITS)
+#define ST_USED	      256
+#define ST_CODE_PAGES 32768 /* a filter's bits */
 
 /** What CPL 3 may access; what the others may; and what they may with RFLAGS.AC. */
 enum st_view_kind {
@@ -31,9 +32,15 @@ struct st_view {
 	uint64_t read[ST_TLB], write[ST_TLB]; /* linear address of the page, if allowed */
 	uint64_t add[ST_TLB];		      /* host address of the page */
 	uint64_t rip[ST_JUMPS], code[ST_JUMPS];
-	/* Entries in use; if there are more than ST_USED, it may be any. */
-	uint32_t pages, jumps;
-	uint16_t page[ST_USED], jump[ST_USED];
+	/* Entries that have been in use: `add` is not 0. */
+	uint32_t pages;
+	uint16_t page[ST_TLB];
+	/* Jumps in use; if there are more than ST_USED, it may be any. */
+	uint32_t jumps;
+	uint16_t jump[ST_USED];
+	uint32_t mode; /* that the jumps are for */
+	/* By a hash of the linear page: may have jumps that lead there. */
+	uint64_t code_page[ST_CODE_PAGES / 64];
 };
 
 /**
@@ -45,6 +52,14 @@ static inline unsigned st_jump_slot(uint64_t rip)
 	return (unsigned)(rip + (rip >> 7)) % ST_JUMPS;
 }
 
+/**
+ * st_code_page() - which bit of `code_page` is that of @linear.
+ */
+static inline unsigned st_code_page(uint64_t linear)
+{
+	return (unsigned)((linear >> 12) * UINT64_C(0x9e3779b97f4a7c15) >> 49) % ST_CODE_PAGES;
+}
+
 /** How translated code was left. */
 enum st_reason {
 	ST_REASON_LOOKUP, /* frame.rip: nothing is known of it */
@@ -53,6 +68,7 @@ enum st_reason {
 	ST_REASON_KICK,	  /* frame.rip: somebody asked */
 };
 
+/** One for each address space that a vCPU remembers: GS points to that of the present one. */
 struct st_frame {
 	uint64_t gpr[16];
 	uint64_t rip;
@@ -74,10 +90,15 @@ struct st_frame {
 	uint32_t host_mxcsr;
 	uint16_t host_fcw;
 	uint32_t reason;
+	uint32_t mode;	     /* of the code that is executed: translator.h */
+	uint8_t df;	     /* RFLAGS.DF */
+	uint8_t interrupts;  /* RFLAGS.IF */
+	uint8_t window;	     /* something waits for RFLAGS.IF to be set */
+	uint8_t fpu;	     /* the guest's x87 and vector registers are in the host's */
+	uint64_t fast_slow;  /* st_fast_slow() */
+	uint64_t fast_jump;  /* st_fast_jump() */
+	uint64_t fast_system; /* st_fast_system() */
+	/* What follows belongs to an address space; what is before moves on to the next one's. */
 	_Atomic uint32_t kick; /* 1: leave translated code soon */
-	uint8_t df;	       /* RFLAGS.DF */
-	uint8_t interrupts;    /* RFLAGS.IF */
-	uint8_t window;	       /* something waits for RFLAGS.IF to be set */
-	uint8_t fpu;	       /* the guest's x87 and vector registers are in the host's */
 	struct st_view view[ST_VIEWS];
 };

@@ -11,6 +11,7 @@
 
 #include "lib/insn/decode.h"
 #include "soft/translate/emit.h"
+#include "soft/mmu.h"
 #include "soft/translate/frame.h"
 
 struct soft_vcpu;
@@ -73,20 +74,23 @@ struct st_page {
 };
 
 struct st_translator {
-	struct st_frame *frame;
+	struct st_frame *frame; /* of the present address space */
+	struct st_frame *frames; /* SOFT_SPACES */
+	unsigned nframes;	 /* that are initialized */
+	const struct st_frame *gs; /* what the thread's GS points to, if it is known */
+	bool fsgsbase;		   /* WRGSBASE may be used */
 	uint8_t *rx; /* of the cache, executable */
 	struct em em;
 	uint32_t start; /* offset of the first block: what is before is common */
 	/* Common code, executable addresses. */
 	uint8_t *enter, *exit_link, *exit_insn, *exit_lookup, *exit_kick, *slow, *string, *load_fpu,
-		*fault;
+		*fault, *system;
 	struct st_block *blocks;
 	struct st_record *records;
 	struct st_link *link;
 	struct st_page *pages;
 	uint32_t nblocks, nrecords, nlinks, npages;
 	uint32_t block_hash[ST_HASH], page_hash[ST_HASH];
-	uint32_t view_mode[ST_VIEWS]; /* the mode that the jumps in a view are for */
 	bool checked;		      /* each block is judged: check.h */
 	uint64_t dropped;	      /* counts blocks that were forgotten */
 };
@@ -200,7 +204,6 @@ struct st_block *st_block_at(struct st_translator *t, uint32_t at);
 /** st_guest_offset() - and ST_NO_FLAGS, of the instruction whose code @at is in. */
 unsigned st_guest_offset(const struct st_translator *t, const struct st_block *b, uint32_t at);
 void st_link_to(struct st_translator *t, struct st_link *link, uint32_t target);
-/** st_flush_view() and such: forget addresses. */
 #define ST_NOT_CANONICAL (UINT64_C(1) << 63)
 
 /** st_free_tag() - a page of another entry than @i, even of addresses that are none. */
@@ -209,13 +212,64 @@ static inline uint64_t st_free_tag(unsigned i)
 	return ST_NOT_CANONICAL | (i == ST_TLB - 1 ? 0 : (uint64_t)(ST_TLB - 1) << 12);
 }
 
-/** st_view_init() - before the first st_flush(). */
-void st_view_init(struct st_view *v);
-/** st_view_page() - the entry @i is in use now. st_view_jump() - enters a jump. */
-void st_view_page(struct st_view *v, unsigned i);
-void st_view_jump(struct st_view *v, uint64_t rip, uint64_t code);
+/* ---- view.c ---- */
+/** st_frame_init() - before its first use. */
+void st_frame_init(struct st_frame *f);
+
+/** st_view_fill() - enters the page at @linear; for writing, too, if @write. */
+static inline void st_view_fill(struct st_view *v, uint64_t linear, uint64_t host, bool write)
+{
+	unsigned i = (unsigned)(linear >> 12) % ST_TLB;
+	uint64_t page = linear & ~UINT64_C(4095);
+
+	host &= ~UINT64_C(4095);
+	if (v->add[i] == 0) {
+		v->page[v->pages++] = (uint16_t)i;
+	}
+	if (v->add[i] != host || (v->read[i] != page && v->write[i] != page)) {
+		v->write[i] = st_free_tag(i);
+		v->add[i] = host;
+	}
+	/* What may be written to may be read, too. */
+	v->read[i] = page;
+	if (write) {
+		v->write[i] = page;
+	}
+}
+
+/** st_view_jump() - enters a jump to @rip in @mode. */
+static inline void st_view_jump(struct st_view *v, uint64_t rip, uint64_t code)
+{
+	unsigned i = st_jump_slot(rip), bit = st_code_page(rip);
+
+	v->rip[i] = rip;
+	v->code[i] = code;
+	v->code_page[bit / 64] |= BIT(bit % 64);
+	if (v->jumps < ST_USED) {
+		v->jump[v->jumps] = (uint16_t)i;
+	}
+	v->jumps += v->jumps <= ST_USED;
+}
+
+/** st_flush() and such: forget addresses. */
 void st_flush(struct st_frame *f);
 void st_flush_jumps(struct st_view *v);
-void st_flush_jumps_to(struct st_view *v, uint64_t linear);
+void st_forget_jump(struct st_view *v, uint64_t rip);
 void st_flush_page(struct st_frame *f, uint64_t linear);
 void st_flush_writes(struct st_frame *f, uint64_t host);
+
+/* ---- run.c ---- */
+/** st_move_frame() - what does not belong to an address space goes along. No vector registers. */
+static inline void st_move_frame(struct st_translator *t, struct st_frame *to)
+{
+	size_t words = offsetof(struct st_frame, kick) / 8;
+	const void *from = t->frame;
+
+	t->frame = to;
+	if (from != to) {
+		__asm__ volatile("rep movsq" : "+D"(to), "+S"(from), "+c"(words) : : "memory");
+	}
+}
+
+/** st_use_space() - the vCPU is in address space @n from now on. */
+void st_use_space(struct st_translator *t, unsigned n);
