@@ -99,7 +99,7 @@ void soft_mmu_forget_code(struct soft_mmu *mmu)
 			space->tlb[i / SOFT_TLB][i % SOFT_TLB].fetch = SOFT_NO_PAGE;
 		}
 		for (unsigned i = 0; i < ST_VIEWS && frame != NULL; i++) {
-			st_flush_jumps(&frame->view[i]);
+			st_flush_exec(&frame->view[i]);
 		}
 	}
 }

@@ -243,6 +243,13 @@ void st_cold_parts(struct st_work *w)
 		case ST_COLD_KICK:
 			leave(w, c, w->t->exit_kick);
 			break;
+		case ST_COLD_MOVED:
+			leave(w, c, w->t->exit_lookup);
+			break;
+		case ST_COLD_INSN:
+			st_record(w, c->guest | (c->live ? 0 : ST_NO_FLAGS));
+			em_call(w->e, w->t->exit_insn);
+			break;
 		case ST_COLD_FPU:
 			em_call(w->e, w->t->load_fpu);
 			em_jmp(w->e, c->resume);

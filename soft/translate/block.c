@@ -139,7 +139,10 @@ static enum how how_of(const struct insn *insn, unsigned mode)
 
 /* ---- decoding ---- */
 
-/* Return: how the last instruction ends the block: a jump, by the interpreter, or not (NOTHING). */
+/*
+ * Only the first instruction may end in the next page.
+ * Return: how the last instruction ends the block: a jump, by the interpreter, or not (NOTHING).
+ */
 static enum how decode(struct st_work *w, unsigned offset)
 {
 	unsigned mode = (w->mode & ST_MODE_INSN) | (w->amd ? INSN_AMD : 0);
@@ -148,9 +151,15 @@ static enum how decode(struct st_work *w, unsigned offset)
 	w->at[0] = (uint16_t)offset;
 	do {
 		struct insn *insn = &w->insn[w->n];
+		unsigned length = w->n == 0 ? w->source->length : 4096;
+		enum insn_result result =
+			insn_decode(insn, mode, w->bytes + offset, length - offset);
 		enum how how;
 
-		if (insn_decode(insn, mode, w->bytes + offset, 4096 - offset) != INSN_OK) {
+		if (result == INSN_MORE && w->n != 0) {
+			return HOW_NOTHING;
+		}
+		if (result != INSN_OK) {
 			insn->len = (uint8_t)MIN(4096 - offset, 1u);
 			insn->mnemonic = INSN_NONE;
 			insn->flags_read = ST_FLAGS;
@@ -547,6 +556,11 @@ static void code(struct st_work *w, struct st_block *b, enum how end)
 {
 	b->fpu = uses_fpu(w, end);
 	st_record(w, w->at[0]);
+	st_guard(w, ST_COLD_MOVED);
+	b->entry = (uint32_t)(em_here(w->e) - w->t->rx);
+	if (w->at[1] > 4096 && !(w->n == 1 && end == HOW_INTERPRET)) {
+		st_guard(w, ST_COLD_INSN);
+	}
 	if (b->fpu) {
 		want_fpu(w);
 	}
@@ -566,8 +580,8 @@ static void code(struct st_work *w, struct st_block *b, enum how end)
 	st_cold_parts(w);
 }
 
-uint32_t st_translate(struct st_translator *t, uint64_t page, uint64_t linear, unsigned offset,
-		      unsigned mode, const uint8_t *bytes, bool amd)
+uint32_t st_translate(struct st_translator *t, const struct st_source *source, unsigned offset,
+		      unsigned mode)
 {
 	struct st_work w;
 	struct st_block *b = &t->blocks[t->nblocks];
@@ -579,13 +593,14 @@ uint32_t st_translate(struct st_translator *t, uint64_t page, uint64_t linear, u
 	w.t = t;
 	w.e = &t->em;
 	w.mode = mode;
-	w.linear = linear;
-	w.bytes = bytes;
-	w.amd = amd;
+	w.linear = source->linear;
+	w.source = source;
+	w.bytes = source->bytes;
+	w.amd = source->amd;
 	w.ncold = 0;
 	*b = (struct st_block){
-		.page = page,
-		.linear = linear,
+		.page = source->page,
+		.linear = source->linear,
 		.offset = (uint16_t)offset,
 		.mode = (uint16_t)mode,
 		.first_record = t->nrecords,

@@ -1,6 +1,7 @@
 /*
- * How blocks end. Jumps within the page are linked by patching, all others look for their target in
- * a table by RIP. Each jump backwards and each that is not direct asks whether somebody waits.
+ * How blocks begin and end. Direct jumps are linked by patching, all others look for their target
+ * in a table by RIP. Who comes from another page enters by the guard, which sees that the page is
+ * still the same. Each jump backwards and each that is not direct asks whether somebody waits.
  */
 #include <string.h>
 
@@ -46,27 +47,67 @@ uint32_t st_flags_needed(const struct st_work *w, uint64_t rip)
 	return open;
 }
 
+/* ---- the way in ---- */
+
+void st_guard(struct st_work *w, enum st_cold_kind kind)
+{
+	bool next = kind == ST_COLD_INSN;
+	uint32_t map = next ? w->source->next_map : w->source->map;
+	size_t exec = view(w) + offsetof(struct st_view, exec) +
+		      ((w->linear >> 12) + next) % ST_EXEC * sizeof(uint32_t);
+	struct em *e = w->e;
+	struct st_cold *c;
+
+	if (w->live[0] == 0) {
+		em_mem(e, false, 0, 0x81, 7, EM_GS(exec)); /* cmpl */
+		em_32(e, map);
+		em_byte(e, 0x0f);
+		em_byte(e, 0x80 | EM_CC_NE);
+		em_32(e, 0);
+		c = st_cold(w, kind, 0);
+	} else {
+		em_reg(e, true, 0x89, EM_RCX, EM_R11);
+		em_mem(e, false, 0, 0x8b, EM_RCX, EM_GS(exec));
+		em_lea(e, true, EM_RCX, EM_AT(EM_RCX, -(int32_t)map));
+		em_byte(e, 0xe3); /* jrcxz over what follows */
+		em_byte(e, 8);
+		em_reg(e, true, 0x89, EM_R11, EM_RCX);
+		em_byte(e, 0xe9);
+		em_32(e, 0);
+		c = st_cold(w, kind, 0);
+		em_reg(e, true, 0x89, EM_R11, EM_RCX);
+	}
+	c->rip = w->linear + w->at[0];
+}
+
 /* ---- jumps by the table ---- */
+
+/* R11 is the place of the entry. */
+static struct em_mem jump_entry(const struct st_work *w, size_t field)
+{
+	size_t table = offsetof(struct st_frame, jump) +
+		       st_view_of(w->mode) * ST_JUMPS * sizeof(struct st_jump);
+
+	return (struct em_mem){.gs = true,
+			       .base = EM_R11,
+			       .index = EM_ABSENT,
+			       .scale = 1,
+			       .disp = (int32_t)(table + field)};
+}
 
 /* To the linear address in R10. */
 static void indirect(struct st_work *w)
 {
 	static const uint8_t rorx[] = {0xc4, 0x43, 0xfb, 0xf0, 0xda, 7};
 	struct em *e = w->e;
-	size_t v = view(w);
 	uint8_t *hit;
 
 	em_store(e, EM_R10, AT(rip));
 	em_bytes(e, rorx, sizeof(rorx)); /* rorx $7, %r10, %r11 */
 	em_lea(e, true, EM_R11, (struct em_mem){.base = EM_R11, .index = EM_R10, .scale = 1});
-	em_pext(e, EM_R11, EM_R11, AT(jump_mask));
+	em_pdep(e, EM_R11, EM_R11, AT(jump_mask));
 	em_store(e, EM_RCX, AT(save_rcx));
-	em_load(e, EM_RCX,
-		(struct em_mem){.gs = true,
-				.base = EM_ABSENT,
-				.index = EM_R11,
-				.scale = 8,
-				.disp = (int32_t)(v + offsetof(struct st_view, rip))});
+	em_load(e, EM_RCX, jump_entry(w, offsetof(struct st_jump, rip)));
 	em_byte(e, 0x48);
 	em_byte(e, 0xf7);
 	em_byte(e, 0xd1); /* not %rcx */
@@ -87,12 +128,7 @@ static void indirect(struct st_work *w)
 		hit[-1] = (uint8_t)(e->at - hit);
 	}
 	em_load(e, EM_RCX, AT(save_rcx));
-	em_mem(e, false, 0, 0xff, 4,
-	       (struct em_mem){.gs = true,
-			       .base = EM_ABSENT,
-			       .index = EM_R11,
-			       .scale = 8,
-			       .disp = (int32_t)(v + offsetof(struct st_view, code))});
+	em_mem(e, false, 0, 0xff, 4, jump_entry(w, offsetof(struct st_jump, code)));
 }
 
 /* ---- direct jumps ---- */
@@ -125,18 +161,8 @@ static void ask(struct st_work *w, unsigned i, uint64_t rip)
 	em_reg(e, true, 0x89, EM_R11, EM_RCX);
 }
 
-static bool same_page(const struct st_work *w, uint64_t rip)
-{
-	return (rip & ~UINT64_C(4095)) == w->linear;
-}
-
 void st_goto(struct st_work *w, unsigned i, uint64_t rip)
 {
-	if (!same_page(w, rip)) {
-		em_mov_imm(w->e, EM_R10, rip);
-		indirect(w);
-		return;
-	}
 	if (rip <= w->linear + w->at[i]) {
 		ask(w, i, rip);
 	}
@@ -155,7 +181,7 @@ static void jcc(struct st_work *w, unsigned i)
 	unsigned cc = insn->opcode & 15;
 	struct em *e = w->e;
 
-	if (same_page(w, taken) && taken > rip) {
+	if (taken > rip) {
 		em_byte(e, 0x0f);
 		em_byte(e, 0x80 | cc);
 		em_32(e, 0);

@@ -89,7 +89,7 @@ static uint8_t *if_fpu(struct em *e)
 	return em_here(e);
 }
 
-/* (target in frame.jump) -> void; GS is the frame. */
+/* (target in frame.jump_to) -> void; GS is the frame. */
 static void write_enter(struct st_translator *t)
 {
 	struct em *e = &t->em;
@@ -107,7 +107,7 @@ static void write_enter(struct st_translator *t)
 	push_mem(e, AT(flags));
 	em_byte(e, 0x9d);
 	move_gprs(e, 0x8b);
-	em_mem(e, false, 0, 0xff, 4, AT(jump));
+	em_mem(e, false, 0, 0xff, 4, AT(jump_to));
 }
 
 /* @site: it was called; else jumped to. */
@@ -175,11 +175,11 @@ static void write_fast(struct st_translator *t, struct em_mem function, unsigned
 	em_byte(e, 0x80 | EM_CC_E);
 	em_32(e, 0);
 	fail = em_here(e);
-	em_store(e, EM_RAX, AT(jump));
+	em_store(e, EM_RAX, AT(jump_to));
 	push_mem(e, AT(flags));
 	em_byte(e, 0x9d);
 	move_gprs(e, 0x8b);
-	em_mem(e, false, 0, 0xff, 4, AT(jump));
+	em_mem(e, false, 0, 0xff, 4, AT(jump_to));
 	em_patch(e, fail, em_here(e));
 	em_mem(e, false, 0, 0xc7, 0, AT(reason));
 	em_32(e, reason);

@@ -26,9 +26,9 @@ static uint64_t entry_at(const struct soft_vcpu *vcpu, uint64_t gpa)
 {
 	uint64_t page = soft_map_get(&vcpu->vm->map, gpa >> 12), entry;
 
-	if (page == 0 || soft_access_load8(&entry, (const void *)(uintptr_t)(
-							   (page & ~PAGE_MASK) |
-							   (gpa & PAGE_MASK))) != 0) {
+	if (page == 0 ||
+	    soft_access_load8(&entry, (const void *)(uintptr_t)((page & ~PAGE_MASK) |
+								(gpa & PAGE_MASK))) != 0) {
 		return 0;
 	}
 	return entry;
@@ -127,33 +127,34 @@ static bool load(struct soft_vcpu *vcpu, uint64_t linear, uint64_t *value)
 
 /* ---- jumps ---- */
 
-static uint64_t known(const struct st_frame *f)
+/* The entry for frame.rip, if the table is for frame.mode. */
+static uint64_t known(const struct st_translator *t)
 {
-	const struct st_view *v = &f->view[st_view_of(f->mode)];
-	unsigned i = st_jump_slot(f->rip);
+	const struct st_frame *f = t->frame;
+	enum st_view_kind kind = st_view_of(f->mode);
+	const struct st_jump *jump = &f->jump[kind][st_jump_slot(f->rip)];
 
-	return v->rip[i] == f->rip && v->mode == f->mode ? v->code[i] : 0;
+	return jump->rip == f->rip && t->view_mode[kind] == f->mode ? jump->code : 0;
 }
 
 uint64_t st_fast_jump(struct soft_vcpu *vcpu)
 {
 	struct st_translator *t = vcpu->translator;
 	struct st_frame *f = t->frame;
-	struct st_view *v = &f->view[st_view_of(f->mode)];
-	const struct soft_tlb_entry *e =
-		&vcpu->mmu.now->tlb[(f->mode & ST_MODE_USER) != 0][(f->rip >> 12) % SOFT_TLB];
+	enum st_view_kind kind = st_view_of(f->mode);
+	uint32_t map = f->view[kind].exec[(f->rip >> 12) % ST_EXEC], b;
 	uint64_t code;
-	uint32_t b;
 
-	if (f->kick != 0 || e->fetch != f->rip >> 12 || v->mode != f->mode) {
+	if (f->kick != 0 || map == 0 || t->maps[map - 1].linear != (f->rip & ~PAGE_MASK) ||
+	    t->view_mode[kind] != f->mode) {
 		return 0;
 	}
-	b = st_find(t, (uintptr_t)e->host, f->rip, f->mode);
+	b = st_find(t, t->maps[map - 1].host, f->rip, f->mode);
 	if (b == ST_NONE) {
 		return 0;
 	}
 	code = (uintptr_t)t->rx + t->blocks[b].code;
-	st_view_jump(v, f->rip, code);
+	st_jump_enter(f, kind, f->rip, code);
 	return code;
 }
 
@@ -194,7 +195,7 @@ static uint64_t go(struct soft_vcpu *vcpu, uint64_t rip, uint64_t flags)
 	if (f->kick != 0 || (f->window != 0 && f->interrupts != 0)) {
 		return (uintptr_t)t->exit_kick;
 	}
-	code = known(f);
+	code = known(t);
 	return code != 0 ? code : (uintptr_t)t->exit_lookup;
 }
 
@@ -280,9 +281,8 @@ static uint64_t do_iret(struct soft_vcpu *vcpu)
 	unsigned cpl;
 
 	if ((f->system & (FLAG_NT | RFLAGS_AC)) != 0 || kvm->events.nmi.masked ||
-	    !load(vcpu, top, &rip) || !load(vcpu, top + 8, &cs) ||
-	    !load(vcpu, top + 16, &flags) || !load(vcpu, top + 24, &rsp) ||
-	    !load(vcpu, top + 32, &ss)) {
+	    !load(vcpu, top, &rip) || !load(vcpu, top + 8, &cs) || !load(vcpu, top + 16, &flags) ||
+	    !load(vcpu, top + 24, &rsp) || !load(vcpu, top + 32, &ss)) {
 		return 0;
 	}
 	cs &= 0xffff;
@@ -309,8 +309,7 @@ static uint64_t write_cr3(struct soft_vcpu *vcpu, uint64_t next, uint64_t value)
 	struct soft_mmu *mmu = &vcpu->mmu;
 	unsigned n = 0;
 
-	if ((vcpu->kvm->cpu.cr4 & CR4_PCIDE) == 0 || (value & CR3_NO_FLUSH) == 0 ||
-	    !t->fsgsbase) {
+	if ((vcpu->kvm->cpu.cr4 & CR4_PCIDE) == 0 || (value & CR3_NO_FLUSH) == 0 || !t->fsgsbase) {
 		return 0;
 	}
 	value &= ~CR3_NO_FLUSH;

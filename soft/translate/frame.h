@@ -9,12 +9,12 @@
 
 #include "lib/base/types.h"
 
-#define ST_TLB_BITS   13
-#define ST_TLB	      (1u << ST_TLB_BITS)
-#define ST_JUMP_BITS  13
-#define ST_JUMPS      (1u << ST_JUMP_BITS)
-#define ST_USED	      256
-#define ST_CODE_PAGES 32768 /* a filter's bits */
+#define ST_TLB_BITS  13
+#define ST_TLB	     (1u << ST_TLB_BITS)
+#define ST_JUMP_BITS 15
+#define ST_JUMPS     (1u << ST_JUMP_BITS)
+#define ST_EXEC	     4096
+#define ST_USED	     256
 
 /** What CPL 3 may access; what the others may; and what they may with RFLAGS.AC. */
 enum st_view_kind {
@@ -24,23 +24,27 @@ enum st_view_kind {
 	ST_VIEWS
 };
 
+struct st_jump {
+	uint64_t rip, code;
+};
+
 /*
- * Direct-mapped by the low bits of the page's number, and by st_jump_slot(). A free entry has a tag
- * that belongs to another place.
+ * Direct-mapped by the low bits of the page's number. A free entry has a tag that belongs to
+ * another place.
+ *
+ * `exec` says what is known of a page that may be executed: the number of its mapping (st_map()),
+ * or 0. Code that is reached from another page compares it first, so jumps between pages outlive
+ * what happens to mappings.
  */
 struct st_view {
 	uint64_t read[ST_TLB], write[ST_TLB]; /* linear address of the page, if allowed */
 	uint64_t add[ST_TLB];		      /* host address of the page */
-	uint64_t rip[ST_JUMPS], code[ST_JUMPS];
+	uint32_t exec[ST_EXEC];
 	/* Entries that have been in use: `add` is not 0. */
 	uint32_t pages;
-	uint16_t page[ST_TLB];
-	/* Jumps in use; if there are more than ST_USED, it may be any. */
-	uint32_t jumps;
-	uint16_t jump[ST_USED];
-	uint32_t mode; /* that the jumps are for */
-	/* By a hash of the linear page: may have jumps that lead there. */
-	uint64_t code_page[ST_CODE_PAGES / 64];
+	/* If there are more than ST_USED, it may be any. */
+	uint32_t execs;
+	uint16_t page[ST_TLB], exec_page[ST_USED];
 };
 
 /**
@@ -50,14 +54,6 @@ struct st_view {
 static inline unsigned st_jump_slot(uint64_t rip)
 {
 	return (unsigned)(rip + (rip >> 7)) % ST_JUMPS;
-}
-
-/**
- * st_code_page() - which bit of `code_page` is that of @linear.
- */
-static inline unsigned st_code_page(uint64_t linear)
-{
-	return (unsigned)((linear >> 12) * UINT64_C(0x9e3779b97f4a7c15) >> 49) % ST_CODE_PAGES;
 }
 
 /** How translated code was left. */
@@ -77,28 +73,31 @@ struct st_frame {
 	uint64_t fs_base, gs_base;
 	uint64_t save_rcx; /* while RCX is needed for a check that spares the flags */
 	uint64_t temp;
-	uint64_t site; /* host address behind the call that left */
-	uint64_t jump; /* where to enter */
+	uint64_t site;	  /* host address behind the call that left */
+	uint64_t jump_to; /* where to enter, to go on */
 	uint64_t host_rsp;
 	uint64_t slow;	   /* st_slow() */
 	uint64_t string;   /* st_string() */
 	uint64_t bit_mask; /* 63, for PEXT */
 	uint64_t self;
-	uint64_t tlb_mask, page_mask, jump_mask; /* for PEXT */
-	uint64_t xsave;				 /* the guest's area */
+	uint64_t tlb_mask, page_mask; /* for PEXT */
+	uint64_t jump_mask;	      /* for PDEP: an index of 16 bytes each */
+	uint64_t xsave;		      /* the guest's area */
 	uint64_t xsave_mask;
 	uint32_t host_mxcsr;
 	uint16_t host_fcw;
 	uint32_t reason;
-	uint32_t mode;	     /* of the code that is executed: translator.h */
-	uint8_t df;	     /* RFLAGS.DF */
-	uint8_t interrupts;  /* RFLAGS.IF */
-	uint8_t window;	     /* something waits for RFLAGS.IF to be set */
-	uint8_t fpu;	     /* the guest's x87 and vector registers are in the host's */
-	uint64_t fast_slow;  /* st_fast_slow() */
-	uint64_t fast_jump;  /* st_fast_jump() */
+	uint32_t mode;	      /* of the code that is executed: translator.h */
+	uint8_t df;	      /* RFLAGS.DF */
+	uint8_t interrupts;   /* RFLAGS.IF */
+	uint8_t window;	      /* something waits for RFLAGS.IF to be set */
+	uint8_t fpu;	      /* the guest's x87 and vector registers are in the host's */
+	uint64_t fast_slow;   /* st_fast_slow() */
+	uint64_t fast_jump;   /* st_fast_jump() */
 	uint64_t fast_system; /* st_fast_system() */
 	/* What follows belongs to an address space; what is before moves on to the next one's. */
 	_Atomic uint32_t kick; /* 1: leave translated code soon */
 	struct st_view view[ST_VIEWS];
+	/* Of all address spaces: the same memory. By st_jump_slot(). */
+	_Alignas(4096) struct st_jump jump[ST_VIEWS][ST_JUMPS];
 };

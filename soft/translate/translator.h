@@ -10,8 +10,8 @@
 #include <stddef.h>
 
 #include "lib/insn/decode.h"
-#include "soft/translate/emit.h"
 #include "soft/mmu.h"
+#include "soft/translate/emit.h"
 #include "soft/translate/frame.h"
 
 struct soft_vcpu;
@@ -21,6 +21,7 @@ struct soft_vcpu;
 #define ST_MAX_RECORDS (1u << 22)
 #define ST_MAX_LINKS   (1u << 19)
 #define ST_MAX_PAGES   (1u << 15)
+#define ST_MAX_MAPS    (1u << 16)
 #define ST_HASH	       (1u << 16)
 #define ST_BLOCK_INSNS 64
 #define ST_NONE	       UINT32_MAX
@@ -58,28 +59,49 @@ struct st_block {
 	uint64_t linear; /* of the page, when it was translated: the links are for that */
 	uint16_t offset, bytes, mode;
 	bool dead;
-	bool fpu;		 /* uses x87 or vector registers */
-	uint32_t code, code_end; /* offsets */
+	bool fpu;      /* uses x87 or vector registers */
+	uint32_t code; /* offset of the way in from other pages: compares `exec` */
+	uint32_t entry, code_end;
 	uint32_t first_record, records;
 	uint32_t first_link, links;
 	uint32_t incoming;	       /* links */
 	uint32_t hash_next, page_next; /* blocks */
+	uint32_t span_next;	       /* that reach into the same page */
 };
 
 struct st_page {
 	uint64_t host;
 	uint64_t mask; /* pieces with blocks */
 	uint32_t blocks, hash_next;
+	uint32_t spans;	     /* blocks of the page before that end in this one */
 	uint8_t bytes[4096]; /* of the pieces in `mask`, as they were translated */
 };
 
+/** A page where it was executed; its number is one more than its index. */
+struct st_map {
+	uint64_t linear, host;
+	uint32_t hash_next;
+};
+
+/** What a block is made of. */
+struct st_source {
+	uint64_t page;	 /* host address */
+	uint64_t linear; /* of the page */
+	uint32_t map;	 /* st_map() of both */
+	bool amd;
+	const uint8_t *bytes;
+	unsigned length; /* 4096; or more, for an instruction that ends in the next page: then */
+	uint64_t next_page;
+	uint32_t next_map;
+};
+
 struct st_translator {
-	struct st_frame *frame; /* of the present address space */
-	struct st_frame *frames; /* SOFT_SPACES */
-	unsigned nframes;	 /* that are initialized */
+	struct st_frame *frame;	   /* of the present address space */
+	struct st_frame *frames;   /* SOFT_SPACES */
+	unsigned nframes;	   /* that are initialized */
 	const struct st_frame *gs; /* what the thread's GS points to, if it is known */
 	bool fsgsbase;		   /* WRGSBASE may be used */
-	uint8_t *rx; /* of the cache, executable */
+	uint8_t *rx;		   /* of the cache, executable */
 	struct em em;
 	uint32_t start; /* offset of the first block: what is before is common */
 	/* Common code, executable addresses. */
@@ -89,8 +111,10 @@ struct st_translator {
 	struct st_record *records;
 	struct st_link *link;
 	struct st_page *pages;
-	uint32_t nblocks, nrecords, nlinks, npages;
-	uint32_t block_hash[ST_HASH], page_hash[ST_HASH];
+	struct st_map *maps;
+	uint32_t nblocks, nrecords, nlinks, npages, nmaps;
+	uint32_t block_hash[ST_HASH], page_hash[ST_HASH], map_hash[ST_HASH];
+	uint32_t view_mode[ST_VIEWS]; /* the mode that the jumps of a view are for */
 	bool checked;		      /* each block is judged: check.h */
 	uint64_t dropped;	      /* counts blocks that were forgotten */
 };
@@ -107,22 +131,23 @@ void st_common(struct st_translator *t);
 
 /* ---- block.c ---- */
 /**
- * st_translate() - the block at @offset of the page whose bytes are in @bytes.
- * @linear: of the page. @page: its host address.
+ * st_translate() - the block at @offset of the page.
  * Return: its number, or ST_NONE: the cache is full.
  */
-uint32_t st_translate(struct st_translator *t, uint64_t page, uint64_t linear, unsigned offset,
-		      unsigned mode, const uint8_t *bytes, bool amd);
+uint32_t st_translate(struct st_translator *t, const struct st_source *source, unsigned offset,
+		      unsigned mode);
 
 /* ---- access.c ---- */
 /** st_pieces() - memory and addresses of one block; what the hot part leaves to the cold one. */
 #define ST_MAX_COLD (4 * ST_BLOCK_INSNS)
 
 enum st_cold_kind {
-	ST_COLD_SLOW, /* call C for an access */
-	ST_COLD_KICK, /* leave, to go on at @rip */
-	ST_COLD_FPU,  /* load the FPU's registers */
-	ST_COLD_LINK, /* a direct jump that is not linked */
+	ST_COLD_SLOW,  /* call C for an access */
+	ST_COLD_KICK,  /* leave, to go on at @rip */
+	ST_COLD_FPU,   /* load the FPU's registers */
+	ST_COLD_LINK,  /* a direct jump that is not linked */
+	ST_COLD_MOVED, /* leave: what is at @rip is not known any more */
+	ST_COLD_INSN,  /* by the interpreter */
 };
 
 struct st_cold {
@@ -141,6 +166,7 @@ struct st_work {
 	struct em *e;
 	unsigned mode;
 	uint64_t linear; /* of the page */
+	const struct st_source *source;
 	const uint8_t *bytes;
 	bool amd;
 	unsigned n;
@@ -170,6 +196,11 @@ void st_cold_parts(struct st_work *w);
 void st_record(struct st_work *w, unsigned guest);
 
 /* ---- branch.c ---- */
+/**
+ * st_guard() - leaves, as @kind says, if the page is not known, or another one than the block was
+ * made of: the block's page, or with ST_COLD_INSN the next one.
+ */
+void st_guard(struct st_work *w, enum st_cold_kind kind);
 /** st_goto() - ends with a jump to @rip, from instruction @i. */
 void st_goto(struct st_work *w, unsigned i, uint64_t rip);
 /** st_branch() - the instruction @i ends the block. Return: false: it is none that can. */
@@ -196,14 +227,22 @@ void st_reset(struct st_translator *t);
 uint32_t st_find(const struct st_translator *t, uint64_t page, uint64_t rip, unsigned mode);
 struct st_page *st_page_find(struct st_translator *t, uint64_t host);
 struct st_page *st_page_make(struct st_translator *t, uint64_t host);
-void st_block_add(struct st_translator *t, uint32_t number);
+/** st_block_add() - @next: the page that it ends in, if it is another. */
+void st_block_add(struct st_translator *t, uint32_t number, struct st_page *next);
 /** st_drop() - forgets the blocks that have bytes in the pieces @mask of the page. */
 void st_drop(struct st_translator *t, uint64_t host, uint64_t mask);
 /** st_block_at() - the block with host code at offset @at, or NULL. */
 struct st_block *st_block_at(struct st_translator *t, uint32_t at);
 /** st_guest_offset() - and ST_NO_FLAGS, of the instruction whose code @at is in. */
 unsigned st_guest_offset(const struct st_translator *t, const struct st_block *b, uint32_t at);
-void st_link_to(struct st_translator *t, struct st_link *link, uint32_t target);
+/** st_link_to() - @source: the block whose jump it is. */
+void st_link_to(struct st_translator *t, const struct st_block *source, struct st_link *link,
+		uint32_t target);
+/**
+ * st_map() - the number of what is at @linear.
+ * Return: 0: all of them are used; forget them by st_reset().
+ */
+uint32_t st_map(struct st_translator *t, uint64_t linear, uint64_t host);
 #define ST_NOT_CANONICAL (UINT64_C(1) << 63)
 
 /** st_free_tag() - a page of another entry than @i, even of addresses that are none. */
@@ -237,24 +276,22 @@ static inline void st_view_fill(struct st_view *v, uint64_t linear, uint64_t hos
 	}
 }
 
-/** st_view_jump() - enters a jump to @rip in @mode. */
-static inline void st_view_jump(struct st_view *v, uint64_t rip, uint64_t code)
+/** st_jump_enter() - enters a jump to @rip. */
+static inline void st_jump_enter(struct st_frame *f, enum st_view_kind kind, uint64_t rip,
+				 uint64_t code)
 {
-	unsigned i = st_jump_slot(rip), bit = st_code_page(rip);
-
-	v->rip[i] = rip;
-	v->code[i] = code;
-	v->code_page[bit / 64] |= BIT(bit % 64);
-	if (v->jumps < ST_USED) {
-		v->jump[v->jumps] = (uint16_t)i;
-	}
-	v->jumps += v->jumps <= ST_USED;
+	f->jump[kind][st_jump_slot(rip)] = (struct st_jump){rip, code};
 }
+
+/** st_view_exec() - at @linear there is what @map says. */
+void st_view_exec(struct st_view *v, uint64_t linear, uint32_t map);
 
 /** st_flush() and such: forget addresses. */
 void st_flush(struct st_frame *f);
-void st_flush_jumps(struct st_view *v);
-void st_forget_jump(struct st_view *v, uint64_t rip);
+void st_flush_exec(struct st_view *v);
+void st_flush_jumps(struct st_frame *f, enum st_view_kind kind);
+/** st_forget_jump() - if it leads to @code. */
+void st_forget_jump(struct st_frame *f, enum st_view_kind kind, uint64_t rip, uint64_t code);
 void st_flush_page(struct st_frame *f, uint64_t linear);
 void st_flush_writes(struct st_frame *f, uint64_t host);
 

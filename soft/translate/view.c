@@ -10,37 +10,52 @@ static void free_page(struct st_view *v, unsigned i)
 	v->read[i] = v->write[i] = st_free_tag(i);
 }
 
-static void free_jump(struct st_view *v, unsigned i)
+static void free_jump(struct st_jump *jumps, unsigned i)
 {
 	/* Neither it nor the one before, which is what `kick` makes of it, has this entry. */
 	const uint64_t rip = ST_NOT_CANONICAL | 8;
 	bool own = i == st_jump_slot(rip) || i == st_jump_slot(rip - 1);
 
-	v->rip[i] = own ? ST_NOT_CANONICAL | 256 : rip;
+	jumps[i].rip = own ? ST_NOT_CANONICAL | 256 : rip;
 }
 
-void st_flush_jumps(struct st_view *v)
+void st_flush_jumps(struct st_frame *f, enum st_view_kind kind)
 {
-	if (v->jumps <= ST_USED) {
-		for (unsigned i = 0; i < v->jumps; i++) {
-			free_jump(v, v->jump[i]);
-		}
-	} else {
-		for (unsigned i = 0; i < ST_JUMPS; i++) {
-			free_jump(v, i);
-		}
+	for (unsigned i = 0; i < ST_JUMPS; i++) {
+		free_jump(f->jump[kind], i);
 	}
-	v->jumps = 0;
-	memset(v->code_page, 0, sizeof(v->code_page));
 }
 
-void st_forget_jump(struct st_view *v, uint64_t rip)
+void st_forget_jump(struct st_frame *f, enum st_view_kind kind, uint64_t rip, uint64_t code)
 {
 	unsigned i = st_jump_slot(rip);
 
-	if (v->rip[i] == rip) {
-		free_jump(v, i);
+	if (f->jump[kind][i].code == code) {
+		free_jump(f->jump[kind], i);
 	}
+}
+
+void st_flush_exec(struct st_view *v)
+{
+	if (v->execs <= ST_USED) {
+		for (unsigned i = 0; i < v->execs; i++) {
+			v->exec[v->exec_page[i]] = 0;
+		}
+	} else {
+		memset(v->exec, 0, sizeof(v->exec));
+	}
+	v->execs = 0;
+}
+
+void st_view_exec(struct st_view *v, uint64_t linear, uint32_t map)
+{
+	unsigned i = (unsigned)(linear >> 12) % ST_EXEC;
+
+	v->exec[i] = map;
+	if (v->execs < ST_USED) {
+		v->exec_page[v->execs] = (uint16_t)i;
+	}
+	v->execs += v->execs <= ST_USED;
 }
 
 void st_frame_init(struct st_frame *f)
@@ -53,8 +68,8 @@ void st_frame_init(struct st_frame *f)
 			v->add[i] = 0;
 		}
 		v->pages = 0;
-		v->jumps = ST_USED + 1;
-		st_flush_jumps(v);
+		v->execs = ST_USED + 1;
+		st_flush_exec(v);
 	}
 }
 
@@ -68,21 +83,7 @@ void st_flush(struct st_frame *f)
 			v->add[v->page[i]] = 0;
 		}
 		v->pages = 0;
-		st_flush_jumps(v);
-	}
-}
-
-static void flush_jumps_to(struct st_view *v, uint64_t linear)
-{
-	unsigned bit = st_code_page(linear);
-
-	if ((v->code_page[bit / 64] >> bit % 64 & 1) == 0) {
-		return;
-	}
-	for (unsigned i = 0; i < ST_JUMPS; i++) {
-		if (v->rip[i] >> 12 == linear >> 12) {
-			free_jump(v, i);
-		}
+		st_flush_exec(v);
 	}
 }
 
@@ -92,7 +93,7 @@ void st_flush_page(struct st_frame *f, uint64_t linear)
 
 	for (unsigned n = 0; n < ST_VIEWS; n++) {
 		free_page(&f->view[n], i);
-		flush_jumps_to(&f->view[n], linear);
+		f->view[n].exec[(linear >> 12) % ST_EXEC] = 0;
 	}
 }
 
