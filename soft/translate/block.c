@@ -4,6 +4,7 @@
  */
 #include <string.h>
 
+#include "soft/translate/fast.h"
 #include "soft/translate/slow.h"
 #include "soft/translate/translator.h"
 
@@ -28,6 +29,7 @@ enum how {
 	HOW_PAUSE,
 	HOW_BIT, /* BT and such, with a bit far away */
 	HOW_STRING,
+	HOW_SYSTEM, /* of fast.h, those that go on behind themselves */
 	HOW_BRANCH,
 	HOW_INTERPRET, /* ends the block in front of the instruction */
 };
@@ -78,8 +80,13 @@ static enum how bit(const struct insn *insn)
 
 static enum how how_of(const struct insn *insn, unsigned mode)
 {
-	if (!address_is_easy(insn)) {
+	uint32_t system = ST_SYSTEM_KIND(st_system_of(insn, mode));
+
+	if (!address_is_easy(insn) || system >= ST_SYSTEM_ENDS) {
 		return HOW_INTERPRET;
+	}
+	if (system != ST_SYSTEM_NONE) {
+		return HOW_SYSTEM;
 	}
 	if (insn->klass >= INSN_CLASS_JUMP && insn->klass <= INSN_CLASS_RET) {
 		return HOW_BRANCH;
@@ -434,9 +441,23 @@ static void string_insn(struct st_work *w, unsigned i)
 	em_call(w->e, w->t->string);
 }
 
-static void interpret(struct st_work *w)
+static void system_insn(struct st_work *w, unsigned i, uint32_t what)
 {
-	em_call(w->e, w->t->exit_insn);
+	em_mov_imm(w->e, EM_R10, w->linear + w->at[i] + w->insn[i].len);
+	em_mov_imm(w->e, EM_R11, what);
+	em_call(w->e, w->t->system);
+}
+
+static void interpret(struct st_work *w, unsigned i)
+{
+	const struct insn *insn = &w->insn[i];
+	uint32_t what = insn->mnemonic == INSN_NONE ? 0 : st_system_of(insn, w->mode);
+
+	if (what != 0) {
+		system_insn(w, i, what);
+	} else {
+		em_call(w->e, w->t->exit_insn);
+	}
 }
 
 static void one(struct st_work *w, unsigned i)
@@ -482,6 +503,9 @@ static void one(struct st_work *w, unsigned i)
 		break;
 	case HOW_STRING:
 		string_insn(w, i);
+		break;
+	case HOW_SYSTEM:
+		system_insn(w, i, st_system_of(&w->insn[i], w->mode));
 		break;
 	default:
 		break;
@@ -555,9 +579,9 @@ static bool reads_flags(const struct st_work *w, unsigned i, enum how how)
 	uint32_t kept = w->live[i + 1] & ~(insn->flags_maybe ? 0 : insn->flags_written);
 
 	if (how == HOW_INTERPRET) {
-		return false;
+		return insn->mnemonic != INSN_NONE && st_system_of(insn, w->mode) != 0;
 	}
-	return how == HOW_PUSHF || (insn->flags_read & ST_FLAGS) != 0 ||
+	return how == HOW_PUSHF || how == HOW_SYSTEM || (insn->flags_read & ST_FLAGS) != 0 ||
 	       (((insn->flags_written & ST_FLAGS) != 0 || insn->flags_maybe) && kept != 0);
 }
 
@@ -607,7 +631,7 @@ static void code(struct st_work *w, struct st_block *b, enum how end)
 
 		place_flags(w, i, last && end == HOW_INTERPRET ? end : how_of(&w->insn[i], w->mode));
 		if (last && (end == HOW_INTERPRET || (end == HOW_BRANCH && !st_branch(w, i)))) {
-			interpret(w);
+			interpret(w, i);
 		} else if (!last || end == HOW_NOTHING) {
 			one(w, i);
 		}

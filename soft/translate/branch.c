@@ -86,11 +86,14 @@ void st_guard(struct st_work *w, enum st_cold_kind kind)
 /* R11 is the place of the entry. */
 static struct em_mem jump_entry(const struct st_work *w, size_t field)
 {
+	size_t table = offsetof(struct st_frame, jump) +
+		       st_view_of(w->mode) * ST_JUMPS * sizeof(struct st_jump);
+
 	return (struct em_mem){.gs = true,
 			       .base = EM_R11,
 			       .index = EM_ABSENT,
 			       .scale = 1,
-			       .disp = (int32_t)(view(w) + offsetof(struct st_view, jump) + field)};
+			       .disp = (int32_t)(table + field)};
 }
 
 /* To the linear address in R10. */

@@ -44,21 +44,46 @@ static int map_code(struct st_translator *t)
 	return r;
 }
 
+/* The frames, which have the tables of jumps in common. */
+static int map_frames(struct st_translator *t)
+{
+	int fd = memfd_create("jumps", MFD_CLOEXEC), r = 0;
+
+	if (fd < 0) {
+		return -errno;
+	}
+	t->frames = reserve(SOFT_SPACES * sizeof(*t->frames));
+	t->frame = t->frames;
+	if (t->frames == NULL || ftruncate(fd, sizeof(t->frame->jump)) != 0) {
+		r = -ENOMEM;
+	}
+	for (unsigned i = 0; i < SOFT_SPACES && r == 0; i++) {
+		if (mmap(t->frames[i].jump, sizeof(t->frames[i].jump), PROT_READ | PROT_WRITE,
+			 MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED) {
+			r = -errno;
+		}
+	}
+	close(fd);
+	return r;
+}
+
 int st_cache_init(struct st_translator *t)
 {
 	int r = map_code(t);
 
+	if (r == 0) {
+		r = map_frames(t);
+	}
 	if (r != 0) {
 		return r;
 	}
-	t->frame = reserve(sizeof(*t->frame));
 	t->blocks = reserve(ST_MAX_BLOCKS * sizeof(*t->blocks));
 	t->records = reserve(ST_MAX_RECORDS * sizeof(*t->records));
 	t->link = reserve(ST_MAX_LINKS * sizeof(*t->link));
 	t->pages = reserve(ST_MAX_PAGES * sizeof(*t->pages));
 	t->maps = reserve(ST_MAX_MAPS * sizeof(*t->maps));
-	if (t->frame == NULL || t->blocks == NULL || t->records == NULL || t->link == NULL ||
-	    t->pages == NULL || t->maps == NULL) {
+	if (t->blocks == NULL || t->records == NULL || t->link == NULL || t->pages == NULL ||
+	    t->maps == NULL) {
 		return -ENOMEM;
 	}
 	return 0;
@@ -73,7 +98,7 @@ static void release(void *p, size_t bytes)
 
 void st_cache_fini(struct st_translator *t)
 {
-	release(t->frame, sizeof(*t->frame));
+	release(t->frames, SOFT_SPACES * sizeof(*t->frames));
 	release(t->blocks, ST_MAX_BLOCKS * sizeof(*t->blocks));
 	release(t->records, ST_MAX_RECORDS * sizeof(*t->records));
 	release(t->link, ST_MAX_LINKS * sizeof(*t->link));
@@ -94,9 +119,13 @@ void st_reset(struct st_translator *t)
 	memset(t->page_hash, 0xff, sizeof(t->page_hash));
 	memset(t->map_hash, 0xff, sizeof(t->map_hash));
 	t->dropped++;
+	for (unsigned n = 0; n < t->nframes; n++) {
+		for (unsigned i = 0; i < ST_VIEWS; i++) {
+			st_flush_exec(&t->frames[n].view[i]);
+		}
+	}
 	for (unsigned i = 0; i < ST_VIEWS; i++) {
-		st_flush_jumps(&t->frame->view[i]);
-		st_flush_exec(&t->frame->view[i]);
+		st_flush_jumps(t->frame, i);
 	}
 }
 
@@ -234,24 +263,14 @@ void st_link_to(struct st_translator *t, const struct st_block *source, struct s
 	em_patch(&t->em, t->rx + link->behind, t->rx + (same ? b->entry : b->code));
 }
 
-static void free_jump(struct st_view *v, unsigned i)
-{
-	const uint64_t rip = ST_NOT_CANONICAL | 8;
-
-	v->jump[i].rip = i == st_jump_slot(rip) ? ST_NOT_CANONICAL | 256 : rip;
-}
-
 static void drop_block(struct st_translator *t, struct st_block *b)
 {
-	struct st_view *v = &t->frame->view[st_view_of(b->mode)];
-	unsigned slot = st_jump_slot(b->linear + b->offset);
 	uint32_t i = b->incoming;
 
 	b->dead = true;
 	t->dropped++;
-	if (v->jump[slot].code == (uintptr_t)t->rx + b->code) {
-		free_jump(v, slot);
-	}
+	st_forget_jump(t->frame, st_view_of(b->mode), b->linear + b->offset,
+		       (uintptr_t)t->rx + b->code);
 	while (i != ST_NONE) {
 		struct st_link *link = &t->link[i];
 
@@ -315,101 +334,4 @@ void st_drop(struct st_translator *t, uint64_t host, uint64_t mask)
 		page->spans = ST_NONE;
 	}
 	page->mask &= ~mask;
-}
-
-/* ---- addresses ---- */
-
-static void free_page(struct st_view *v, unsigned i)
-{
-	v->read[i] = v->write[i] = st_free_tag(i);
-}
-
-void st_flush_exec(struct st_view *v)
-{
-	if (v->execs <= ST_USED) {
-		for (unsigned i = 0; i < v->execs; i++) {
-			v->exec[v->exec_page[i]] = 0;
-		}
-	} else {
-		memset(v->exec, 0, sizeof(v->exec));
-	}
-	v->execs = 0;
-}
-
-void st_flush_jumps(struct st_view *v)
-{
-	for (unsigned i = 0; i < ST_JUMPS; i++) {
-		free_jump(v, i);
-	}
-}
-
-void st_view_init(struct st_view *v)
-{
-	v->pages = v->execs = ST_USED + 1;
-}
-
-void st_view_page(struct st_view *v, unsigned i)
-{
-	if (v->pages < ST_USED) {
-		v->page[v->pages] = (uint16_t)i;
-	}
-	v->pages += v->pages <= ST_USED;
-}
-
-void st_view_exec(struct st_view *v, uint64_t linear, uint32_t map)
-{
-	unsigned i = (unsigned)(linear >> 12) % ST_EXEC;
-
-	v->exec[i] = map;
-	if (v->execs < ST_USED) {
-		v->exec_page[v->execs] = (uint16_t)i;
-	}
-	v->execs += v->execs <= ST_USED;
-}
-
-void st_view_jump(struct st_view *v, uint64_t rip, uint64_t code)
-{
-	unsigned i = st_jump_slot(rip);
-
-	v->jump[i] = (struct st_jump){rip, code};
-}
-
-void st_flush(struct st_frame *f)
-{
-	for (unsigned n = 0; n < ST_VIEWS; n++) {
-		struct st_view *v = &f->view[n];
-
-		if (v->pages <= ST_USED) {
-			for (unsigned i = 0; i < v->pages; i++) {
-				free_page(v, v->page[i]);
-			}
-		} else {
-			for (unsigned i = 0; i < ST_TLB; i++) {
-				free_page(v, i);
-			}
-		}
-		v->pages = 0;
-		st_flush_exec(v);
-	}
-}
-
-void st_flush_page(struct st_frame *f, uint64_t linear)
-{
-	unsigned i = (unsigned)(linear >> 12) % ST_TLB;
-
-	for (unsigned n = 0; n < ST_VIEWS; n++) {
-		free_page(&f->view[n], i);
-		f->view[n].exec[(linear >> 12) % ST_EXEC] = 0;
-	}
-}
-
-void st_flush_writes(struct st_frame *f, uint64_t host)
-{
-	for (unsigned n = 0; n < ST_VIEWS; n++) {
-		for (unsigned i = 0; i < ST_TLB; i++) {
-			if (f->view[n].add[i] == host) {
-				f->view[n].write[i] = st_free_tag(i);
-			}
-		}
-	}
 }

@@ -17,6 +17,7 @@
 #include "soft/translate/translator.h"
 
 #define FRAME(field) ((int64_t)offsetof(struct st_frame, field))
+#define JUMPS_BYTES  (int64_t)(ST_JUMPS * sizeof(struct st_jump))
 #define MAX_CODE     65536
 #define BACK	     12 /* the longest pattern */
 
@@ -71,6 +72,11 @@ static bool is_mem(const struct insn *insn, unsigned i, bool gs, unsigned base, 
 static int64_t table(const struct judge *j, size_t offset)
 {
 	return FRAME(view) + (int64_t)(st_view_of(j->b->mode) * sizeof(struct st_view) + offset);
+}
+
+static int64_t jumps(const struct judge *j)
+{
+	return FRAME(jump) + (int64_t)st_view_of(j->b->mode) * JUMPS_BYTES;
 }
 
 /* rorx, and, xor, cmp, ja; the newest, add, is seen to by the caller. */
@@ -167,7 +173,7 @@ static bool common_exit(const struct judge *j, const uint8_t *to)
 static bool common_call(const struct judge *j, const uint8_t *to)
 {
 	return to == j->t->exit_link || to == j->t->exit_insn || to == j->t->slow ||
-	       to == j->t->string || to == j->t->load_fpu;
+	       to == j->t->string || to == j->t->load_fpu || to == j->t->system;
 }
 
 static bool inside(const struct judge *j, const uint8_t *to)
@@ -182,8 +188,7 @@ static bool jump_allowed(const struct judge *j, const struct insn *insn, uint32_
 	if (insn->operand[0].kind != INSN_OP_REL) {
 		return insn->mnemonic == INSN_JMP &&
 		       is_mem(insn, 0, true, EM_R11, INSN_NO_REG, 1,
-			      table(j, offsetof(struct st_view, jump) +
-					       offsetof(struct st_jump, code)));
+			      jumps(j) + (int64_t)offsetof(struct st_jump, code));
 	}
 	to = target_of(j, insn, at);
 	if (insn->klass == INSN_CLASS_CALL) {
@@ -205,8 +210,9 @@ static bool frame_allowed(const struct judge *j, const struct insn *insn, bool w
 			m->disp + m->bytes <= table(j, offsetof(struct st_view, pages)));
 	}
 	return !write && (m->base == INSN_NO_REG || m->base == EM_R11) &&
-	       (m->index == INSN_NO_REG || m->index == EM_R11) && m->disp >= table(j, 0) &&
-	       m->disp < table(j, sizeof(struct st_view));
+	       (m->index == INSN_NO_REG || m->index == EM_R11) &&
+	       ((m->disp >= table(j, 0) && m->disp < table(j, sizeof(struct st_view))) ||
+		(m->disp >= jumps(j) && m->disp < jumps(j) + JUMPS_BYTES));
 }
 
 static bool writes(const struct insn *insn)

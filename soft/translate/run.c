@@ -21,6 +21,7 @@
 #include "soft/access.h"
 #include "soft/interp.h"
 #include "soft/translate/check.h"
+#include "soft/translate/fast.h"
 #include "soft/translate/slow.h"
 #include "soft/translate/translator.h"
 #include "soft/vcpu.h"
@@ -303,13 +304,12 @@ static uint32_t find_block(struct soft_vcpu *vcpu, uint64_t rip, unsigned mode)
 static void remember(struct st_translator *t, uint64_t rip, unsigned mode, uint32_t b)
 {
 	enum st_view_kind kind = st_view_of(mode);
-	struct st_view *v = &t->frame->view[kind];
 
 	if (t->view_mode[kind] != mode) {
-		st_flush_jumps(v);
+		st_flush_jumps(t->frame, kind);
 		t->view_mode[kind] = mode;
 	}
-	st_view_jump(v, rip, (uintptr_t)t->rx + t->blocks[b].code);
+	st_jump_enter(t->frame, kind, rip, (uintptr_t)t->rx + t->blocks[b].code);
 }
 
 /* ---- leaving ---- */
@@ -375,13 +375,25 @@ static uint64_t site_rip(struct st_translator *t, uint64_t entry, const struct i
 
 static __thread struct st_translator *current;
 
-static void set_gs(const struct st_frame *f)
+static void set_gs(struct st_translator *t)
 {
-	if ((getauxval(AT_HWCAP2) & HWCAP2_FSGSBASE) != 0) {
-		__asm__ volatile("wrgsbase %0" : : "r"((uintptr_t)f));
-	} else {
-		syscall(SYS_arch_prctl, ARCH_SET_GS, (uintptr_t)f);
+	if (t->gs == t->frame) {
+		return;
 	}
+	t->gs = t->frame;
+	if (t->fsgsbase) {
+		__asm__ volatile("wrgsbase %0" : : "r"((uintptr_t)t->frame));
+	} else {
+		syscall(SYS_arch_prctl, ARCH_SET_GS, (uintptr_t)t->frame);
+	}
+}
+
+void st_use_space(struct st_translator *t, unsigned n)
+{
+	while (t->nframes <= n) {
+		st_frame_init(&t->frames[t->nframes++]);
+	}
+	st_move_frame(t, &t->frames[n]);
 }
 
 /* Return: false: there is a stop. */
@@ -392,15 +404,18 @@ static bool enter(struct soft_vcpu *vcpu, uint32_t b, unsigned mode)
 
 	sync_in(vcpu, f);
 	f->fpu = 0;
-	f->jump = (uintptr_t)t->rx + t->blocks[b].entry;
+	f->mode = mode;
+	f->jump_to = (uintptr_t)t->rx + t->blocks[b].entry;
+	set_gs(t);
 	((void (*)(void))(uintptr_t)t->enter)();
+	f = t->frame; /* it may have gone to another address space */
 	if (f->reason == ST_REASON_INSN) {
 		f->rip = site_rip(t, vcpu->kvm->cpu.rip, &vcpu->kvm->cpu);
 	}
 	sync_out(vcpu, f);
 	switch (f->reason) {
 	case ST_REASON_LINK:
-		link_site(vcpu, mode);
+		link_site(vcpu, f->mode);
 		return true;
 	case ST_REASON_INSN:
 		vcpu->stop->reason = KVM_STOP_NONE;
@@ -438,8 +453,10 @@ static enum soft_end translate_run(struct soft_vcpu *vcpu, struct kvm_stop *stop
 
 	(void)stop;
 	current = t;
-	set_gs(t->frame);
-	atomic_store(&t->frame->kick, 0);
+	t->gs = NULL; /* the thread may be another */
+	for (unsigned i = 0; i < t->nframes; i++) {
+		atomic_store(&t->frames[i].kick, 0);
+	}
 	if (atomic_exchange(&vcpu->recheck, false)) {
 		/* Pages are compared when they are next executed. */
 		soft_mmu_forget_code(&vcpu->mmu);
@@ -489,7 +506,7 @@ static void translate_fini(struct soft_vcpu *vcpu)
 	struct st_translator *t = vcpu->translator;
 
 	vcpu->kick = NULL;
-	vcpu->mmu.frame = NULL;
+	vcpu->mmu.st = NULL;
 	vcpu->translator = NULL;
 	if (t != NULL) {
 		st_cache_fini(t);
@@ -511,23 +528,25 @@ static int translate_init(struct soft_vcpu *vcpu)
 	if (r != 0) {
 		return r;
 	}
+	t->fsgsbase = (getauxval(AT_HWCAP2) & HWCAP2_FSGSBASE) != 0;
+	st_frame_init(t->frame);
+	t->nframes = 1;
 	f = t->frame;
 	f->slow = (uintptr_t)st_slow;
 	f->string = (uintptr_t)st_string;
+	f->fast_slow = (uintptr_t)st_fast_slow;
+	f->fast_jump = (uintptr_t)st_fast_jump;
+	f->fast_system = (uintptr_t)st_fast_system;
 	f->bit_mask = 63;
 	f->self = (uintptr_t)vcpu;
 	f->tlb_mask = (uint64_t)(ST_TLB - 1) << 12;
 	f->page_mask = ~PAGE_MASK;
 	f->xsave = (uintptr_t)vcpu->kvm->xsave;
 	f->xsave_mask = vcpu->kvm->env->backend->xcr0;
-	for (unsigned i = 0; i < ST_VIEWS; i++) {
-		st_view_init(&f->view[i]);
-	}
 	st_common(t);
-	st_flush(f);
 	st_reset(t);
-	st_flush(f);
-	vcpu->mmu.frame = f;
+	soft_mmu_init(&vcpu->mmu, t);
+	vcpu->kick_stride = sizeof(*f);
 	vcpu->kick = &f->kick;
 	soft_access_hook(on_fault);
 	t->checked = DEBUG_LOCKS != 0;

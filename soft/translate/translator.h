@@ -10,6 +10,7 @@
 #include <stddef.h>
 
 #include "lib/insn/decode.h"
+#include "soft/mmu.h"
 #include "soft/translate/emit.h"
 #include "soft/translate/frame.h"
 
@@ -67,8 +68,8 @@ struct st_block {
 	uint64_t linear; /* of the page, when it was translated: the links are for that */
 	uint16_t offset, bytes, mode;
 	bool dead;
-	bool fpu;		 /* uses x87 or vector registers */
-	uint32_t code;		 /* offset of the way in from other pages: compares `exec` */
+	bool fpu;      /* uses x87 or vector registers */
+	uint32_t code; /* offset of the way in from other pages: compares `exec` */
 	uint32_t entry, code_end;
 	uint32_t first_record, records;
 	uint32_t first_link, links;
@@ -81,7 +82,7 @@ struct st_page {
 	uint64_t host;
 	uint64_t mask; /* pieces with blocks */
 	uint32_t blocks, hash_next;
-	uint32_t spans; /* blocks of the page before that end in this one */
+	uint32_t spans;	     /* blocks of the page before that end in this one */
 	uint8_t bytes[4096]; /* of the pieces in `mask`, as they were translated */
 };
 
@@ -104,13 +105,17 @@ struct st_source {
 };
 
 struct st_translator {
-	struct st_frame *frame;
-	uint8_t *rx; /* of the cache, executable */
+	struct st_frame *frame;	   /* of the present address space */
+	struct st_frame *frames;   /* SOFT_SPACES */
+	unsigned nframes;	   /* that are initialized */
+	const struct st_frame *gs; /* what the thread's GS points to, if it is known */
+	bool fsgsbase;		   /* WRGSBASE may be used */
+	uint8_t *rx;		   /* of the cache, executable */
 	struct em em;
 	uint32_t start; /* offset of the first block: what is before is common */
 	/* Common code, executable addresses. */
 	uint8_t *enter, *exit_link, *exit_insn, *exit_lookup, *exit_kick, *exit_moved, *slow,
-		*string, *load_fpu, *fault;
+		*string, *load_fpu, *fault, *system;
 	struct st_block *blocks;
 	struct st_record *records;
 	struct st_link *link;
@@ -118,7 +123,7 @@ struct st_translator {
 	struct st_map *maps;
 	uint32_t nblocks, nrecords, nlinks, npages, nmaps;
 	uint32_t block_hash[ST_HASH], page_hash[ST_HASH], map_hash[ST_HASH];
-	uint32_t view_mode[ST_VIEWS]; /* the mode that the jumps in a view are for */
+	uint32_t view_mode[ST_VIEWS]; /* the mode that the jumps of a view are for */
 	bool checked;		      /* each block is judged: check.h */
 	uint64_t dropped;	      /* counts blocks that were forgotten */
 	uint32_t saved;		      /* what the block that is entered next begins with */
@@ -147,10 +152,10 @@ uint32_t st_translate(struct st_translator *t, const struct st_source *source, u
 #define ST_MAX_COLD (4 * ST_BLOCK_INSNS)
 
 enum st_cold_kind {
-	ST_COLD_SLOW, /* call C for an access */
-	ST_COLD_KICK, /* leave, to go on at @rip */
-	ST_COLD_FPU,  /* load the FPU's registers */
-	ST_COLD_LINK, /* a direct jump that is not linked */
+	ST_COLD_SLOW,  /* call C for an access */
+	ST_COLD_KICK,  /* leave, to go on at @rip */
+	ST_COLD_FPU,   /* load the FPU's registers */
+	ST_COLD_LINK,  /* a direct jump that is not linked */
 	ST_COLD_MOVED, /* leave: what is at @rip is not known any more */
 	ST_COLD_INSN,  /* by the interpreter */
 };
@@ -256,7 +261,6 @@ void st_link_to(struct st_translator *t, const struct st_block *source, struct s
  * Return: 0: all of them are used; forget them by st_reset().
  */
 uint32_t st_map(struct st_translator *t, uint64_t linear, uint64_t host);
-/** st_flush_view() and such: forget addresses. */
 #define ST_NOT_CANONICAL (UINT64_C(1) << 63)
 
 /** st_free_tag() - a page of another entry than @i, even of addresses that are none. */
@@ -265,15 +269,62 @@ static inline uint64_t st_free_tag(unsigned i)
 	return ST_NOT_CANONICAL | (i == ST_TLB - 1 ? 0 : (uint64_t)(ST_TLB - 1) << 12);
 }
 
-/** st_view_init() - before the first st_flush(). */
-void st_view_init(struct st_view *v);
-/** st_view_page() - the entry @i is in use now. st_view_jump() - enters a jump. */
-void st_view_page(struct st_view *v, unsigned i);
-void st_view_jump(struct st_view *v, uint64_t rip, uint64_t code);
+/* ---- view.c ---- */
+/** st_frame_init() - before its first use. */
+void st_frame_init(struct st_frame *f);
+
+/** st_view_fill() - enters the page at @linear; for writing, too, if @write. */
+static inline void st_view_fill(struct st_view *v, uint64_t linear, uint64_t host, bool write)
+{
+	unsigned i = (unsigned)(linear >> 12) % ST_TLB;
+	uint64_t page = linear & ~UINT64_C(4095);
+
+	host &= ~UINT64_C(4095);
+	if (v->add[i] == 0) {
+		v->page[v->pages++] = (uint16_t)i;
+	}
+	if (v->add[i] != host || (v->read[i] != page && v->write[i] != page)) {
+		v->write[i] = st_free_tag(i);
+		v->add[i] = host;
+	}
+	/* What may be written to may be read, too. */
+	v->read[i] = page;
+	if (write) {
+		v->write[i] = page;
+	}
+}
+
+/** st_jump_enter() - enters a jump to @rip. */
+static inline void st_jump_enter(struct st_frame *f, enum st_view_kind kind, uint64_t rip,
+				 uint64_t code)
+{
+	f->jump[kind][st_jump_slot(rip)] = (struct st_jump){rip, code};
+}
+
 /** st_view_exec() - at @linear there is what @map says. */
 void st_view_exec(struct st_view *v, uint64_t linear, uint32_t map);
+
+/** st_flush() and such: forget addresses. */
 void st_flush(struct st_frame *f);
 void st_flush_exec(struct st_view *v);
-void st_flush_jumps(struct st_view *v);
+void st_flush_jumps(struct st_frame *f, enum st_view_kind kind);
+/** st_forget_jump() - if it leads to @code. */
+void st_forget_jump(struct st_frame *f, enum st_view_kind kind, uint64_t rip, uint64_t code);
 void st_flush_page(struct st_frame *f, uint64_t linear);
 void st_flush_writes(struct st_frame *f, uint64_t host);
+
+/* ---- run.c ---- */
+/** st_move_frame() - what does not belong to an address space goes along. No vector registers. */
+static inline void st_move_frame(struct st_translator *t, struct st_frame *to)
+{
+	size_t words = offsetof(struct st_frame, kick) / 8;
+	const void *from = t->frame;
+
+	t->frame = to;
+	if (from != to) {
+		__asm__ volatile("rep movsq" : "+D"(to), "+S"(from), "+c"(words) : : "memory");
+	}
+}
+
+/** st_use_space() - the vCPU is in address space @n from now on. */
+void st_use_space(struct st_translator *t, unsigned n);
