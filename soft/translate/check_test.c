@@ -17,11 +17,9 @@ static int set_up(void **state)
 	if (t == NULL || st_cache_init(t) != 0) {
 		return -1;
 	}
-	for (unsigned i = 0; i < ST_VIEWS; i++) {
-		st_view_init(&t->frame->view[i]);
-	}
+	st_frame_init(t->frame);
+	t->nframes = 1;
 	st_common(t);
-	st_flush(t->frame);
 	st_reset(t);
 	return 0;
 }
