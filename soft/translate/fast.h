@@ -17,6 +17,9 @@ uint64_t st_fast_slow(struct soft_vcpu *vcpu, uint64_t linear, uint32_t access);
 /** st_fast_jump() - host address of the code for frame.rip in frame.mode. Return: 0: not known. */
 uint64_t st_fast_jump(struct soft_vcpu *vcpu);
 
+/** st_fast_string() - as st_string(). */
+uint64_t st_fast_string(struct soft_vcpu *vcpu, uint32_t what);
+
 /** Which instruction; the value of st_system_of() has it in the low byte. */
 enum st_system {
 	ST_SYSTEM_NONE,

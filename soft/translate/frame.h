@@ -107,6 +107,7 @@ struct st_frame {
 	uint64_t fast_slow;   /* st_fast_slow() */
 	uint64_t fast_jump;   /* st_fast_jump() */
 	uint64_t fast_system; /* st_fast_system() */
+	uint64_t fast_string; /* st_fast_string() */
 	/* What follows belongs to an address space; what is before moves on to the next one's. */
 	_Atomic uint32_t kick; /* 1: leave translated code soon */
 	struct st_view view[ST_VIEWS];

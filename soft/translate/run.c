@@ -537,6 +537,7 @@ static int translate_init(struct soft_vcpu *vcpu)
 	f->fast_slow = (uintptr_t)st_fast_slow;
 	f->fast_jump = (uintptr_t)st_fast_jump;
 	f->fast_system = (uintptr_t)st_fast_system;
+	f->fast_string = (uintptr_t)st_fast_string;
 	f->bit_mask = 63;
 	f->self = (uintptr_t)vcpu;
 	f->tlb_mask = (uint64_t)(ST_TLB - 1) << 12;
