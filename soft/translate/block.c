@@ -176,7 +176,7 @@ static enum how decode(struct st_work *w, unsigned offset)
 	return HOW_NOTHING;
 }
 
-static uint32_t needed_behind(const struct st_work *w, enum how end)
+static uint32_t needed_behind(struct st_work *w, enum how end)
 {
 	const struct insn *last = &w->insn[w->n - 1];
 	uint64_t rip = w->linear + w->at[w->n - 1];
@@ -664,6 +664,8 @@ uint32_t st_translate(struct st_translator *t, const struct st_source *source, u
 	w.bytes = source->bytes;
 	w.amd = source->amd;
 	w.ncold = 0;
+	w.needed_known[0] = w.needed_known[1] = false;
+	w.needed_next = 0;
 	*b = (struct st_block){
 		.page = source->page,
 		.linear = source->linear,
