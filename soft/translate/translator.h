@@ -13,6 +13,7 @@
 #include "soft/mmu.h"
 #include "soft/translate/emit.h"
 #include "soft/translate/frame.h"
+#include "soft/translate/slow.h"
 
 struct soft_vcpu;
 
@@ -106,7 +107,7 @@ struct st_translator {
 	uint32_t start; /* offset of the first block: what is before is common */
 	/* Common code, executable addresses. */
 	uint8_t *enter, *exit_link, *exit_insn, *exit_lookup, *exit_kick, *slow, *string, *load_fpu,
-		*fault, *system;
+		*fault, *system, *page_fault;
 	struct st_block *blocks;
 	struct st_record *records;
 	struct st_link *link;
@@ -115,6 +116,9 @@ struct st_translator {
 	uint32_t nblocks, nrecords, nlinks, npages, nmaps;
 	uint32_t block_hash[ST_HASH], page_hash[ST_HASH], map_hash[ST_HASH];
 	uint32_t view_mode[ST_VIEWS]; /* the mode that the jumps of a view are for */
+	uint64_t fault_linear; /* the page fault that ST_SLOW_FAULT tells of */
+	uint32_t fault_error;
+	bool tsc_plain; /* RDTSC is the host's and an offset, in any mode; else not translated */
 	bool checked;		      /* each block is judged: check.h */
 	uint64_t dropped;	      /* counts blocks that were forgotten */
 };
@@ -296,6 +300,23 @@ void st_flush_page(struct st_frame *f, uint64_t linear);
 void st_flush_writes(struct st_frame *f, uint64_t host);
 
 /* ---- run.c ---- */
+/**
+ * st_page_fault() - says that an access comes to this. Return: ST_SLOW_FAULT; 0: it may be another
+ * fault, of alignment.
+ */
+static inline uint64_t st_page_fault(struct st_translator *t, uint64_t linear, uint32_t access,
+				     uint32_t error)
+{
+	unsigned len = access & 0xffff;
+
+	if (len >= 16 && linear % 16 != 0) {
+		return 0;
+	}
+	t->fault_linear = linear;
+	t->fault_error = error;
+	return ST_SLOW_FAULT;
+}
+
 /** st_move_frame() - what does not belong to an address space goes along. No vector registers. */
 static inline void st_move_frame(struct st_translator *t, struct st_frame *to)
 {
