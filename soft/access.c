@@ -18,7 +18,8 @@
  */
 __asm__(".pushsection .text\n"
 	".globl soft_access_begin, soft_access_begin16, soft_access_end, soft_access_fault\n"
-	".globl soft_access_fault16, soft_access_load8\n"
+	".globl soft_access_fault16, soft_access_load8, soft_copy_bytes\n"
+	".globl soft_fill1, soft_fill2, soft_fill4, soft_fill8\n"
 	"soft_access_begin:\n"
 	"soft_copy_bytes:\n" /* (to, from, bytes) */
 	"	mov %rdx, %rcx\n"
@@ -81,11 +82,6 @@ _Static_assert(EAGAIN == 11 && EFAULT == 14, "the numbers above");
 extern const char soft_access_begin[], soft_access_begin16[], soft_access_end[];
 extern const char soft_access_fault[], soft_access_fault16[];
 
-int soft_copy_bytes(void *to, const void *from, size_t bytes);
-int soft_fill1(void *to, uint64_t value, size_t count);
-int soft_fill2(void *to, uint64_t value, size_t count);
-int soft_fill4(void *to, uint64_t value, size_t count);
-int soft_fill8(void *to, uint64_t value, size_t count);
 int soft_move1(void *to, const void *from);
 int soft_move2(void *to, const void *from);
 int soft_move4(void *to, const void *from);

@@ -601,7 +601,7 @@ static void want_fpu(struct st_work *w)
 	struct em *e = w->e;
 	struct st_cold *c;
 
-	if (w->live[0] == 0) {
+	if (w->live[0] == 0 || w->saved) {
 		em_mem(e, false, 0, 0x80, 7, AT(fpu)); /* cmpb $0 */
 		em_byte(e, 0);
 		em_byte(e, 0x0f);
@@ -624,10 +624,72 @@ static void want_fpu(struct st_work *w)
 	c->resume = em_here(e);
 }
 
+/* Does the code for it look at the TLB? */
+static bool accesses(const struct insn *insn, enum how how)
+{
+	switch (how) {
+	case HOW_COPY:
+		return insn->nmem != 0;
+	case HOW_PUSH:
+	case HOW_POP:
+	case HOW_LEAVE:
+	case HOW_PUSHF:
+	case HOW_BIT:
+		return true;
+	case HOW_BRANCH:
+		return insn->klass != INSN_CLASS_JCC &&
+		       (insn->klass != INSN_CLASS_JUMP || insn->nmem != 0);
+	default:
+		return false;
+	}
+}
+
+/* Are the flags before instruction @i what it reads, or what it leaves in part to those behind? */
+static bool reads_flags(const struct st_work *w, unsigned i, enum how how)
+{
+	const struct insn *insn = &w->insn[i];
+	uint32_t kept = w->live[i + 1] & ~(insn->flags_maybe ? 0 : insn->flags_written);
+
+	if (how == HOW_INTERPRET) {
+		return insn->mnemonic != INSN_NONE && st_system_of(insn, w->mode) != 0;
+	}
+	return how == HOW_PUSHF || how == HOW_SYSTEM || (insn->flags_read & ST_FLAGS) != 0 ||
+	       (((insn->flags_written & ST_FLAGS) != 0 || insn->flags_maybe) && kept != 0);
+}
+
+/* Is the next of the block's instructions that has to do with flags one that needs them? */
+static bool soon_read(const struct st_work *w, unsigned i)
+{
+	for (; i < w->n; i++) {
+		enum how how = how_of(&w->insn[i], w->mode);
+
+		if (reads_flags(w, i, how)) {
+			return true;
+		}
+		if ((w->insn[i].flags_written & ST_FLAGS) != 0) {
+			return false;
+		}
+	}
+	return false;
+}
+
+/* The flags go where the instruction is best served. */
+static void place_flags(struct st_work *w, unsigned i, enum how how)
+{
+	if (w->saved) {
+		if (reads_flags(w, i, how)) {
+			st_restore(w);
+		}
+	} else if (w->live[i] != 0 && accesses(&w->insn[i], how) && !soon_read(w, i)) {
+		st_save(w);
+	}
+	st_record(w, w->at[i] | (w->saved && w->live[i] != 0 ? ST_SAVED : 0));
+}
+
 static void code(struct st_work *w, struct st_block *b, enum how end)
 {
 	b->fpu = uses_fpu(w, end);
-	st_record(w, w->at[0]);
+	st_record(w, w->at[0] | (w->saved ? ST_SAVED : 0));
 	st_guard(w, ST_COLD_MOVED);
 	b->entry = (uint32_t)(em_here(w->e) - w->t->rx);
 	if (w->at[1] > 4096 && !(w->n == 1 && end == HOW_INTERPRET)) {
@@ -639,11 +701,15 @@ static void code(struct st_work *w, struct st_block *b, enum how end)
 	for (unsigned i = 0; i < w->n && !w->e->full; i++) {
 		bool last = i == w->n - 1;
 
-		st_record(w, w->at[i]);
+		place_flags(w, i,
+			    last && end == HOW_INTERPRET ? end : how_of(&w->insn[i], w->mode));
 		if (last && (end == HOW_INTERPRET || (end == HOW_BRANCH && !st_branch(w, i)))) {
 			interpret(w, i);
 		} else if (!last || end == HOW_NOTHING) {
 			one(w, i);
+		}
+		if ((w->insn[i].flags_written & ST_FLAGS) != 0 || w->insn[i].flags_maybe) {
+			w->saved = false;
 		}
 	}
 	if (end == HOW_NOTHING) {
@@ -665,6 +731,7 @@ uint32_t st_translate(struct st_translator *t, const struct st_source *source, u
 	w.t = t;
 	w.e = &t->em;
 	w.mode = mode;
+	w.saved = (mode & ST_MODE_SAVED) != 0;
 	w.linear = source->linear;
 	w.source = source;
 	w.bytes = source->bytes;

@@ -1,7 +1,9 @@
 /*
  * How blocks begin and end. Direct jumps are linked by patching, all others look for their target
  * in a table by RIP. Who comes from another page enters by the guard, which sees that the page is
- * still the same. Each jump backwards and each that is not direct asks whether somebody waits.
+ * still the same. Indirect jumps arrive with the flags in frame.saved: most code overwrites them
+ * before it reads them. Each jump backwards and each that is not direct asks whether somebody
+ * waits.
  */
 #include <string.h>
 
@@ -58,7 +60,7 @@ void st_guard(struct st_work *w, enum st_cold_kind kind)
 	struct em *e = w->e;
 	struct st_cold *c;
 
-	if (w->live[0] == 0) {
+	if (w->live[0] == 0 || w->saved) {
 		em_mem(e, false, 0, 0x81, 7, EM_GS(exec)); /* cmpl */
 		em_32(e, map);
 		em_byte(e, 0x0f);
@@ -98,37 +100,33 @@ static struct em_mem jump_entry(const struct st_work *w, size_t field)
 /* To the linear address in R10. */
 static void indirect(struct st_work *w)
 {
-	static const uint8_t rorx[] = {0xc4, 0x43, 0xfb, 0xf0, 0xda, 7};
+	static const uint8_t rorx[] = {0xc4, 0x43, 0xfb, 0xf0, 0xda, 4};
+	static const uint8_t and_slot[] = {0x41, 0x81, 0xe3};
 	struct em *e = w->e;
-	uint8_t *hit;
+	uint8_t *miss[2];
 
-	em_store(e, EM_R10, AT(rip));
-	em_bytes(e, rorx, sizeof(rorx)); /* rorx $7, %r10, %r11 */
-	em_lea(e, true, EM_R11, (struct em_mem){.base = EM_R11, .index = EM_R10, .scale = 1});
-	em_pdep(e, EM_R11, EM_R11, AT(jump_mask));
-	em_store(e, EM_RCX, AT(save_rcx));
-	em_load(e, EM_RCX, jump_entry(w, offsetof(struct st_jump, rip)));
-	em_byte(e, 0x48);
-	em_byte(e, 0xf7);
-	em_byte(e, 0xd1); /* not %rcx */
-	em_lea(e, true, EM_RCX,
-	       (struct em_mem){.base = EM_RCX, .index = EM_R10, .scale = 1, .disp = 1});
-	/*
-	 * RCX is the distance of the entry's address; `kick`, which is 0 or 1, is added. What is at
-	 * a distance of -1 has another entry, so the sum is zero only if both are.
-	 */
-	em_mem(e, false, 0, 0x8b, EM_R10, AT(kick));
-	em_lea(e, true, EM_RCX, (struct em_mem){.base = EM_RCX, .index = EM_R10, .scale = 1});
-	em_byte(e, 0xe3);
-	em_byte(e, 0);
-	hit = e->at;
-	em_load(e, EM_RCX, AT(save_rcx));
-	em_jmp(e, w->t->exit_lookup);
-	if (!e->full) {
-		hit[-1] = (uint8_t)(e->at - hit);
+	if (!w->saved) {
+		st_save(w);
 	}
-	em_load(e, EM_RCX, AT(save_rcx));
+	em_bytes(e, rorx, sizeof(rorx)); /* rorx $4, %r10, %r11 */
+	em_lea(e, true, EM_R11, (struct em_mem){.base = EM_R11, .index = EM_R10, .scale = 8});
+	em_bytes(e, and_slot, sizeof(and_slot)); /* and $.., %r11d */
+	em_32(e, (ST_JUMPS - 1) * sizeof(struct st_jump));
+	em_mem(e, true, 0, 0x3b, EM_R10, jump_entry(w, offsetof(struct st_jump, rip)));
+	em_byte(e, 0x70 | EM_CC_NE);
+	em_byte(e, 0);
+	miss[0] = e->at;
+	em_mem(e, false, 0, 0x83, 7, AT(kick)); /* cmpl $0 */
+	em_byte(e, 0);
+	em_byte(e, 0x70 | EM_CC_NE);
+	em_byte(e, 0);
+	miss[1] = e->at;
 	em_mem(e, false, 0, 0xff, 4, jump_entry(w, offsetof(struct st_jump, code)));
+	for (unsigned i = 0; i < 2 && !e->full; i++) {
+		miss[i][-1] = (uint8_t)(e->at - miss[i]);
+	}
+	em_store(e, EM_R10, AT(rip));
+	em_jmp(e, w->t->exit_lookup);
 }
 
 /* ---- direct jumps ---- */
@@ -139,7 +137,7 @@ static void ask(struct st_work *w, unsigned i, uint64_t rip)
 	struct em *e = w->e;
 	struct st_cold *c;
 
-	if (st_flags_needed(w, rip) == 0) {
+	if (w->saved) {
 		em_mem(e, false, 0, 0x83, 7, AT(kick)); /* cmpl $0 */
 		em_byte(e, 0);
 		em_byte(e, 0x0f);
@@ -163,12 +161,17 @@ static void ask(struct st_work *w, unsigned i, uint64_t rip)
 
 void st_goto(struct st_work *w, unsigned i, uint64_t rip)
 {
+	bool saved = w->saved;
+
+	/* What nobody reads may as well be there. */
+	w->saved = saved || st_flags_needed(w, rip) == 0;
 	if (rip <= w->linear + w->at[i]) {
 		ask(w, i, rip);
 	}
 	em_byte(w->e, 0xe9);
 	em_32(w->e, 0);
 	st_cold(w, ST_COLD_LINK, i)->rip = rip;
+	w->saved = saved;
 }
 
 /* ---- instructions ---- */
@@ -180,12 +183,15 @@ static void jcc(struct st_work *w, unsigned i)
 	uint64_t taken = insn_target(insn, rip);
 	unsigned cc = insn->opcode & 15;
 	struct em *e = w->e;
+	struct st_cold *c;
 
 	if (taken > rip) {
 		em_byte(e, 0x0f);
 		em_byte(e, 0x80 | cc);
 		em_32(e, 0);
-		st_cold(w, ST_COLD_LINK, i)->rip = taken;
+		c = st_cold(w, ST_COLD_LINK, i);
+		c->rip = taken;
+		c->saved = st_flags_needed(w, taken) == 0;
 	} else {
 		uint8_t *over;
 

@@ -133,7 +133,7 @@ void st_reset(struct st_translator *t)
 
 static unsigned hash(uint64_t page, unsigned offset)
 {
-	return (unsigned)(((page >> 12) * 4096 + offset) * UINT64_C(0x9e3779b97f4a7c15) >> 48);
+	return (unsigned)(((page >> 12) * 4096 + offset) * UINT64_C(0x9e3779b97f4a7c15) >> 46);
 }
 
 uint32_t st_find(const struct st_translator *t, uint64_t page, uint64_t rip, unsigned mode)

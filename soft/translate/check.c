@@ -167,7 +167,7 @@ static const uint8_t *target_of(const struct judge *j, const struct insn *insn, 
 
 static bool common_exit(const struct judge *j, const uint8_t *to)
 {
-	return to == j->t->exit_lookup || to == j->t->exit_kick;
+	return to == j->t->exit_lookup || to == j->t->exit_kick || to == j->t->exit_moved;
 }
 
 static bool common_call(const struct judge *j, const uint8_t *to)

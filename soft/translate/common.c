@@ -261,13 +261,22 @@ static void write_slow(struct st_translator *t)
 static void write_string(struct st_translator *t)
 {
 	struct em *e = &t->em;
-	uint8_t *skip, *fail;
+	uint8_t *skip, *done, *fail;
 
 	t->string = em_here(e);
 	em_byte(e, 0x9c);
 	move_gprs(e, 0x89);
 	em_load(e, EM_RDI, AT(self));
+	em_reg(e, false, 0x89, EM_R11, 12);
 	em_reg(e, false, 0x89, EM_R11, EM_RSI);
+	em_mem(e, false, 0, 0xff, 2, AT(fast_string)); /* call */
+	em_reg(e, true, 0x85, EM_RAX, EM_RAX);
+	em_byte(e, 0x0f);
+	em_byte(e, 0x80 | EM_CC_NE);
+	em_32(e, 0);
+	done = em_here(e);
+	em_load(e, EM_RDI, AT(self));
+	em_reg(e, false, 0x89, 12, EM_RSI);
 	skip = if_fpu(e);
 	fpu_state(e, 4);
 	fpu_host(e);
@@ -282,6 +291,7 @@ static void write_string(struct st_translator *t)
 	em_byte(e, 0x80 | EM_CC_E);
 	em_32(e, 0);
 	fail = em_here(e);
+	em_patch(e, done, em_here(e));
 	for (unsigned pass = 0; pass < 2; pass++) {
 		if (pass == 1) {
 			em_patch(e, fail, em_here(e));
@@ -322,10 +332,12 @@ void st_common(struct st_translator *t)
 	tail = write_tail(t, &saved_tail);
 	t->exit_link = write_exit(t, ST_REASON_LINK, true, tail);
 	t->exit_insn = write_exit(t, ST_REASON_INSN, true, tail);
+	t->exit_moved = write_exit(t, ST_REASON_MOVED, false, tail);
 	t->exit_kick = write_exit(t, ST_REASON_KICK, false, tail);
 	/* A fault of the host has filled in frame.site. */
 	t->fault = write_exit(t, ST_REASON_INSN, false, tail);
 	t->exit_lookup = em_here(&t->em);
+	st_emit_restore(&t->em);
 	write_fast(t, AT(fast_jump), ST_REASON_LOOKUP, saved_tail);
 	/* Called with RIP behind the instruction in R10, and what it is in R11D. */
 	t->system = em_here(&t->em);

@@ -207,6 +207,7 @@ static uint64_t go(struct soft_vcpu *vcpu, uint64_t rip, uint64_t flags)
 
 	vcpu->kvm->cpu.rflags = flags;
 	f->flags = (flags & ST_FLAGS) | 2;
+	f->saved = st_pack_flags(f->flags);
 	f->system = flags & ~(ST_FLAGS | FLAG_DF | RFLAGS_IF);
 	f->df = (flags & FLAG_DF) != 0;
 	f->interrupts = (flags & RFLAGS_IF) != 0;
@@ -372,9 +373,8 @@ static bool push_all(struct soft_vcpu *vcpu, uint64_t rsp, const uint64_t *slots
 	if ((rsp & PAGE_MASK) + 8UL * n > 4096) {
 		return false;
 	}
-	host = v->write[i] == (rsp & ~PAGE_MASK)
-		       ? v->add[i] + (rsp & PAGE_MASK)
-		       : st_fast_slow(vcpu, rsp, (8 * n) | ST_SLOW_WRITE);
+	host = v->write[i] == (rsp & ~PAGE_MASK) ? v->add[i] + (rsp & PAGE_MASK)
+						 : st_fast_slow(vcpu, rsp, (8 * n) | ST_SLOW_WRITE);
 	for (unsigned k = 0; k < n && host > ST_SLOW_FAULT; k++) {
 		if (soft_access_load8((void *)(uintptr_t)(host + 8UL * k), &slots[k]) != 0) {
 			return false;
@@ -427,10 +427,13 @@ uint64_t st_fast_fault(struct soft_vcpu *vcpu)
 		return 0;
 	}
 	guest = st_guest_offset(t, b, site);
-	rip = b->linear + (guest & ~ST_NO_FLAGS);
+	rip = b->linear + (guest & ~(ST_NO_FLAGS | ST_SAVED));
 	/* The first instruction may have flags that are not lost: the slow way knows. */
 	if ((guest & ST_NO_FLAGS) != 0 && rip == cpu->rip) {
 		return 0;
+	}
+	if ((guest & ST_SAVED) != 0) {
+		f->flags = st_unpack_flags(f->saved);
 	}
 	f->mode &= ~(ST_MODE_USER | ST_MODE_AC);
 	if (!enter_handler(vcpu, rip, error, &gate)) {

@@ -15,13 +15,17 @@ struct soft_vcpu;
 uint64_t st_fast_slow(struct soft_vcpu *vcpu, uint64_t linear, uint32_t access);
 
 /**
- * st_fast_fault() - delivers the page fault that st_fast_slow() or st_slow() has told, at frame.site.
- * Return: host address of the handler's code; 0: the interpreter is to execute the instruction.
+ * st_fast_fault() - delivers the page fault that st_fast_slow() or st_slow() has told, at
+ * frame.site. Return: host address of the handler's code; 0: the interpreter is to execute the
+ * instruction.
  */
 uint64_t st_fast_fault(struct soft_vcpu *vcpu);
 
 /** st_fast_jump() - host address of the code for frame.rip in frame.mode. Return: 0: not known. */
 uint64_t st_fast_jump(struct soft_vcpu *vcpu);
+
+/** st_fast_string() - as st_string(). */
+uint64_t st_fast_string(struct soft_vcpu *vcpu, uint32_t what);
 
 /** Which instruction; the value of st_system_of() has it in the low byte. */
 enum st_system {

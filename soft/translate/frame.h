@@ -48,12 +48,23 @@ struct st_view {
 };
 
 /**
- * st_jump_slot() - where in the table of jumps @rip has its entry. Neighbours are never in the same
- * one. Translated code computes it, too: branch.c.
+ * st_jump_slot() - where in the table of jumps @rip has its entry. Translated code computes it,
+ * too: branch.c.
  */
 static inline unsigned st_jump_slot(uint64_t rip)
 {
-	return (unsigned)(rip + (rip >> 7)) % ST_JUMPS;
+	return (unsigned)((rip * 8 + (rip >> 4)) / sizeof(struct st_jump)) % ST_JUMPS;
+}
+
+/* Flags as LAHF and SETO %al leave them in AX. */
+static inline uint16_t st_pack_flags(uint64_t flags)
+{
+	return (uint16_t)((flags & 0xd5) << 8 | (flags >> 11 & 1));
+}
+
+static inline uint64_t st_unpack_flags(uint16_t packed)
+{
+	return (packed >> 8 & 0xd5) | (uint64_t)(packed & 1) << 11 | 2;
 }
 
 /** How translated code was left. */
@@ -62,6 +73,7 @@ enum st_reason {
 	ST_REASON_LINK,	  /* frame.site: a direct jump that is not linked yet */
 	ST_REASON_INSN,	  /* frame.site: the interpreter is to execute the instruction there */
 	ST_REASON_KICK,	  /* frame.rip: somebody asked */
+	ST_REASON_MOVED,  /* frame.rip: a guard was not satisfied */
 };
 
 /** One for each address space that a vCPU remembers: GS points to that of the present one. */
@@ -83,11 +95,11 @@ struct st_frame {
 	uint64_t bit_mask; /* 63, for PEXT */
 	uint64_t self;
 	uint64_t tlb_mask, page_mask; /* for PEXT */
-	uint64_t jump_mask;	      /* for PDEP: an index of 16 bytes each */
 	uint64_t xsave;		      /* the guest's area */
 	uint64_t xsave_mask;
 	uint32_t host_mxcsr;
 	uint16_t host_fcw;
+	uint16_t saved; /* the flags, where the host has others: st_pack_flags() */
 	uint32_t reason;
 	uint32_t mode;	      /* of the code that is executed: translator.h */
 	uint8_t df;	      /* RFLAGS.DF */
@@ -96,8 +108,9 @@ struct st_frame {
 	uint8_t fpu;	      /* the guest's x87 and vector registers are in the host's */
 	uint64_t fast_slow;   /* st_fast_slow() */
 	uint64_t fast_jump;   /* st_fast_jump() */
-	uint64_t fast_fault; /* st_fast_fault() */
+	uint64_t fast_fault;  /* st_fast_fault() */
 	uint64_t fast_system; /* st_fast_system() */
+	uint64_t fast_string; /* st_fast_string() */
 	/* What follows belongs to an address space; what is before moves on to the next one's. */
 	_Atomic uint32_t kick; /* 1: leave translated code soon */
 	struct st_view view[ST_VIEWS];

@@ -96,7 +96,7 @@ unsigned st_mode(const struct soft_vcpu *vcpu)
 	} else if (ac) {
 		mode |= ST_MODE_AC;
 	}
-	return mode | fpu_mode(kvm);
+	return mode | fpu_mode(kvm) | ST_MODE_SAVED;
 }
 
 /* ---- registers ---- */
@@ -107,6 +107,7 @@ static void sync_in(struct soft_vcpu *vcpu, struct st_frame *f)
 
 	memcpy(f->gpr, cpu->gpr, sizeof(f->gpr));
 	f->flags = (cpu->rflags & ST_FLAGS) | 2;
+	f->saved = st_pack_flags(f->flags);
 	f->system = cpu->rflags & ~(ST_FLAGS | FLAG_DF | RFLAGS_IF);
 	f->df = (cpu->rflags & FLAG_DF) != 0;
 	f->interrupts = (cpu->rflags & RFLAGS_IF) != 0;
@@ -336,14 +337,19 @@ static void link_site(struct soft_vcpu *vcpu, unsigned mode)
 		abort();
 	}
 	t->frame->rip = link->rip;
+	if (link->saved != 0) {
+		t->frame->flags = st_unpack_flags(t->frame->saved);
+		sync_out(vcpu, t->frame);
+	}
 	vcpu->kvm->cpu.rip = link->rip;
-	if (b->dead || b->mode != mode) {
+	if (b->dead || (b->mode | ST_MODE_SAVED) != mode) {
 		return;
 	}
-	to = find_block(vcpu, link->rip, mode);
+	to = find_block(vcpu, link->rip, (mode & ~ST_MODE_SAVED) | link->saved);
 	/* Nothing was forgotten meanwhile: neither the block, nor all of them. */
 	if (to != ST_NONE && t->dropped == dropped) {
 		st_link_to(t, b, link, to);
+		t->saved = link->saved;
 	}
 }
 
@@ -361,7 +367,10 @@ static uint64_t site_rip(struct st_translator *t, uint64_t entry, const struct i
 		abort();
 	}
 	guest = st_guest_offset(t, b, site);
-	rip = b->linear + (guest & ~ST_NO_FLAGS);
+	rip = b->linear + (guest & ~(ST_NO_FLAGS | ST_SAVED));
+	if ((guest & ST_SAVED) != 0) {
+		t->frame->flags = st_unpack_flags(t->frame->saved);
+	}
 	/* If it is the first instruction that failed, then what was lost is known. */
 	if ((guest & ST_NO_FLAGS) != 0 && rip == entry &&
 	    memcmp(before->gpr, t->frame->gpr, sizeof(before->gpr)) == 0) {
@@ -441,13 +450,17 @@ static bool one(struct soft_vcpu *vcpu)
 
 	see_tsc(vcpu);
 	if (mode != ST_MODE_INTERPRET) {
-		b = find_block(vcpu, rip, mode);
+		b = find_block(vcpu, rip, (mode & ~ST_MODE_SAVED) | vcpu->translator->saved);
+		vcpu->translator->saved = ST_MODE_SAVED;
 	}
 	if (b == ST_NONE) {
 		vcpu->stop->reason = KVM_STOP_NONE;
 		return soft_interp_step(vcpu);
 	}
-	remember(vcpu->translator, rip, mode, b);
+	if (vcpu->translator->frame->reason == ST_REASON_LOOKUP &&
+	    (vcpu->translator->blocks[b].mode & ST_MODE_SAVED) != 0) {
+		remember(vcpu->translator, rip, mode, b);
+	}
 	return enter(vcpu, b, mode);
 }
 
@@ -543,11 +556,11 @@ static int translate_init(struct soft_vcpu *vcpu)
 	f->fast_jump = (uintptr_t)st_fast_jump;
 	f->fast_fault = (uintptr_t)st_fast_fault;
 	f->fast_system = (uintptr_t)st_fast_system;
+	f->fast_string = (uintptr_t)st_fast_string;
 	f->bit_mask = 63;
 	f->self = (uintptr_t)vcpu;
 	f->tlb_mask = (uint64_t)(ST_TLB - 1) << 12;
 	f->page_mask = ~PAGE_MASK;
-	f->jump_mask = (uint64_t)(ST_JUMPS - 1) * sizeof(struct st_jump);
 	f->xsave = (uintptr_t)vcpu->kvm->xsave;
 	f->xsave_mask = vcpu->kvm->env->backend->xcr0;
 	st_common(t);

@@ -23,7 +23,7 @@ struct soft_vcpu;
 #define ST_MAX_LINKS   (1u << 19)
 #define ST_MAX_PAGES   (1u << 15)
 #define ST_MAX_MAPS    (1u << 16)
-#define ST_HASH	       (1u << 16)
+#define ST_HASH	       (1u << 18)
 #define ST_BLOCK_INSNS 64
 #define ST_NONE	       UINT32_MAX
 
@@ -36,14 +36,22 @@ struct soft_vcpu;
 #define ST_MODE_SSE    BIT(6)
 #define ST_MODE_AVX    BIT(7)
 #define ST_MODE_AVX512 BIT(8)
+/**
+ * Not of the guest: the block begins with the flags in frame.saved instead of the host's. That is
+ * how C enters, and how indirect jumps arrive.
+ */
+#define ST_MODE_SAVED BIT(9)
 
 /** Where an instruction's code begins: sorted by @host. */
 struct st_record {
-	uint32_t host;	/* offset in the cache */
-	uint16_t guest; /* offset in the page; ST_NO_FLAGS: the flags that do not matter are lost */
+	uint32_t host; /* offset in the cache */
+	/* Offset in the page. ST_NO_FLAGS: flags that do not matter are lost. ST_SAVED: the flags
+	   are in frame.saved. */
+	uint16_t guest;
 };
 
 #define ST_NO_FLAGS 0x8000u
+#define ST_SAVED    0x4000u
 
 /** A direct jump, at the end of a block. */
 struct st_link {
@@ -52,6 +60,7 @@ struct st_link {
 	uint32_t site;	 /* what frame.site is then */
 	uint32_t target; /* block, or ST_NONE */
 	uint32_t next;	 /* in the list of the target's incoming ones */
+	uint32_t saved;	 /* ST_MODE_SAVED: what the target begins with; or 0 */
 	uint64_t rip;	 /* linear address; of the page that the block was translated at */
 };
 
@@ -106,8 +115,8 @@ struct st_translator {
 	struct em em;
 	uint32_t start; /* offset of the first block: what is before is common */
 	/* Common code, executable addresses. */
-	uint8_t *enter, *exit_link, *exit_insn, *exit_lookup, *exit_kick, *slow, *string, *load_fpu,
-		*fault, *system, *page_fault;
+	uint8_t *enter, *exit_link, *exit_insn, *exit_lookup, *exit_kick, *exit_moved, *slow,
+		*string, *load_fpu, *fault, *system, *page_fault;
 	struct st_block *blocks;
 	struct st_record *records;
 	struct st_link *link;
@@ -116,11 +125,12 @@ struct st_translator {
 	uint32_t nblocks, nrecords, nlinks, npages, nmaps;
 	uint32_t block_hash[ST_HASH], page_hash[ST_HASH], map_hash[ST_HASH];
 	uint32_t view_mode[ST_VIEWS]; /* the mode that the jumps of a view are for */
-	uint64_t fault_linear; /* the page fault that ST_SLOW_FAULT tells of */
+	uint64_t fault_linear;	      /* the page fault that ST_SLOW_FAULT tells of */
 	uint32_t fault_error;
-	bool tsc_plain; /* RDTSC is the host's and an offset, in any mode; else not translated */
-	bool checked;		      /* each block is judged: check.h */
-	uint64_t dropped;	      /* counts blocks that were forgotten */
+	bool tsc_plain;	  /* RDTSC is the host's and an offset, in any mode; else not translated */
+	bool checked;	  /* each block is judged: check.h */
+	uint64_t dropped; /* counts blocks that were forgotten */
+	uint32_t saved;	  /* what the block that is entered next begins with */
 };
 
 static inline enum st_view_kind st_view_of(unsigned mode)
@@ -157,6 +167,8 @@ enum st_cold_kind {
 struct st_cold {
 	uint8_t kind;
 	bool live, write;
+	bool inline_live; /* the look-up was one that spares the flags */
+	bool saved;	  /* the flags are in frame.saved */
 	uint16_t size;
 	uint16_t guest;	 /* offset of the instruction */
 	uint8_t *behind; /* of the jump to here */
@@ -177,6 +189,7 @@ struct st_work {
 	struct insn insn[ST_BLOCK_INSNS];
 	uint16_t at[ST_BLOCK_INSNS + 1];
 	uint32_t live[ST_BLOCK_INSNS + 1]; /* flags that matter before each instruction */
+	bool saved;			   /* where the code is now: the flags are in frame.saved */
 	unsigned ncold;
 	struct st_cold cold[ST_MAX_COLD];
 };
@@ -196,6 +209,11 @@ void st_check(struct st_work *w, unsigned i, unsigned size, bool write);
 struct st_cold *st_cold(struct st_work *w, unsigned kind, unsigned i);
 /** st_cold_parts() - emits what was put off. */
 void st_cold_parts(struct st_work *w);
+/** st_save(), st_restore() - the flags go to frame.saved, or come back. Uses R11. */
+void st_save(struct st_work *w);
+void st_restore(struct st_work *w);
+/** st_emit_restore() - the code of st_restore(). */
+void st_emit_restore(struct em *e);
 /** st_record() - the code of the instruction at @guest begins here. */
 void st_record(struct st_work *w, unsigned guest);
 

@@ -12,11 +12,9 @@ static void free_page(struct st_view *v, unsigned i)
 
 static void free_jump(struct st_jump *jumps, unsigned i)
 {
-	/* Neither it nor the one before, which is what `kick` makes of it, has this entry. */
 	const uint64_t rip = ST_NOT_CANONICAL | 8;
-	bool own = i == st_jump_slot(rip) || i == st_jump_slot(rip - 1);
 
-	jumps[i].rip = own ? ST_NOT_CANONICAL | 256 : rip;
+	jumps[i].rip = i == st_jump_slot(rip) ? ST_NOT_CANONICAL | 256 : rip;
 }
 
 void st_flush_jumps(struct st_frame *f, enum st_view_kind kind)
