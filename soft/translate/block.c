@@ -29,6 +29,8 @@ enum how {
 	HOW_PAUSE,
 	HOW_BIT, /* BT and such, with a bit far away */
 	HOW_STRING,
+	HOW_SWAPGS,
+	HOW_RDTSC,  /* and RDTSCP */
 	HOW_SYSTEM, /* of fast.h, those that go on behind themselves */
 	HOW_BRANCH,
 	HOW_INTERPRET, /* ends the block in front of the instruction */
@@ -78,7 +80,7 @@ static enum how bit(const struct insn *insn)
 	return plain && st_host_reg(insn->operand[1].reg) != EM_ABSENT ? HOW_BIT : HOW_INTERPRET;
 }
 
-static enum how how_of(const struct insn *insn, unsigned mode)
+static enum how how_of(const struct insn *insn, unsigned mode, bool tsc_plain)
 {
 	uint32_t system = ST_SYSTEM_KIND(st_system_of(insn, mode));
 
@@ -121,6 +123,11 @@ static enum how how_of(const struct insn *insn, unsigned mode)
 		return (mode & ST_MODE_USER) == 0 ? HOW_CLI : HOW_INTERPRET;
 	case INSN_STI:
 		return (mode & ST_MODE_USER) == 0 ? HOW_STI : HOW_INTERPRET;
+	case INSN_SWAPGS:
+		return (mode & ST_MODE_USER) == 0 ? HOW_SWAPGS : HOW_INTERPRET;
+	case INSN_RDTSC:
+	case INSN_RDTSCP:
+		return tsc_plain ? HOW_RDTSC : HOW_INTERPRET;
 	case INSN_MOVS:
 	case INSN_STOS:
 		return string(insn);
@@ -165,8 +172,9 @@ static enum how decode(struct st_work *w, unsigned offset)
 			insn->flags_read = ST_FLAGS;
 			how = HOW_INTERPRET;
 		} else {
-			how = how_of(insn, w->mode);
+			how = how_of(insn, w->mode, w->t->tsc_plain);
 		}
+		w->how[w->n] = (uint8_t)how;
 		offset += insn->len;
 		w->at[++w->n] = (uint16_t)offset;
 		if (how == HOW_BRANCH || how == HOW_INTERPRET) {
@@ -441,11 +449,70 @@ static void string_insn(struct st_work *w, unsigned i)
 	em_call(w->e, w->t->string);
 }
 
+static void swapgs(struct st_work *w)
+{
+	em_load(w->e, EM_R10, AT(gs_base));
+	em_load(w->e, EM_R11, AT(kernel_gs));
+	em_store(w->e, EM_R11, AT(gs_base));
+	em_store(w->e, EM_R10, AT(kernel_gs));
+}
+
+/* EDX:EAX = the host's and an offset, with the flags as they were. */
+static void rdtsc(struct st_work *w, unsigned i)
+{
+	static const uint8_t lfence[] = {0x0f, 0xae, 0xe8};
+	static const uint8_t read[] = {0x0f, 0x31};
+	static const uint8_t rorx_32[] = {0xc4, 0xe3, 0xfb, 0xf0, 0xd2, 32}; /* $32, %rdx, %rdx */
+	static const uint8_t high[] = {0xc4, 0xe3, 0xfb, 0xf0, 0xd0, 32};    /* $32, %rax, %rdx */
+	struct em *e = w->e;
+
+	if (w->insn[i].mnemonic == INSN_RDTSCP) {
+		em_bytes(e, lfence, sizeof(lfence));
+		em_load(e, EM_RCX, AT(tsc_aux));
+	}
+	em_bytes(e, read, sizeof(read));
+	em_bytes(e, rorx_32, sizeof(rorx_32));
+	em_lea(e, true, EM_RAX, (struct em_mem){.base = EM_RAX, .index = EM_RDX, .scale = 1});
+	em_load(e, EM_R10, AT(tsc_offset));
+	em_lea(e, true, EM_RAX, (struct em_mem){.base = EM_RAX, .index = EM_R10, .scale = 1});
+	em_bytes(e, high, sizeof(high));
+	em_reg(e, false, 0x89, EM_RDX, EM_RDX);
+	em_reg(e, false, 0x89, EM_RAX, EM_RAX);
+}
+
+/* The selector is in frame.temp. */
+static void store_seg(struct st_work *w, unsigned i)
+{
+	const struct insn_operand *to = &w->insn[i].operand[0];
+	struct em *e = w->e;
+	unsigned reg;
+
+	if (to->kind == INSN_OP_MEM) {
+		st_address(w, i);
+		st_check(w, i, 2, true);
+		em_load(e, EM_R11, AT(temp));
+		em_byte(e, 0x66);
+		em_mem(e, false, 0, 0x89, EM_R11, EM_AT(EM_R10, 0));
+		return;
+	}
+	em_load(e, EM_R11, AT(temp));
+	reg = st_host_reg(to->reg);
+	em_byte(e, 0x66);
+	if (reg == EM_ABSENT) {
+		em_mem(e, false, 0, 0x89, EM_R11, GPR(to->reg));
+	} else {
+		em_reg(e, false, 0x89, EM_R11, reg);
+	}
+}
+
 static void system_insn(struct st_work *w, unsigned i, uint32_t what)
 {
 	em_mov_imm(w->e, EM_R10, w->linear + w->at[i] + w->insn[i].len);
 	em_mov_imm(w->e, EM_R11, what);
 	em_call(w->e, w->t->system);
+	if (ST_SYSTEM_KIND(what) == ST_SYSTEM_STORE_SEG) {
+		store_seg(w, i);
+	}
 }
 
 static void interpret(struct st_work *w, unsigned i)
@@ -462,7 +529,7 @@ static void interpret(struct st_work *w, unsigned i)
 
 static void one(struct st_work *w, unsigned i)
 {
-	switch (how_of(&w->insn[i], w->mode)) {
+	switch (w->how[i]) {
 	case HOW_COPY:
 		copy(w, i);
 		break;
@@ -503,6 +570,12 @@ static void one(struct st_work *w, unsigned i)
 		break;
 	case HOW_STRING:
 		string_insn(w, i);
+		break;
+	case HOW_SWAPGS:
+		swapgs(w);
+		break;
+	case HOW_RDTSC:
+		rdtsc(w, i);
 		break;
 	case HOW_SYSTEM:
 		system_insn(w, i, st_system_of(&w->insn[i], w->mode));
@@ -589,9 +662,7 @@ static bool reads_flags(const struct st_work *w, unsigned i, enum how how)
 static bool soon_read(const struct st_work *w, unsigned i)
 {
 	for (; i < w->n; i++) {
-		enum how how = how_of(&w->insn[i], w->mode);
-
-		if (reads_flags(w, i, how)) {
+		if (reads_flags(w, i, w->how[i])) {
 			return true;
 		}
 		if ((w->insn[i].flags_written & ST_FLAGS) != 0) {
@@ -629,7 +700,7 @@ static void code(struct st_work *w, struct st_block *b, enum how end)
 	for (unsigned i = 0; i < w->n && !w->e->full; i++) {
 		bool last = i == w->n - 1;
 
-		place_flags(w, i, last && end == HOW_INTERPRET ? end : how_of(&w->insn[i], w->mode));
+		place_flags(w, i, w->how[i]);
 		if (last && (end == HOW_INTERPRET || (end == HOW_BRANCH && !st_branch(w, i)))) {
 			interpret(w, i);
 		} else if (!last || end == HOW_NOTHING) {

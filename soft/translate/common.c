@@ -89,6 +89,15 @@ static uint8_t *if_fpu(struct em *e)
 	return em_here(e);
 }
 
+/* A jump that em_patch() gives its target. Return: what is behind it. */
+static uint8_t *jcc(struct em *e, unsigned cc)
+{
+	em_byte(e, 0x0f);
+	em_byte(e, 0x80 | cc);
+	em_32(e, 0);
+	return em_here(e);
+}
+
 /* (target in frame.jump_to) -> void; GS is the frame. */
 static void write_enter(struct st_translator *t)
 {
@@ -193,8 +202,9 @@ static void write_fast(struct st_translator *t, struct em_mem function, unsigned
 static void write_slow(struct st_translator *t)
 {
 	struct em *e = &t->em;
+	static const uint8_t cmp_1[] = {0x48, 0x83, 0xf8, 1}; /* cmp $1, %rax */
 	unsigned n = sizeof(changed);
-	uint8_t *skip, *done, *fail;
+	uint8_t *skip, *done, *fail[2];
 
 	t->slow = em_here(e);
 	em_byte(e, 0x9c);
@@ -209,10 +219,7 @@ static void write_slow(struct st_translator *t)
 	em_reg(e, false, 0x89, EM_R11, EM_RDX);
 	em_mem(e, false, 0, 0xff, 2, AT(fast_slow)); /* call */
 	em_reg(e, true, 0x85, EM_RAX, EM_RAX);
-	em_byte(e, 0x0f);
-	em_byte(e, 0x80 | EM_CC_NE);
-	em_32(e, 0);
-	done = em_here(e);
+	done = jcc(e, EM_CC_NE);
 	skip = if_fpu(e);
 	fpu_state(e, 4);
 	fpu_host(e);
@@ -227,14 +234,14 @@ static void write_slow(struct st_translator *t)
 	em_patch(e, skip, em_here(e));
 	em_reg(e, true, 0x89, EM_R11, EM_RAX);
 	em_reg(e, true, 0x85, EM_RAX, EM_RAX);
-	em_byte(e, 0x0f);
-	em_byte(e, 0x80 | EM_CC_E);
-	em_32(e, 0);
-	fail = em_here(e);
+	fail[0] = jcc(e, EM_CC_E);
 	em_patch(e, done, em_here(e));
-	for (unsigned pass = 0; pass < 2; pass++) {
-		if (pass == 1) {
-			em_patch(e, fail, em_here(e));
+	em_bytes(e, cmp_1, sizeof(cmp_1));
+	_Static_assert(ST_SLOW_FAULT == 1, "the comparison");
+	fail[1] = jcc(e, EM_CC_E);
+	for (unsigned pass = 0; pass < 3; pass++) {
+		if (pass >= 1) {
+			em_patch(e, fail[pass - 1], em_here(e));
 		}
 		em_reg(e, true, 0x89, EM_RAX, EM_R10);
 		add_rsp(e, 24);
@@ -245,7 +252,7 @@ static void write_slow(struct st_translator *t)
 		if (pass == 0) {
 			em_byte(e, 0xc3);
 		} else {
-			em_jmp(e, t->exit_insn);
+			em_jmp(e, pass == 1 ? t->exit_insn : t->page_fault);
 		}
 	}
 }
@@ -336,6 +343,10 @@ void st_common(struct st_translator *t)
 	t->system = em_here(&t->em);
 	pop_mem(&t->em, AT(site));
 	write_fast(t, AT(fast_system), ST_REASON_INSN, saved_tail);
+	/* Called, as it were, from where the access is. */
+	t->page_fault = em_here(&t->em);
+	pop_mem(&t->em, AT(site));
+	write_fast(t, AT(fast_fault), ST_REASON_INSN, saved_tail);
 	write_slow(t);
 	write_string(t);
 	write_load_fpu(t);

@@ -11,8 +11,15 @@
 struct insn;
 struct soft_vcpu;
 
-/** st_fast_slow() - as st_slow(); 0: ask that one. */
+/** st_fast_slow() - as st_slow(), but if it returns 0 that one is to be asked. */
 uint64_t st_fast_slow(struct soft_vcpu *vcpu, uint64_t linear, uint32_t access);
+
+/**
+ * st_fast_fault() - delivers the page fault that st_fast_slow() or st_slow() has told, at
+ * frame.site. Return: host address of the handler's code; 0: the interpreter is to execute the
+ * instruction.
+ */
+uint64_t st_fast_fault(struct soft_vcpu *vcpu);
 
 /** st_fast_jump() - host address of the code for frame.rip in frame.mode. Return: 0: not known. */
 uint64_t st_fast_jump(struct soft_vcpu *vcpu);
@@ -24,15 +31,13 @@ uint64_t st_fast_string(struct soft_vcpu *vcpu, uint32_t what);
 enum st_system {
 	ST_SYSTEM_NONE,
 	/* They go on behind themselves, by returning frame.site. */
-	ST_SYSTEM_SWAPGS,
-	ST_SYSTEM_RDTSC,
-	ST_SYSTEM_RDTSCP,
 	ST_SYSTEM_RDFSBASE,
 	ST_SYSTEM_RDGSBASE,
 	ST_SYSTEM_WRFSBASE,
 	ST_SYSTEM_WRGSBASE,
 	ST_SYSTEM_READ_CR,
 	ST_SYSTEM_READ_SEG,
+	ST_SYSTEM_STORE_SEG, /* to frame.temp, as the first half of a MOV */
 	/* They end a block. */
 	ST_SYSTEM_ENDS,
 	ST_SYSTEM_SYSCALL = ST_SYSTEM_ENDS,

@@ -48,8 +48,8 @@ struct st_view {
 };
 
 /**
- * st_jump_slot() - where in the table of jumps @rip has its entry. Translated code computes it, too:
- * branch.c.
+ * st_jump_slot() - where in the table of jumps @rip has its entry. Translated code computes it,
+ * too: branch.c.
  */
 static inline unsigned st_jump_slot(uint64_t rip)
 {
@@ -83,6 +83,8 @@ struct st_frame {
 	uint64_t flags;	 /* CF, PF, AF, ZF, SF, OF */
 	uint64_t system; /* the other bits of RFLAGS, without DF and IF */
 	uint64_t fs_base, gs_base;
+	uint64_t kernel_gs; /* KERNEL_GS_BASE, for SWAPGS */
+	uint64_t tsc_offset, tsc_aux;
 	uint64_t save_rcx; /* while RCX is needed for a check that spares the flags */
 	uint64_t temp;
 	uint64_t site;	  /* host address behind the call that left */
@@ -106,6 +108,7 @@ struct st_frame {
 	uint8_t fpu;	      /* the guest's x87 and vector registers are in the host's */
 	uint64_t fast_slow;   /* st_fast_slow() */
 	uint64_t fast_jump;   /* st_fast_jump() */
+	uint64_t fast_fault;  /* st_fast_fault() */
 	uint64_t fast_system; /* st_fast_system() */
 	uint64_t fast_string; /* st_fast_string() */
 	/* What follows belongs to an address space; what is before moves on to the next one's. */

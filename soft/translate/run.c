@@ -114,6 +114,9 @@ static void sync_in(struct soft_vcpu *vcpu, struct st_frame *f)
 	f->window = vcpu->kvm->want_irq_window;
 	f->fs_base = cpu->seg[INSN_FS].base;
 	f->gs_base = cpu->seg[INSN_GS].base;
+	f->kernel_gs = vcpu->kvm->msr[KVM_MSR_KERNEL_GS_BASE];
+	f->tsc_offset = vcpu->kvm->tsc_offset;
+	f->tsc_aux = (uint32_t)vcpu->kvm->msr[KVM_MSR_TSC_AUX];
 }
 
 static void sync_out(struct soft_vcpu *vcpu, const struct st_frame *f)
@@ -121,6 +124,9 @@ static void sync_out(struct soft_vcpu *vcpu, const struct st_frame *f)
 	struct insn_cpu *cpu = &vcpu->kvm->cpu;
 
 	memcpy(cpu->gpr, f->gpr, sizeof(f->gpr));
+	cpu->seg[INSN_FS].base = f->fs_base;
+	cpu->seg[INSN_GS].base = f->gs_base;
+	vcpu->kvm->msr[KVM_MSR_KERNEL_GS_BASE] = f->kernel_gs;
 	cpu->rip = f->rip;
 	cpu->rflags = f->system | (f->flags & ST_FLAGS) | (f->df != 0 ? FLAG_DF : 0) |
 		      (f->interrupts != 0 ? RFLAGS_IF : 0);
@@ -426,12 +432,24 @@ static bool enter(struct soft_vcpu *vcpu, uint32_t b, unsigned mode)
 	}
 }
 
+/* What RDTSC does is not part of the mode. */
+static void see_tsc(struct soft_vcpu *vcpu)
+{
+	bool plain = vcpu->kvm->tsc_ratio == 0 && (vcpu->kvm->cpu.cr4 & CR4_TSD) == 0;
+
+	if (vcpu->translator->tsc_plain != plain) {
+		vcpu->translator->tsc_plain = plain;
+		st_reset(vcpu->translator);
+	}
+}
+
 static bool one(struct soft_vcpu *vcpu)
 {
 	unsigned mode = st_mode(vcpu);
 	uint64_t rip = vcpu->kvm->cpu.rip;
 	uint32_t b = ST_NONE;
 
+	see_tsc(vcpu);
 	if (mode != ST_MODE_INTERPRET) {
 		b = find_block(vcpu, rip, (mode & ~ST_MODE_SAVED) | vcpu->translator->saved);
 		vcpu->translator->saved = ST_MODE_SAVED;
@@ -537,6 +555,7 @@ static int translate_init(struct soft_vcpu *vcpu)
 	f->string = (uintptr_t)st_string;
 	f->fast_slow = (uintptr_t)st_fast_slow;
 	f->fast_jump = (uintptr_t)st_fast_jump;
+	f->fast_fault = (uintptr_t)st_fast_fault;
 	f->fast_system = (uintptr_t)st_fast_system;
 	f->fast_string = (uintptr_t)st_fast_string;
 	f->bit_mask = 63;

@@ -13,6 +13,7 @@
 #include "soft/mmu.h"
 #include "soft/translate/emit.h"
 #include "soft/translate/frame.h"
+#include "soft/translate/slow.h"
 
 struct soft_vcpu;
 
@@ -43,7 +44,7 @@ struct soft_vcpu;
 
 /** Where an instruction's code begins: sorted by @host. */
 struct st_record {
-	uint32_t host;	/* offset in the cache */
+	uint32_t host; /* offset in the cache */
 	/* Offset in the page. ST_NO_FLAGS: flags that do not matter are lost. ST_SAVED: the flags
 	   are in frame.saved. */
 	uint16_t guest;
@@ -115,7 +116,7 @@ struct st_translator {
 	uint32_t start; /* offset of the first block: what is before is common */
 	/* Common code, executable addresses. */
 	uint8_t *enter, *exit_link, *exit_insn, *exit_lookup, *exit_kick, *exit_moved, *slow,
-		*string, *load_fpu, *fault, *system;
+		*string, *load_fpu, *fault, *system, *page_fault;
 	struct st_block *blocks;
 	struct st_record *records;
 	struct st_link *link;
@@ -124,9 +125,12 @@ struct st_translator {
 	uint32_t nblocks, nrecords, nlinks, npages, nmaps;
 	uint32_t block_hash[ST_HASH], page_hash[ST_HASH], map_hash[ST_HASH];
 	uint32_t view_mode[ST_VIEWS]; /* the mode that the jumps of a view are for */
-	bool checked;		      /* each block is judged: check.h */
-	uint64_t dropped;	      /* counts blocks that were forgotten */
-	uint32_t saved;		      /* what the block that is entered next begins with */
+	uint64_t fault_linear;	      /* the page fault that ST_SLOW_FAULT tells of */
+	uint32_t fault_error;
+	bool tsc_plain;	  /* RDTSC is the host's and an offset, in any mode; else not translated */
+	bool checked;	  /* each block is judged: check.h */
+	uint64_t dropped; /* counts blocks that were forgotten */
+	uint32_t saved;	  /* what the block that is entered next begins with */
 };
 
 static inline enum st_view_kind st_view_of(unsigned mode)
@@ -164,7 +168,7 @@ struct st_cold {
 	uint8_t kind;
 	bool live, write;
 	bool inline_live; /* the look-up was one that spares the flags */
-	bool saved; /* the flags are in frame.saved */
+	bool saved;	  /* the flags are in frame.saved */
 	uint16_t size;
 	uint16_t guest;	 /* offset of the instruction */
 	uint8_t *behind; /* of the jump to here */
@@ -185,7 +189,8 @@ struct st_work {
 	struct insn insn[ST_BLOCK_INSNS];
 	uint16_t at[ST_BLOCK_INSNS + 1];
 	uint32_t live[ST_BLOCK_INSNS + 1]; /* flags that matter before each instruction */
-	bool saved; /* where the code is now: the flags are in frame.saved */
+	uint8_t how[ST_BLOCK_INSNS];	   /* of block.c */
+	bool saved;			   /* where the code is now: the flags are in frame.saved */
 	/* What st_flags_needed() has found out last. */
 	uint64_t needed_at[2];
 	uint32_t needed[2];
@@ -321,6 +326,23 @@ void st_flush_page(struct st_frame *f, uint64_t linear);
 void st_flush_writes(struct st_frame *f, uint64_t host);
 
 /* ---- run.c ---- */
+/**
+ * st_page_fault() - says that an access comes to this. Return: ST_SLOW_FAULT; 0: it may be another
+ * fault, of alignment.
+ */
+static inline uint64_t st_page_fault(struct st_translator *t, uint64_t linear, uint32_t access,
+				     uint32_t error)
+{
+	unsigned len = access & 0xffff;
+
+	if (len >= 16 && linear % 16 != 0) {
+		return 0;
+	}
+	t->fault_linear = linear;
+	t->fault_error = error;
+	return ST_SLOW_FAULT;
+}
+
 /** st_move_frame() - what does not belong to an address space goes along. No vector registers. */
 static inline void st_move_frame(struct st_translator *t, struct st_frame *to)
 {
