@@ -225,6 +225,60 @@ static void liveness(struct st_work *w, enum how end)
 
 /* ---- code ---- */
 
+static bool writes(const struct insn *insn)
+{
+	return (insn->operand[0].kind == INSN_OP_MEM &&
+		(insn->operand[0].access & INSN_WRITE) != 0) ||
+	       (insn->noperands > 1 && insn->operand[1].kind == INSN_OP_MEM &&
+		(insn->operand[1].access & INSN_WRITE) != 0);
+}
+
+/* Which memory operands may be in a window. */
+static void find_place(struct st_work *w, unsigned i)
+{
+	const struct insn *insn = &w->insn[i];
+	const struct insn_mem *m = &insn->mem[0];
+	struct st_place *p = &w->place[i];
+
+	*p = (struct st_place){0};
+	switch (insn->mode == INSN_64 ? w->how[i] : HOW_INTERPRET) {
+	case HOW_COPY:
+		if (insn->nmem == 1 && m->kind == INSN_MEM_MODRM && insn->adr_bytes == 8 &&
+		    m->base < 16 && m->index == INSN_NO_REG && m->seg != INSN_FS &&
+		    m->seg != INSN_GS && m->bytes <= 64) {
+			*p = (struct st_place){.base = m->base,
+					       .size = (uint16_t)m->bytes,
+					       .disp = (int32_t)m->disp,
+					       .write = writes(insn)};
+		}
+		break;
+	case HOW_PUSH:
+		*p = (struct st_place){.base = RSP, .write = true, .disp = -8, .shift = -8};
+		p->size = insn->operand[0].kind == INSN_OP_MEM ? 0 : 8;
+		break;
+	case HOW_POP:
+		*p = (struct st_place){.base = RSP, .size = 8, .shift = 8};
+		p->barrier = insn->operand[0].reg == RSP;
+		break;
+	case HOW_BRANCH:
+		if (insn->klass == INSN_CLASS_RET) {
+			*p = (struct st_place){.base = RSP, .size = 8};
+		} else if (insn->klass == INSN_CLASS_CALL) {
+			*p = (struct st_place){.base = RSP, .size = 8, .disp = -8, .write = true};
+		}
+		break;
+	case HOW_NOTHING:
+	case HOW_LEA:
+	case HOW_CLD:
+	case HOW_STD:
+	case HOW_BIT:
+		break;
+	default:
+		p->barrier = true;
+		break;
+	}
+}
+
 static void copy(struct st_work *w, unsigned i)
 {
 	static const uint8_t scratch[] = {EM_R10, EM_R11};
@@ -232,15 +286,11 @@ static void copy(struct st_work *w, unsigned i)
 	bool memory = insn->nmem != 0;
 	unsigned used = memory ? 1 : 0;
 	uint8_t map[16];
+	int32_t disp = 0;
 
-	if (memory) {
-		bool write = (insn->operand[0].kind == INSN_OP_MEM &&
-			      (insn->operand[0].access & INSN_WRITE) != 0) ||
-			     (insn->noperands > 1 && insn->operand[1].kind == INSN_OP_MEM &&
-			      (insn->operand[1].access & INSN_WRITE) != 0);
-
+	if (memory && !st_reach(w, i, &disp)) {
 		st_address(w, i);
-		st_check(w, i, insn->mem[0].bytes, write);
+		st_check(w, i, insn->mem[0].bytes, writes(insn));
 	}
 	for (unsigned g = 0; g < 16; g++) {
 		map[g] = (uint8_t)st_host_reg(g);
@@ -255,7 +305,7 @@ static void copy(struct st_work *w, unsigned i)
 			}
 		}
 	}
-	st_copy(w->e, insn, map, memory);
+	st_copy(w->e, insn, map, memory, disp);
 	for (unsigned g = 9; g <= 11; g++) {
 		if (map[g] != EM_ABSENT && (insn->gpr_write & BIT(g)) != 0) {
 			em_store(w->e, map[g], GPR(g));
@@ -299,6 +349,7 @@ static void push(struct st_work *w, unsigned i)
 	bool wide = insn->mode == INSN_64;
 	int slot = wide ? 8 : 4;
 	unsigned reg = EM_ABSENT;
+	int32_t disp = 0;
 
 	if (o->kind == INSN_OP_MEM) {
 		st_address(w, i);
@@ -308,8 +359,10 @@ static void push(struct st_work *w, unsigned i)
 	} else if (o->kind == INSN_OP_REG) {
 		reg = st_host_reg(o->reg);
 	}
-	em_lea(e, wide, EM_R10, EM_AT(EM_R9, -slot));
-	st_check(w, i, (unsigned)slot, true);
+	if (!st_reach(w, i, &disp)) {
+		em_lea(e, wide, EM_R10, EM_AT(EM_R9, -slot));
+		st_check(w, i, (unsigned)slot, true);
+	}
 	if (reg == EM_ABSENT) {
 		reg = EM_R11;
 		if (o->kind == INSN_OP_MEM) {
@@ -320,7 +373,7 @@ static void push(struct st_work *w, unsigned i)
 			em_mov_imm(e, reg, wide ? insn->imm[0] : (uint32_t)insn->imm[0]);
 		}
 	}
-	em_mem(e, wide, 0, 0x89, reg, EM_AT(EM_R10, 0));
+	em_mem(e, wide, 0, 0x89, reg, EM_AT(EM_R10, disp));
 	em_lea(e, wide, EM_R9, EM_AT(EM_R9, -slot));
 }
 
@@ -331,14 +384,17 @@ static void pop(struct st_work *w, unsigned i)
 	struct em *e = w->e;
 	bool wide = insn->mode == INSN_64;
 	int slot = wide ? 8 : 4;
+	int32_t disp = 0;
 
-	em_reg(e, wide, 0x89, EM_R9, EM_R10);
-	st_check(w, i, (unsigned)slot, false);
+	if (!st_reach(w, i, &disp)) {
+		em_reg(e, wide, 0x89, EM_R9, EM_R10);
+		st_check(w, i, (unsigned)slot, false);
+	}
 	if (gpr == RSP) {
-		em_mem(e, wide, 0, 0x8b, EM_R9, EM_AT(EM_R10, 0));
+		em_mem(e, wide, 0, 0x8b, EM_R9, EM_AT(EM_R10, disp));
 		return;
 	}
-	em_mem(e, wide, 0, 0x8b, reg == EM_ABSENT ? EM_R11 : reg, EM_AT(EM_R10, 0));
+	em_mem(e, wide, 0, 0x8b, reg == EM_ABSENT ? EM_R11 : reg, EM_AT(EM_R10, disp));
 	if (reg == EM_ABSENT) {
 		em_store(e, EM_R11, GPR(gpr));
 	}
@@ -679,7 +735,8 @@ static void place_flags(struct st_work *w, unsigned i, enum how how)
 		if (reads_flags(w, i, how)) {
 			st_restore(w);
 		}
-	} else if (w->live[i] != 0 && accesses(&w->insn[i], how) && !soon_read(w, i)) {
+	} else if (w->live[i] != 0 && accesses(&w->insn[i], how) && !st_in_window(w, i) &&
+		   !soon_read(w, i)) {
 		st_save(w);
 	}
 	st_record(w, w->at[i] | (w->saved && w->live[i] != 0 ? ST_SAVED : 0));
@@ -697,6 +754,9 @@ static void code(struct st_work *w, struct st_block *b, enum how end)
 	if (b->fpu) {
 		want_fpu(w);
 	}
+	for (unsigned i = 0; i < w->n; i++) {
+		find_place(w, i);
+	}
 	for (unsigned i = 0; i < w->n && !w->e->full; i++) {
 		bool last = i == w->n - 1;
 
@@ -709,6 +769,10 @@ static void code(struct st_work *w, struct st_block *b, enum how end)
 		if ((w->insn[i].flags_written & ST_FLAGS) != 0 || w->insn[i].flags_maybe) {
 			w->saved = false;
 		}
+		st_windows_behind(w, i,
+				  w->how[i] == HOW_COPY && w->insn[i].nmem == 0 &&
+					  ((w->insn[i].gpr_read | w->insn[i].gpr_write) &
+					   (BIT(9) | BIT(10) | BIT(11))) == 0);
 	}
 	if (end == HOW_NOTHING) {
 		st_goto(w, w->n - 1, w->linear + w->at[w->n]);
@@ -735,6 +799,9 @@ uint32_t st_translate(struct st_translator *t, const struct st_source *source, u
 	w.bytes = source->bytes;
 	w.amd = source->amd;
 	w.ncold = 0;
+	memset(w.window, 0, sizeof(w.window));
+	w.in_r10 = NULL;
+	w.reached = false;
 	w.needed_known[0] = w.needed_known[1] = false;
 	w.needed_next = 0;
 	*b = (struct st_block){

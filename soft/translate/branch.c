@@ -232,11 +232,14 @@ static void push_return(struct st_work *w, unsigned i)
 	struct em *e = w->e;
 	unsigned slot = slot_bytes(w);
 	uint64_t back = w->linear + w->at[i] + w->insn[i].len;
+	int32_t disp = 0;
 
-	em_lea(e, slot == 8, EM_R10, EM_AT(EM_R9, -(int)slot));
-	st_check(w, i, slot, true);
+	if (!st_reach(w, i, &disp)) {
+		em_lea(e, slot == 8, EM_R10, EM_AT(EM_R9, -(int)slot));
+		st_check(w, i, slot, true);
+	}
 	em_mov_imm(e, EM_R11, slot == 8 ? back : (uint32_t)back);
-	em_mem(e, slot == 8, 0, 0x89, EM_R11, EM_AT(EM_R10, 0));
+	em_mem(e, slot == 8, 0, 0x89, EM_R11, EM_AT(EM_R10, disp));
 	em_lea(e, slot == 8, EM_R9, EM_AT(EM_R9, -(int)slot));
 }
 
@@ -247,6 +250,7 @@ static void target(struct st_work *w, unsigned i)
 	bool wide = slot_bytes(w) == 8;
 	unsigned reg;
 
+	w->in_r10 = NULL;
 	if (o->kind == INSN_OP_MEM) {
 		st_address(w, i);
 		st_check(w, i, slot_bytes(w), false);
@@ -266,10 +270,13 @@ static void ret(struct st_work *w, unsigned i)
 	unsigned slot = slot_bytes(w);
 	const struct insn *insn = &w->insn[i];
 	int32_t by = (int32_t)(slot + (insn->noperands > 0 ? (uint16_t)insn->imm[0] : 0));
+	int32_t disp = 0;
 
-	em_reg(w->e, slot == 8, 0x89, EM_R9, EM_R10);
-	st_check(w, i, slot, false);
-	em_mem(w->e, slot == 8, 0, 0x8b, EM_R10, EM_AT(EM_R10, 0));
+	if (!st_reach(w, i, &disp)) {
+		em_reg(w->e, slot == 8, 0x89, EM_R9, EM_R10);
+		st_check(w, i, slot, false);
+	}
+	em_mem(w->e, slot == 8, 0, 0x8b, EM_R10, EM_AT(EM_R10, disp));
 	em_lea(w->e, slot == 8, EM_R9, EM_AT(EM_R9, by));
 	indirect(w);
 }

@@ -269,7 +269,7 @@ void st_link_known(struct st_translator *t, const struct st_block *b)
 			continue;
 		}
 		to = st_find(t, t->maps[map - 1].host, link->rip,
-			     (b->mode & ~ST_MODE_SAVED) | link->saved);
+			     (b->mode & ~(ST_MODE_SAVED | ST_MODE_PLAIN)) | link->how);
 		if (to != ST_NONE) {
 			st_link_to(t, b, link, to);
 		}

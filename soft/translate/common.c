@@ -257,6 +257,41 @@ static void write_slow(struct st_translator *t)
 	}
 }
 
+/*
+ * As above, but it always returns: behind the next instruction, a jump of 5 bytes, if C has no
+ * address.
+ */
+static void write_attempt(struct st_translator *t)
+{
+	static const uint8_t cmp_1[] = {0x48, 0x83, 0xf8, ST_SLOW_FAULT}; /* cmp $1, %rax */
+	struct em *e = &t->em;
+	unsigned n = sizeof(changed);
+	uint8_t *done;
+
+	t->attempt = em_here(e);
+	em_byte(e, 0x9c);
+	for (unsigned i = 0; i < n; i++) {
+		push(e, changed[i]);
+	}
+	add_rsp(e, -8);
+	em_load(e, EM_RDI, AT(self));
+	em_reg(e, true, 0x89, EM_R10, EM_RSI);
+	em_reg(e, false, 0x89, EM_R11, EM_RDX);
+	em_mem(e, false, 0, 0xff, 2, AT(fast_slow)); /* call */
+	em_reg(e, true, 0x89, EM_RAX, EM_R10);
+	em_bytes(e, cmp_1, sizeof(cmp_1));
+	done = jcc(e, EM_CC_A);
+	em_mem(e, true, 0, 0x83, 0, EM_AT(EM_RSP, 8 * ((int)n + 2))); /* addq $5 */
+	em_byte(e, 5);
+	em_patch(e, done, em_here(e));
+	add_rsp(e, 8);
+	for (unsigned i = n; i-- > 0;) {
+		pop(e, changed[i]);
+	}
+	em_byte(e, 0x9d);
+	em_byte(e, 0xc3);
+}
+
 /* Called with what the string instruction is in R11D; returns behind it, or not at all. */
 static void write_string(struct st_translator *t)
 {
@@ -348,6 +383,7 @@ void st_common(struct st_translator *t)
 	pop_mem(&t->em, AT(site));
 	write_fast(t, AT(fast_fault), ST_REASON_INSN, saved_tail);
 	write_slow(t);
+	write_attempt(t);
 	write_string(t);
 	write_load_fpu(t);
 	t->start = (uint32_t)(em_here(&t->em) - t->rx);

@@ -87,8 +87,9 @@ struct st_frame {
 	uint64_t tsc_offset, tsc_aux;
 	uint64_t save_rcx; /* while RCX is needed for a check that spares the flags */
 	uint64_t temp;
-	uint64_t site;	  /* host address behind the call that left */
-	uint64_t jump_to; /* where to enter, to go on */
+	uint64_t window_at[4]; /* host addresses: fold.c */
+	uint64_t site;	       /* host address behind the call that left */
+	uint64_t jump_to;      /* where to enter, to go on */
 	uint64_t host_rsp;
 	uint64_t slow;	   /* st_slow() */
 	uint64_t string;   /* st_string() */

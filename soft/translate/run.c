@@ -338,19 +338,19 @@ static void link_site(struct soft_vcpu *vcpu, unsigned mode)
 		abort();
 	}
 	t->frame->rip = link->rip;
-	if (link->saved != 0) {
+	if ((link->how & ST_MODE_SAVED) != 0) {
 		t->frame->flags = st_unpack_flags(t->frame->saved);
 		sync_out(vcpu, t->frame);
 	}
 	vcpu->kvm->cpu.rip = link->rip;
-	if (b->dead || (b->mode | ST_MODE_SAVED) != mode) {
+	if (b->dead || ((b->mode & ~ST_MODE_PLAIN) | ST_MODE_SAVED) != mode) {
 		return;
 	}
-	to = find_block(vcpu, link->rip, (mode & ~ST_MODE_SAVED) | link->saved);
+	to = find_block(vcpu, link->rip, (mode & ~ST_MODE_SAVED) | link->how);
 	/* Nothing was forgotten meanwhile: neither the block, nor all of them. */
 	if (to != ST_NONE && t->dropped == dropped) {
 		st_link_to(t, b, link, to);
-		t->saved = link->saved;
+		t->next_how = link->how;
 	}
 }
 
@@ -451,15 +451,15 @@ static bool one(struct soft_vcpu *vcpu)
 
 	see_tsc(vcpu);
 	if (mode != ST_MODE_INTERPRET) {
-		b = find_block(vcpu, rip, (mode & ~ST_MODE_SAVED) | vcpu->translator->saved);
-		vcpu->translator->saved = ST_MODE_SAVED;
+		b = find_block(vcpu, rip, (mode & ~ST_MODE_SAVED) | vcpu->translator->next_how);
+		vcpu->translator->next_how = ST_MODE_SAVED;
 	}
 	if (b == ST_NONE) {
 		vcpu->stop->reason = KVM_STOP_NONE;
 		return soft_interp_step(vcpu);
 	}
 	if (vcpu->translator->frame->reason == ST_REASON_LOOKUP &&
-	    (vcpu->translator->blocks[b].mode & ST_MODE_SAVED) != 0) {
+	    vcpu->translator->blocks[b].mode == mode) {
 		remember(vcpu->translator, rip, mode, b);
 	}
 	return enter(vcpu, b, mode);

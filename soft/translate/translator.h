@@ -41,6 +41,8 @@ struct soft_vcpu;
  * how C enters, and how indirect jumps arrive.
  */
 #define ST_MODE_SAVED BIT(9)
+/** Not of the guest, too: the block has no windows (fold.c). */
+#define ST_MODE_PLAIN BIT(10)
 
 /** Where an instruction's code begins: sorted by @host. */
 struct st_record {
@@ -60,7 +62,7 @@ struct st_link {
 	uint32_t site;	 /* what frame.site is then */
 	uint32_t target; /* block, or ST_NONE */
 	uint32_t next;	 /* in the list of the target's incoming ones */
-	uint32_t saved;	 /* ST_MODE_SAVED: what the target begins with; or 0 */
+	uint32_t how;	 /* ST_MODE_SAVED, ST_MODE_PLAIN: the target's */
 	uint64_t rip;	 /* linear address; of the page that the block was translated at */
 };
 
@@ -116,7 +118,7 @@ struct st_translator {
 	uint32_t start; /* offset of the first block: what is before is common */
 	/* Common code, executable addresses. */
 	uint8_t *enter, *exit_link, *exit_insn, *exit_lookup, *exit_kick, *exit_moved, *slow,
-		*string, *load_fpu, *fault, *system, *page_fault;
+		*string, *load_fpu, *fault, *system, *page_fault, *attempt;
 	struct st_block *blocks;
 	struct st_record *records;
 	struct st_link *link;
@@ -127,10 +129,10 @@ struct st_translator {
 	uint32_t view_mode[ST_VIEWS]; /* the mode that the jumps of a view are for */
 	uint64_t fault_linear;	      /* the page fault that ST_SLOW_FAULT tells of */
 	uint32_t fault_error;
-	bool tsc_plain;	  /* RDTSC is the host's and an offset, in any mode; else not translated */
-	bool checked;	  /* each block is judged: check.h */
-	uint64_t dropped; /* counts blocks that were forgotten */
-	uint32_t saved;	  /* what the block that is entered next begins with */
+	bool tsc_plain;	   /* RDTSC is the host's and an offset, in any mode; else not translated */
+	bool checked;	   /* each block is judged: check.h */
+	uint64_t dropped;  /* counts blocks that were forgotten */
+	uint32_t next_how; /* ST_MODE_SAVED, ST_MODE_PLAIN, of the block that is entered next */
 };
 
 static inline enum st_view_kind st_view_of(unsigned mode)
@@ -157,6 +159,7 @@ uint32_t st_translate(struct st_translator *t, const struct st_source *source, u
 
 enum st_cold_kind {
 	ST_COLD_SLOW,  /* call C for an access */
+	ST_COLD_RANGE, /* ask C for a window; if there is none, go on without */
 	ST_COLD_KICK,  /* leave, to go on at @rip */
 	ST_COLD_FPU,   /* load the FPU's registers */
 	ST_COLD_LINK,  /* a direct jump that is not linked */
@@ -169,11 +172,33 @@ struct st_cold {
 	bool live, write;
 	bool inline_live; /* the look-up was one that spares the flags */
 	bool saved;	  /* the flags are in frame.saved */
+	bool plain;	  /* the target has no windows */
 	uint16_t size;
 	uint16_t guest;	 /* offset of the instruction */
+	uint16_t i;	 /* its number */
 	uint8_t *behind; /* of the jump to here */
 	uint8_t *resume;
 	uint64_t rip;
+};
+
+/** A memory operand that may be in a window; none if @size is 0. */
+struct st_place {
+	uint8_t base; /* GPR */
+	bool write;
+	bool barrier; /* no window outlives the instruction */
+	uint16_t size;
+	int32_t disp;
+	int32_t shift; /* how PUSH or POP moves RSP */
+};
+
+#define ST_WINDOWS 4
+
+struct st_window {
+	bool open, write;
+	uint8_t base;
+	unsigned last;	   /* instruction that may use it */
+	int32_t low, high; /* from where the base register was when it began */
+	int32_t moved;	   /* the base register, since then */
 };
 
 /** A block while it is translated. */
@@ -189,8 +214,14 @@ struct st_work {
 	struct insn insn[ST_BLOCK_INSNS];
 	uint16_t at[ST_BLOCK_INSNS + 1];
 	uint32_t live[ST_BLOCK_INSNS + 1]; /* flags that matter before each instruction */
-	uint8_t how[ST_BLOCK_INSNS];	   /* of block.c */
-	bool saved;			   /* where the code is now: the flags are in frame.saved */
+	struct st_place place[ST_BLOCK_INSNS];
+	struct st_window window[ST_WINDOWS];
+	const struct st_window
+		*in_r10; /* R10 is this one's value plus @r10_off, if it is not NULL */
+	int32_t r10_off;
+	bool reached;
+	uint8_t how[ST_BLOCK_INSNS]; /* of block.c */
+	bool saved;		     /* where the code is now: the flags are in frame.saved */
 	/* What st_flags_needed() has found out last. */
 	uint64_t needed_at[2];
 	uint32_t needed[2];
@@ -212,6 +243,8 @@ static inline unsigned st_host_reg(unsigned gpr)
 void st_address(struct st_work *w, unsigned i);
 /** st_check() - R10: from a linear address to the host's. May use R11. */
 void st_check(struct st_work *w, unsigned i, unsigned size, bool write);
+/** st_check_range() - likewise; if it fails, a block without windows goes on. No flags live. */
+void st_check_range(struct st_work *w, unsigned i, unsigned size, bool write);
 struct st_cold *st_cold(struct st_work *w, unsigned kind, unsigned i);
 /** st_cold_parts() - emits what was put off. */
 void st_cold_parts(struct st_work *w);
@@ -222,6 +255,17 @@ void st_restore(struct st_work *w);
 void st_emit_restore(struct em *e);
 /** st_record() - the code of the instruction at @guest begins here. */
 void st_record(struct st_work *w, unsigned guest);
+
+/* ---- fold.c ---- */
+/**
+ * st_reach() - R10 + *@disp is the host's address of the operand in place[@i].
+ * Return: false: nothing was done, it has to be looked up by itself.
+ */
+bool st_reach(struct st_work *w, unsigned i, int32_t *disp);
+/** st_in_window() - would st_reach() need no look-up? */
+bool st_in_window(struct st_work *w, unsigned i);
+/** st_windows_behind() - the code of instruction @i has been written; does it leave R10 alone? */
+void st_windows_behind(struct st_work *w, unsigned i, bool keeps_r10);
 
 /* ---- branch.c ---- */
 /**
@@ -240,9 +284,10 @@ uint32_t st_flags_needed(struct st_work *w, uint64_t rip);
 /**
  * st_copy() - @insn with other registers.
  * @map: the host's register of each GPR of the guest.
- * @memory: its memory operand becomes [R10].
+ * @memory: its memory operand becomes [R10 + @disp].
  */
-void st_copy(struct em *e, const struct insn *insn, const uint8_t map[16], bool memory);
+void st_copy(struct em *e, const struct insn *insn, const uint8_t map[16], bool memory,
+	     int32_t disp);
 
 /** st_can_copy() - is it one of those that st_copy() takes, in @mode? Memory operands included. */
 bool st_can_copy(const struct insn *insn, unsigned mode);
