@@ -96,6 +96,7 @@ unsigned st_mode(const struct soft_vcpu *vcpu)
 	} else if (ac) {
 		mode |= ST_MODE_AC;
 	}
+	mode |= kvm->tsc_ratio == 0 && (cpu->cr4 & CR4_TSD) == 0 ? ST_MODE_TSC : 0;
 	return mode | fpu_mode(kvm) | ST_MODE_SAVED;
 }
 
@@ -431,24 +432,12 @@ static bool enter(struct soft_vcpu *vcpu, uint32_t b, unsigned mode)
 	}
 }
 
-/* What RDTSC does is not part of the mode. */
-static void see_tsc(struct soft_vcpu *vcpu)
-{
-	bool plain = vcpu->kvm->tsc_ratio == 0 && (vcpu->kvm->cpu.cr4 & CR4_TSD) == 0;
-
-	if (vcpu->translator->tsc_plain != plain) {
-		vcpu->translator->tsc_plain = plain;
-		st_reset(vcpu->translator);
-	}
-}
-
 static bool one(struct soft_vcpu *vcpu)
 {
 	unsigned mode = st_mode(vcpu);
 	uint64_t rip = vcpu->kvm->cpu.rip;
 	uint32_t b = ST_NONE;
 
-	see_tsc(vcpu);
 	if (mode != ST_MODE_INTERPRET) {
 		b = find_block(vcpu, rip, (mode & ~ST_MODE_SAVED) | vcpu->translator->saved);
 		vcpu->translator->saved = ST_MODE_SAVED;

@@ -36,6 +36,7 @@ struct soft_vcpu;
 #define ST_MODE_SSE    BIT(6)
 #define ST_MODE_AVX    BIT(7)
 #define ST_MODE_AVX512 BIT(8)
+#define ST_MODE_TSC    BIT(10) /* RDTSC may be executed, and is the host's and an offset */
 /**
  * Not of the guest: the block begins with the flags in frame.saved instead of the host's. That is
  * how C enters, and how indirect jumps arrive.
@@ -127,7 +128,6 @@ struct st_translator {
 	uint32_t view_mode[ST_VIEWS]; /* the mode that the jumps of a view are for */
 	uint64_t fault_linear;	      /* the page fault that ST_SLOW_FAULT tells of */
 	uint32_t fault_error;
-	bool tsc_plain;	  /* RDTSC is the host's and an offset, in any mode; else not translated */
 	bool checked;	  /* each block is judged: check.h */
 	uint64_t dropped; /* counts blocks that were forgotten */
 	uint32_t saved;	  /* what the block that is entered next begins with */
