@@ -40,7 +40,7 @@ struct leaf {
 	bool present; /* else nothing of what follows */
 	uint64_t gpa;
 	unsigned shift;
-	bool user, writable, dirty;
+	bool user, writable, dirty, global;
 };
 
 /* A walk that finds all as it is most of the time: accessed bits are set, no reserved one is. */
@@ -81,6 +81,7 @@ static bool walk_easy(const struct soft_vcpu *vcpu, uint64_t linear, struct leaf
 	leaf->user = (all & PTE_US) != 0;
 	leaf->writable = (all & PTE_RW) != 0;
 	leaf->dirty = (entry & PTE_D) != 0;
+	leaf->global = (entry & PTE_G) != 0 && (kvm->cpu.cr4 & CR4_PGE) != 0;
 	return true;
 }
 
@@ -129,6 +130,9 @@ uint64_t st_fast_slow(struct soft_vcpu *vcpu, uint64_t linear, uint32_t access)
 	if (page == 0 || (write && !may_write) || is_apic_page(vcpu->kvm, leaf.gpa)) {
 		return 0;
 	}
+	if (!leaf.global && (f->mode & (ST_MODE_USER | ST_MODE_AC)) == 0) {
+		vcpu->mmu.kernel_private = true;
+	}
 	soft_mmu_note_size(&vcpu->mmu, linear, leaf.shift);
 	st_view_fill(&f->view[st_view_of(f->mode)], linear, page, may_write);
 	return (page & ~PAGE_MASK) | (linear & PAGE_MASK);
@@ -167,7 +171,7 @@ uint64_t st_fast_jump(struct soft_vcpu *vcpu)
 	struct st_translator *t = vcpu->translator;
 	struct st_frame *f = t->frame;
 	enum st_view_kind kind = st_view_of(f->mode);
-	uint32_t map = f->view[kind].exec[(f->rip >> 12) % ST_EXEC], b;
+	uint32_t map = f->view[st_exec_of(kind)].exec[(f->rip >> 12) % ST_EXEC], b;
 	uint64_t code;
 
 	if (f->kick != 0 || map == 0 || t->maps[map - 1].linear != (f->rip & ~PAGE_MASK) ||
@@ -461,7 +465,8 @@ static uint64_t write_cr3(struct soft_vcpu *vcpu, uint64_t next, uint64_t value)
 	struct soft_mmu *mmu = &vcpu->mmu;
 	unsigned n = 0;
 
-	if ((vcpu->kvm->cpu.cr4 & CR4_PCIDE) == 0 || (value & CR3_NO_FLUSH) == 0 || !t->fsgsbase) {
+	if ((vcpu->kvm->cpu.cr4 & CR4_PCIDE) == 0 || (value & CR3_NO_FLUSH) == 0 || !t->fsgsbase ||
+	    mmu->kernel_private) {
 		return 0;
 	}
 	value &= ~CR3_NO_FLUSH;

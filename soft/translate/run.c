@@ -187,7 +187,7 @@ static bool ends_in_next(const struct st_source *source, unsigned offset, unsign
 static uint32_t executable(struct soft_vcpu *vcpu, uint64_t linear, unsigned mode, uint64_t *host)
 {
 	struct st_translator *t = vcpu->translator;
-	struct st_view *v = &t->frame->view[st_view_of(mode)];
+	struct st_view *v = &t->frame->view[st_exec_of(st_view_of(mode))];
 	uint32_t map;
 	uint8_t *at;
 
@@ -398,7 +398,7 @@ static void set_gs(struct st_translator *t)
 void st_use_space(struct st_translator *t, unsigned n)
 {
 	while (t->nframes <= n) {
-		st_frame_init(&t->frames[t->nframes++]);
+		st_frame_init(&t->frames[t->nframes++], false);
 	}
 	st_move_frame(t, &t->frames[n]);
 }
@@ -536,7 +536,7 @@ static int translate_init(struct soft_vcpu *vcpu)
 		return r;
 	}
 	t->fsgsbase = (getauxval(AT_HWCAP2) & HWCAP2_FSGSBASE) != 0;
-	st_frame_init(t->frame);
+	st_frame_init(t->frame, true);
 	t->nframes = 1;
 	f = t->frame;
 	f->slow = (uintptr_t)st_slow;

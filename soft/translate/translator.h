@@ -274,8 +274,8 @@ static inline uint64_t st_free_tag(unsigned i)
 }
 
 /* ---- view.c ---- */
-/** st_frame_init() - before its first use. */
-void st_frame_init(struct st_frame *f);
+/** st_frame_init() - before its first use; @first: of the memory that all share, too. */
+void st_frame_init(struct st_frame *f, bool first);
 
 /** st_view_fill() - enters the page at @linear; for writing, too, if @write. */
 static inline void st_view_fill(struct st_view *v, uint64_t linear, uint64_t host, bool write)
@@ -308,14 +308,14 @@ static inline void st_jump_enter(struct st_frame *f, enum st_view_kind kind, uin
 /** st_view_exec() - at @linear there is what @map says. */
 void st_view_exec(struct st_view *v, uint64_t linear, uint32_t map);
 
-/** st_flush() and such: forget addresses. */
-void st_flush(struct st_frame *f);
+/** st_flush_view() and such: forget addresses. */
+void st_flush_view(struct st_view *v);
 void st_flush_exec(struct st_view *v);
 void st_flush_jumps(struct st_frame *f, enum st_view_kind kind);
 /** st_forget_jump() - if it leads to @code. */
 void st_forget_jump(struct st_frame *f, enum st_view_kind kind, uint64_t rip, uint64_t code);
-void st_flush_page(struct st_frame *f, uint64_t linear);
-void st_flush_writes(struct st_frame *f, uint64_t host);
+void st_flush_page(struct st_view *v, uint64_t linear);
+void st_flush_writes(struct st_view *v, uint64_t host);
 
 /* ---- run.c ---- */
 /**
