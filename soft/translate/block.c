@@ -174,6 +174,7 @@ static enum how decode(struct st_work *w, unsigned offset)
 		} else {
 			how = how_of(insn, w->mode);
 		}
+		w->how[w->n] = (uint8_t)how;
 		offset += insn->len;
 		w->at[++w->n] = (uint16_t)offset;
 		if (how == HOW_BRANCH || how == HOW_INTERPRET) {
@@ -183,7 +184,7 @@ static enum how decode(struct st_work *w, unsigned offset)
 	return HOW_NOTHING;
 }
 
-static uint32_t needed_behind(const struct st_work *w, enum how end)
+static uint32_t needed_behind(struct st_work *w, enum how end)
 {
 	const struct insn *last = &w->insn[w->n - 1];
 	uint64_t rip = w->linear + w->at[w->n - 1];
@@ -506,7 +507,11 @@ static void store_seg(struct st_work *w, unsigned i)
 
 static void system_insn(struct st_work *w, unsigned i, uint32_t what)
 {
-	em_mov_imm(w->e, EM_R10, w->linear + w->at[i] + w->insn[i].len);
+	if (ST_SYSTEM_KIND(what) == ST_SYSTEM_XSAVEC || ST_SYSTEM_KIND(what) == ST_SYSTEM_XRSTOR) {
+		st_address(w, i);
+	} else {
+		em_mov_imm(w->e, EM_R10, w->linear + w->at[i] + w->insn[i].len);
+	}
 	em_mov_imm(w->e, EM_R11, what);
 	em_call(w->e, w->t->system);
 	if (ST_SYSTEM_KIND(what) == ST_SYSTEM_STORE_SEG) {
@@ -528,7 +533,7 @@ static void interpret(struct st_work *w, unsigned i)
 
 static void one(struct st_work *w, unsigned i)
 {
-	switch (how_of(&w->insn[i], w->mode)) {
+	switch (w->how[i]) {
 	case HOW_COPY:
 		copy(w, i);
 		break;
@@ -661,9 +666,7 @@ static bool reads_flags(const struct st_work *w, unsigned i, enum how how)
 static bool soon_read(const struct st_work *w, unsigned i)
 {
 	for (; i < w->n; i++) {
-		enum how how = how_of(&w->insn[i], w->mode);
-
-		if (reads_flags(w, i, how)) {
+		if (reads_flags(w, i, w->how[i])) {
 			return true;
 		}
 		if ((w->insn[i].flags_written & ST_FLAGS) != 0) {
@@ -701,8 +704,7 @@ static void code(struct st_work *w, struct st_block *b, enum how end)
 	for (unsigned i = 0; i < w->n && !w->e->full; i++) {
 		bool last = i == w->n - 1;
 
-		place_flags(w, i,
-			    last && end == HOW_INTERPRET ? end : how_of(&w->insn[i], w->mode));
+		place_flags(w, i, w->how[i]);
 		if (last && (end == HOW_INTERPRET || (end == HOW_BRANCH && !st_branch(w, i)))) {
 			interpret(w, i);
 		} else if (!last || end == HOW_NOTHING) {
@@ -737,6 +739,8 @@ uint32_t st_translate(struct st_translator *t, const struct st_source *source, u
 	w.bytes = source->bytes;
 	w.amd = source->amd;
 	w.ncold = 0;
+	w.needed_known[0] = w.needed_known[1] = false;
+	w.needed_next = 0;
 	*b = (struct st_block){
 		.page = source->page,
 		.linear = source->linear,

@@ -13,7 +13,7 @@
 #define GPR(n)	  EM_GS(offsetof(struct st_frame, gpr) + 8 * (n))
 #define AHEAD	  8
 
-uint32_t st_flags_needed(const struct st_work *w, uint64_t rip)
+static uint32_t look_ahead(const struct st_work *w, uint64_t rip)
 {
 	uint32_t open = ST_FLAGS;
 
@@ -41,6 +41,22 @@ uint32_t st_flags_needed(const struct st_work *w, uint64_t rip)
 		}
 	}
 	return open;
+}
+
+uint32_t st_flags_needed(struct st_work *w, uint64_t rip)
+{
+	unsigned i = w->needed_next;
+
+	for (unsigned k = 0; k < 2; k++) {
+		if (w->needed_at[k] == rip && w->needed_known[k]) {
+			return w->needed[k];
+		}
+	}
+	w->needed_next = i ^ 1;
+	w->needed_at[i] = rip;
+	w->needed_known[i] = true;
+	w->needed[i] = look_ahead(w, rip);
+	return w->needed[i];
 }
 
 /* ---- the way in ---- */

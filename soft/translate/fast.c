@@ -14,6 +14,10 @@
 #define NO_FAST	     (RFLAGS_TF | RFLAGS_VM)
 #define EXC_PF	     14
 
+/* The longest image of these components: x87 to AVX-512, and PKRU. */
+#define IMAGE_COMPONENTS UINT64_C(0x2e7)
+#define IMAGE_BYTES	 2696
+
 /* Descriptors without their DPL. */
 #define FLAT_CODE UINT64_C(0x00af9b000000ffff)
 #define FLAT_DATA UINT64_C(0x00cf93000000ffff)
@@ -530,6 +534,87 @@ static uint64_t read_cr(struct soft_vcpu *vcpu, uint32_t what)
 	return f->site;
 }
 
+/* ---- XSAVE ---- */
+
+/* The host's address of a page. */
+static uint64_t page_at(struct soft_vcpu *vcpu, uint64_t linear, bool write)
+{
+	struct st_frame *f = vcpu->translator->frame;
+	const struct st_view *v = &f->view[st_view_of(f->mode)];
+	unsigned i = (unsigned)(linear >> 12) % ST_TLB;
+	uint64_t host;
+
+	if ((write ? v->write : v->read)[i] == (linear & ~PAGE_MASK)) {
+		return v->add[i];
+	}
+	host = st_fast_slow(vcpu, linear, 1 | (write ? ST_SLOW_WRITE : 0));
+	return host > ST_SLOW_FAULT ? host & ~PAGE_MASK : 0;
+}
+
+/* The host's address of an image, if all of it is together there. */
+static uint8_t *image_at(struct soft_vcpu *vcpu, uint64_t linear, bool write)
+{
+	uint64_t page = page_at(vcpu, linear, write);
+
+	if (linear % 64 != 0 || page == 0 ||
+	    ((linear & PAGE_MASK) + IMAGE_BYTES > 4096 &&
+	     page_at(vcpu, (linear & ~PAGE_MASK) + 4096, write) != page + 4096)) {
+		return NULL;
+	}
+	return (uint8_t *)(uintptr_t)(page | (linear & PAGE_MASK));
+}
+
+/* The guest's x87 and vector registers come to the host's, as by common.c. */
+static void load_fpu(struct st_frame *f)
+{
+	if (f->fpu == 0) {
+		__asm__ volatile("fnstcw %0\n\tstmxcsr %1"
+				 : "=m"(f->host_fcw), "=m"(f->host_mxcsr));
+		__asm__ volatile("xrstor64 (%0)"
+				 :
+				 : "r"(f->xsave), "a"((uint32_t)f->xsave_mask),
+				   "d"((uint32_t)(f->xsave_mask >> 32))
+				 : "memory");
+		f->fpu = 1;
+	}
+}
+
+/* Of an image at @area. */
+static bool header_easy(const uint8_t *area, uint64_t xcr0, bool supervisor)
+{
+	uint64_t present, form;
+
+	if (soft_access_load8(&present, area + 512) != 0 ||
+	    soft_access_load8(&form, area + 520) != 0 || (present & ~xcr0) != 0 ||
+	    (form & ~(xcr0 | BIT(63))) != 0) {
+		return false;
+	}
+	return (form & BIT(63)) != 0 ? (present & ~form) == 0 : form == 0 && !supervisor;
+}
+
+static uint64_t xsave_insn(struct soft_vcpu *vcpu, uint64_t linear, uint32_t what)
+{
+	struct st_frame *f = vcpu->translator->frame;
+	const struct kvm_vcpu *kvm = vcpu->kvm;
+	bool save = ST_SYSTEM_KIND(what) == ST_SYSTEM_XSAVEC;
+	uint64_t components = ((uint32_t)f->gpr[0] | f->gpr[2] << 32) & kvm->xcr0;
+	uint8_t *area;
+	int r;
+
+	if ((kvm->cpu.cr4 & CR4_OSXSAVE) == 0 || (kvm->cpu.cr0 & CR0_TS) != 0 ||
+	    (kvm->xcr0 & ~IMAGE_COMPONENTS) != 0 || kvm->msr[KVM_MSR_XSS] != 0) {
+		return 0;
+	}
+	area = image_at(vcpu, linear, save);
+	if (area == NULL ||
+	    (!save && !header_easy(area, kvm->xcr0, (what & ST_SYSTEM_SUPERVISOR) != 0))) {
+		return 0;
+	}
+	load_fpu(f);
+	r = save ? soft_access_xsavec(area, components) : soft_access_xrstor(area, components);
+	return r == 0 ? f->site : 0;
+}
+
 uint64_t st_fast_system(struct soft_vcpu *vcpu, uint64_t next, uint32_t what)
 {
 	struct st_frame *f = vcpu->translator->frame;
@@ -541,6 +626,9 @@ uint64_t st_fast_system(struct soft_vcpu *vcpu, uint64_t next, uint32_t what)
 	case ST_SYSTEM_WRFSBASE:
 	case ST_SYSTEM_WRGSBASE:
 		return base_of_segment(vcpu, what);
+	case ST_SYSTEM_XSAVEC:
+	case ST_SYSTEM_XRSTOR:
+		return xsave_insn(vcpu, next, what);
 	case ST_SYSTEM_READ_CR:
 		return read_cr(vcpu, what);
 	case ST_SYSTEM_READ_SEG:
@@ -594,11 +682,33 @@ static uint32_t move_system(const struct insn *insn, bool kernel)
 	return 0;
 }
 
+static uint32_t xsave_kind(const struct insn *insn, bool kernel)
+{
+	if (insn->nmem != 1 || insn->mem[0].kind != INSN_MEM_MODRM || insn->op_bytes != 8) {
+		return 0;
+	}
+	switch (insn->mnemonic) {
+	case INSN_XSAVEC:
+		return ST_SYSTEM_XSAVEC;
+	case INSN_XSAVES:
+		return kernel ? ST_SYSTEM_XSAVEC : 0;
+	case INSN_XRSTOR:
+		return ST_SYSTEM_XRSTOR;
+	default:
+		return kernel ? ST_SYSTEM_XRSTOR | (uint32_t)ST_SYSTEM_SUPERVISOR : 0;
+	}
+}
+
 static uint32_t kind_of(const struct insn *insn, bool kernel)
 {
 	switch (insn->mnemonic) {
 	case INSN_MOV:
 		return move_system(insn, kernel);
+	case INSN_XSAVEC:
+	case INSN_XSAVES:
+	case INSN_XRSTOR:
+	case INSN_XRSTORS:
+		return xsave_kind(insn, kernel);
 	case INSN_SYSCALL:
 		return ST_SYSTEM_SYSCALL;
 	case INSN_SYSRET:

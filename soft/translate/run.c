@@ -287,6 +287,7 @@ static uint32_t make(struct soft_vcpu *vcpu, uint64_t host, uint32_t map, uint64
 		return ST_NONE;
 	}
 	st_block_add(t, b, next);
+	st_link_known(t, &t->blocks[b]);
 	return b;
 }
 

@@ -189,7 +189,13 @@ struct st_work {
 	struct insn insn[ST_BLOCK_INSNS];
 	uint16_t at[ST_BLOCK_INSNS + 1];
 	uint32_t live[ST_BLOCK_INSNS + 1]; /* flags that matter before each instruction */
+	uint8_t how[ST_BLOCK_INSNS];	   /* of block.c */
 	bool saved;			   /* where the code is now: the flags are in frame.saved */
+	/* What st_flags_needed() has found out last. */
+	uint64_t needed_at[2];
+	uint32_t needed[2];
+	bool needed_known[2];
+	unsigned needed_next;
 	unsigned ncold;
 	struct st_cold cold[ST_MAX_COLD];
 };
@@ -228,7 +234,7 @@ void st_goto(struct st_work *w, unsigned i, uint64_t rip);
 /** st_branch() - the instruction @i ends the block. Return: false: it is none that can. */
 bool st_branch(struct st_work *w, unsigned i);
 /** st_flags_needed() - flags that the code at @rip may read before it writes them. */
-uint32_t st_flags_needed(const struct st_work *w, uint64_t rip);
+uint32_t st_flags_needed(struct st_work *w, uint64_t rip);
 
 /* ---- copy.c ---- */
 /**
@@ -260,6 +266,8 @@ unsigned st_guest_offset(const struct st_translator *t, const struct st_block *b
 /** st_link_to() - @source: the block whose jump it is. */
 void st_link_to(struct st_translator *t, const struct st_block *source, struct st_link *link,
 		uint32_t target);
+/** st_link_known() - links the jumps of @b, which is new, to what there is. */
+void st_link_known(struct st_translator *t, const struct st_block *b);
 /**
  * st_map() - the number of what is at @linear.
  * Return: 0: all of them are used; forget them by st_reset().
