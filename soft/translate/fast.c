@@ -94,6 +94,8 @@ static bool is_apic_page(const struct kvm_vcpu *kvm, uint64_t gpa)
 	return kvm->apic != NULL && (gpa ^ kvm->apic->lapic.base) >> 12 == 0;
 }
 
+static uint64_t across(struct soft_vcpu *vcpu, uint64_t linear, bool write);
+
 /* The access fails, by a page fault that is known. */
 static uint64_t page_fault(struct soft_vcpu *vcpu, uint64_t linear, uint32_t access, uint64_t error)
 {
@@ -112,8 +114,10 @@ uint64_t st_fast_slow(struct soft_vcpu *vcpu, uint64_t linear, uint32_t access)
 	struct leaf leaf = {0};
 	uint64_t page;
 
-	if ((linear & PAGE_MASK) + (access & 0xffff) > 4096 ||
-	    (uint64_t)((int64_t)(linear << 16) >> 16) != linear || !common_paging(cpu) ||
+	if ((linear & PAGE_MASK) + (access & 0xffff) > 4096) {
+		return across(vcpu, linear, write);
+	}
+	if ((uint64_t)((int64_t)(linear << 16) >> 16) != linear || !common_paging(cpu) ||
 	    !walk_easy(vcpu, linear, &leaf)) {
 		return 0;
 	}
@@ -140,6 +144,34 @@ uint64_t st_fast_slow(struct soft_vcpu *vcpu, uint64_t linear, uint32_t access)
 	soft_mmu_note_size(&vcpu->mmu, linear, leaf.shift);
 	st_view_fill(&f->view[st_view_of(f->mode)], linear, page, may_write);
 	return (page & ~PAGE_MASK) | (linear & PAGE_MASK);
+}
+
+/* The host's address of a page. */
+static uint64_t page_at(struct soft_vcpu *vcpu, uint64_t linear, bool write)
+{
+	struct st_frame *f = vcpu->translator->frame;
+	const struct st_view *v = &f->view[st_view_of(f->mode)];
+	unsigned i = (unsigned)(linear >> 12) % ST_TLB;
+	uint64_t host;
+
+	if ((write ? v->write : v->read)[i] == (linear & ~PAGE_MASK)) {
+		return v->add[i];
+	}
+	host = st_fast_slow(vcpu, linear, 1 | (write ? ST_SLOW_WRITE : 0));
+	return host > ST_SLOW_FAULT ? host & ~PAGE_MASK : 0;
+}
+
+/* An access to two pages, if they are neighbours in the VMM, too. */
+static uint64_t across(struct soft_vcpu *vcpu, uint64_t linear, bool write)
+{
+	uint64_t first, second;
+
+	if ((vcpu->translator->frame->mode & ST_MODE_INSN) != INSN_64) {
+		return 0; /* it could wrap */
+	}
+	first = page_at(vcpu, linear, write);
+	second = first == 0 ? 0 : page_at(vcpu, (linear & ~PAGE_MASK) + 4096, write);
+	return first != 0 && second == first + 4096 ? first | (linear & PAGE_MASK) : 0;
 }
 
 /* 8 bytes of the guest's. */
@@ -170,6 +202,12 @@ static uint64_t known(const struct st_translator *t)
 	return jump->rip == f->rip && t->view_mode[kind] == f->mode ? jump->code : 0;
 }
 
+/* Interrupts are allowed now, and one waits. */
+static bool has_window(const struct st_frame *f)
+{
+	return f->window != 0 && f->interrupts != 0;
+}
+
 uint64_t st_fast_jump(struct soft_vcpu *vcpu)
 {
 	struct st_translator *t = vcpu->translator;
@@ -178,8 +216,8 @@ uint64_t st_fast_jump(struct soft_vcpu *vcpu)
 	uint32_t map = f->view[st_exec_of(kind)].exec[(f->rip >> 12) % ST_EXEC], b;
 	uint64_t code;
 
-	if (f->kick != 0 || map == 0 || t->maps[map - 1].linear != (f->rip & ~PAGE_MASK) ||
-	    t->view_mode[kind] != f->mode) {
+	if (f->kick != 0 || has_window(f) || map == 0 ||
+	    t->maps[map - 1].linear != (f->rip & ~PAGE_MASK) || t->view_mode[kind] != f->mode) {
 		return 0;
 	}
 	b = st_find(t, t->maps[map - 1].host, f->rip, f->mode);
@@ -226,10 +264,7 @@ static uint64_t go(struct soft_vcpu *vcpu, uint64_t rip, uint64_t flags)
 		f->mode |= ST_MODE_AC;
 	}
 	f->rip = rip;
-	if (f->kick != 0 || (f->window != 0 && f->interrupts != 0)) {
-		return (uintptr_t)t->exit_kick;
-	}
-	code = known(t);
+	code = f->kick != 0 || has_window(f) ? 0 : known(t);
 	return code != 0 ? code : (uintptr_t)t->exit_lookup;
 }
 
@@ -535,21 +570,6 @@ static uint64_t read_cr(struct soft_vcpu *vcpu, uint32_t what)
 }
 
 /* ---- XSAVE ---- */
-
-/* The host's address of a page. */
-static uint64_t page_at(struct soft_vcpu *vcpu, uint64_t linear, bool write)
-{
-	struct st_frame *f = vcpu->translator->frame;
-	const struct st_view *v = &f->view[st_view_of(f->mode)];
-	unsigned i = (unsigned)(linear >> 12) % ST_TLB;
-	uint64_t host;
-
-	if ((write ? v->write : v->read)[i] == (linear & ~PAGE_MASK)) {
-		return v->add[i];
-	}
-	host = st_fast_slow(vcpu, linear, 1 | (write ? ST_SLOW_WRITE : 0));
-	return host > ST_SLOW_FAULT ? host & ~PAGE_MASK : 0;
-}
 
 /* The host's address of an image, if all of it is together there. */
 static uint8_t *image_at(struct soft_vcpu *vcpu, uint64_t linear, bool write)

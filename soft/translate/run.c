@@ -228,11 +228,14 @@ static bool add_next(struct soft_vcpu *vcpu, struct st_source *source, uint8_t *
 static bool depend(struct soft_vcpu *vcpu, struct st_page *page, uint64_t mask,
 		   const uint8_t *bytes)
 {
+	unsigned from = (unsigned)__builtin_ctzll(mask) * SOFT_CODE_PIECE;
+	unsigned to = (64 - (unsigned)__builtin_clzll(mask)) * SOFT_CODE_PIECE;
+	const uint8_t *now = (const uint8_t *)(uintptr_t)page->host;
 	uint8_t again[4096];
 
 	if (soft_code_add(vcpu, page->host, mask) != 0 ||
-	    soft_access_copy(again, (const void *)(uintptr_t)page->host, sizeof(again)) != 0 ||
-	    memcmp(bytes, again, sizeof(again)) != 0) {
+	    soft_access_copy(again, now + from, to - from) != 0 ||
+	    memcmp(bytes + from, again, to - from) != 0) {
 		return false;
 	}
 	for (uint64_t m = mask & ~page->mask; m != 0; m &= m - 1) {
