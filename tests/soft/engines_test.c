@@ -26,6 +26,7 @@
 
 static struct arena interpreter, translator;
 static struct arena_start start;
+static struct arena_end interpreted, translated;
 static struct program program;
 static unsigned mnemonics[INSN_NMNEMONICS];
 
@@ -94,8 +95,9 @@ static bool bytes_differ(FILE *out, const char *what, const void *a, const void 
 	bytes_differ((out), #part, &(a)->part, &(b)->part, sizeof((a)->part))
 
 /* Return: is there a difference? It is said, if @out is not NULL. */
-static bool compare(FILE *out, struct arena_end *a, struct arena_end *b)
+static bool compare(FILE *out)
 {
+	struct arena_end *a = &interpreted, *b = &translated;
 	bool differs = false;
 
 	forget_flags(a, interpreter.ram);
@@ -120,14 +122,12 @@ static bool compare(FILE *out, struct arena_end *a, struct arena_end *b)
 /* Return: 0 no difference, 1 a difference, -1 nothing can be said. */
 static int duel(FILE *out)
 {
-	static struct arena_end a, b;
-
 	program_write(&program, &start);
-	if (!arena_run(&interpreter, &start, &a) || !arena_run(&translator, &start, &b)) {
+	if (!arena_run(&interpreter, &start, &interpreted) ||
+	    !arena_run(&translator, &start, &translated)) {
 		return -1;
 	}
-	counts.vectors[vector_of(&a) & 255]++;
-	return compare(out, &a, &b) ? 1 : 0;
+	return compare(out) ? 1 : 0;
 }
 
 /* ---- what is left of a program that differs ---- */
@@ -162,17 +162,21 @@ static void show(uint64_t seed, uint64_t number)
 	static const char *const modes[] = {"kernel", "user", "compat"};
 	const uint64_t *gpr = (const uint64_t *)&start.regs;
 
+	fprintf(stderr, "seed %" PRIu64 ", program %" PRIu64 ":\n", seed, number);
+	compare(stderr);
+	shrink();
 	program_write(&program, &start);
 	fprintf(stderr,
-		"seed %" PRIu64 " program %" PRIu64 ", %s, %u rounds; rax, rbx, rcx, rdx, "
-		"rsi, rdi, rsp, rbp, r8 ...:\n ",
-		seed, number, modes[program.mode], program.rounds);
+		" shortened, %s, %u rounds; rax, rbx, rcx, rdx, rsi, rdi, rsp, rbp, r8 ...:\n ",
+		modes[program.mode], program.rounds);
 	for (unsigned i = 0; i < 16; i++) {
 		fprintf(stderr, " %" PRIx64, gpr[i]);
 	}
 	fprintf(stderr, " rflags %llx\n", start.regs.rflags);
 	program_print(stderr, &program, &start);
-	duel(stderr);
+	if (duel(stderr) != 1) {
+		fputs("  (it does not happen again)\n", stderr);
+	}
 }
 
 static void run(uint64_t seed, uint64_t first, uint64_t count)
@@ -188,9 +192,9 @@ static void run(uint64_t seed, uint64_t first, uint64_t count)
 		outcome = duel(NULL);
 		counts.run++;
 		counts.endless += outcome < 0;
+		counts.vectors[vector_of(&interpreted) & 255]++;
 		if (outcome == 1) {
 			counts.different++;
-			shrink();
 			show(seed, i);
 		}
 	}
