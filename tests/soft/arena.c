@@ -278,6 +278,12 @@ bool arena_run(struct arena *a, const struct arena_start *start, struct arena_en
 		serve_device(a->run, end);
 	}
 	set_ticks(0);
+	if (end->exits == EXITS_MAX) {
+		/* The access is not to be completed in the next program. */
+		a->run->immediate_exit = 1;
+		(void)CALL(a->fd, KVM_RUN, 0);
+		a->run->immediate_exit = 0;
+	}
 	get_state(a, end);
 	return end->result != -EINTR && end->exits != EXITS_MAX;
 }
