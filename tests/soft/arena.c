@@ -258,20 +258,6 @@ static void set_ticks(unsigned ms)
 	must(setitimer(ITIMER_PROF, &timer, NULL));
 }
 
-/* The access is not to be completed in the next program. */
-static void complete_access(struct arena *a, struct arena_end *end)
-{
-	int result = 0;
-
-	a->run->immediate_exit = 1;
-	for (unsigned i = 0; i < EXITS_MAX && result == 0; i++) {
-		serve_device(a->run, end);
-		result = CALL(a->fd, KVM_RUN, 0);
-		result = result == 0 && a->run->exit_reason == KVM_EXIT_MMIO ? 0 : -1;
-	}
-	a->run->immediate_exit = 0;
-}
-
 bool arena_run(struct arena *a, const struct arena_start *start, struct arena_end *end)
 {
 	unsigned ticks = 0;
@@ -292,9 +278,6 @@ bool arena_run(struct arena *a, const struct arena_start *start, struct arena_en
 		serve_device(a->run, end);
 	}
 	set_ticks(0);
-	if (end->exits == EXITS_MAX) {
-		complete_access(a, end);
-	}
 	get_state(a, end);
 	return end->result != -EINTR && end->exits != EXITS_MAX;
 }

@@ -75,6 +75,7 @@ bool arena_has_avx(void);
 
 /**
  * arena_run() - runs a program to its end.
- * Return: false if it has none within some tenths of a second, and nothing can be said of it.
+ * Return: false if it has none within some tenths of a second, or 200 exits: nothing can be said of
+ * it, and the arena is good for no other program.
  */
 bool arena_run(struct arena *a, const struct arena_start *start, struct arena_end *end);

@@ -119,12 +119,55 @@ static bool compare(FILE *out)
 	return differs;
 }
 
+/* ---- arenas ---- */
+
+static bool open_arenas(void)
+{
+	return arena_init(&translator, "translate-checked") &&
+	       arena_init(&interpreter, "interpret");
+}
+
+static void close_arenas(void)
+{
+	arena_fini(&interpreter);
+	arena_fini(&translator);
+}
+
+static void on_tick(int number)
+{
+	(void)number;
+}
+
+static int start_arenas(void **state)
+{
+	struct sigaction action = {.sa_handler = on_tick};
+
+	(void)state;
+	sigaction(SIGPROF, &action, NULL);
+	if (!open_arenas()) {
+		print_message("this CPU has no BMI2\n");
+		skip();
+	}
+	return 0;
+}
+
+static int stop_arenas(void **state)
+{
+	(void)state;
+	close_arenas();
+	return 0;
+}
+
+/* ---- duels ---- */
+
 /* Return: 0 no difference, 1 a difference, -1 nothing can be said. */
 static int duel(FILE *out)
 {
 	program_write(&program, &start);
 	if (!arena_run(&interpreter, &start, &interpreted) ||
 	    !arena_run(&translator, &start, &translated)) {
+		close_arenas();
+		assert_true(open_arenas());
 		return -1;
 	}
 	return compare(out) ? 1 : 0;
@@ -229,28 +272,6 @@ static void test_engines(void **state)
 static void on_tick(int number)
 {
 	(void)number;
-}
-
-static int start_arenas(void **state)
-{
-	struct sigaction action = {.sa_handler = on_tick};
-
-	(void)state;
-	sigaction(SIGPROF, &action, NULL);
-	if (!arena_init(&translator, "translate-checked")) {
-		print_message("this CPU has no BMI2\n");
-		skip();
-	}
-	assert_true(arena_init(&interpreter, "interpret"));
-	return 0;
-}
-
-static int stop_arenas(void **state)
-{
-	(void)state;
-	arena_fini(&interpreter);
-	arena_fini(&translator);
-	return 0;
 }
 
 int main(int argc, char **argv)
