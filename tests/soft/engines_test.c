@@ -269,11 +269,6 @@ static void test_engines(void **state)
 	assert_true(counts.vectors[14] > COUNT / 50);
 }
 
-static void on_tick(int number)
-{
-	(void)number;
-}
-
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
