@@ -71,11 +71,24 @@ static void load_indices(struct draw *d, struct group *g, unsigned reg)
 	part->len += 4;
 }
 
+/* A REP instruction that is to overwrite itself may have been fetched, or not. */
+static uint64_t aimed_at(struct draw *d, const struct insn *insn)
+{
+	bool rep = insn->klass == INSN_CLASS_STRING &&
+		   (insn->prefixes & (INSN_PREFIX_REP | INSN_PREFIX_REPNE)) != 0;
+	uint64_t at;
+
+	do {
+		at = draw_address(d->r);
+	} while (rep && at - ARENA_CODE < ARENA_CODE_BYTES);
+	return at;
+}
+
 /* By registers, or by the displacement of @main, such that the operand lies at @at, about. */
 static void aim(struct draw *d, struct group *g, const struct insn *insn, const struct insn_mem *m,
 		struct part *main)
 {
-	uint64_t at = draw_address(d->r) - segment_base(m);
+	uint64_t at = aimed_at(d, insn) - segment_base(m);
 	uint64_t index = random_below(d->r, 2) ? random_below(d->r, 64) : draw_value(d->r);
 
 	if (m->kind == INSN_MEM_VSIB) {
