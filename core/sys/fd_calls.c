@@ -206,7 +206,7 @@ static int64_t set_nonblocking(struct file *f, uint64_t va)
 }
 
 /* Those that every file has. */
-static int64_t ioctl_of_all(struct file *f, int fd, uint32_t command, uint64_t argument)
+static rare int64_t ioctl_of_all(struct file *f, int fd, uint32_t command, uint64_t argument)
 {
 	switch (command) {
 	case FIONBIO:

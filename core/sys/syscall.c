@@ -13,7 +13,7 @@ static syscall_fn *const table[] = {
 };
 
 /* Once for each program and number. */
-static __attribute__((noinline)) void tell_unknown(uint64_t number)
+static rare void tell_unknown(uint64_t number)
 {
 	struct thread *t = thread_current();
 	struct process *p = t->process;

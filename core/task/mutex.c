@@ -17,7 +17,7 @@ static bool try(struct mutex *m)
 	return !atomic_exchange(&m->taken, true);
 }
 
-static __attribute__((noinline)) void wait_for(struct mutex *m)
+static rare void wait_for(struct mutex *m)
 {
 	int ignored;
 

@@ -13,19 +13,19 @@ static size_t lapics_bytes(const struct kvm_vm *vm)
 int kvm_irq_vm_init(struct kvm_vm *vm)
 {
 	struct kvm_env *env = vm->env;
-	struct kvm_irq *irq = env->ops->alloc(env, KVM_STORE_VM, sizeof(*irq));
+	struct kvm_irq *irq = kvm_ops(env)->alloc(env, KVM_STORE_VM, sizeof(*irq));
 
 	if (irq == NULL) {
 		return -ENOMEM;
 	}
-	irq->lapics = env->ops->alloc(env, KVM_STORE_TABLE, lapics_bytes(vm));
+	irq->lapics = kvm_ops(env)->alloc(env, KVM_STORE_TABLE, lapics_bytes(vm));
 	if (irq->lapics == NULL) {
-		env->ops->free(env, KVM_STORE_VM, irq, sizeof(*irq));
+		kvm_ops(env)->free(env, KVM_STORE_VM, irq, sizeof(*irq));
 		return -ENOMEM;
 	}
 	irq->vm = vm;
 	vm->irq = irq;
-	env->ops->lock_init(env, &irq->irqfds_lock, KVM_LOCK_MUTEX);
+	kvm_ops(env)->lock_init(env, &irq->irqfds_lock, KVM_LOCK_MUTEX);
 	return 0;
 }
 
@@ -41,12 +41,12 @@ void kvm_irq_vm_fini(struct kvm_vm *vm)
 
 	irq_fd_fini(irq);
 	if (irq->pit_there) {
-		env->ops->timer_cancel(env, &irq->pit_timer);
+		kvm_ops(env)->timer_cancel(env, &irq->pit_timer);
 	}
 	irq_routes_free(irq, irq->routes);
-	env->ops->lock_fini(env, &irq->irqfds_lock);
-	env->ops->free(env, KVM_STORE_TABLE, irq->lapics, lapics_bytes(vm));
-	env->ops->free(env, KVM_STORE_VM, irq, sizeof(*irq));
+	kvm_ops(env)->lock_fini(env, &irq->irqfds_lock);
+	kvm_ops(env)->free(env, KVM_STORE_TABLE, irq->lapics, lapics_bytes(vm));
+	kvm_ops(env)->free(env, KVM_STORE_VM, irq, sizeof(*irq));
 	vm->irq = NULL;
 }
 

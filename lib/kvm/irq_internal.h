@@ -92,12 +92,12 @@ struct kvm_apic {
 
 static inline void irq_lock(struct kvm_vm *vm)
 {
-	vm->env->ops->lock(vm->env, &vm->irq_lock);
+	kvm_ops(vm->env)->lock(vm->env, &vm->irq_lock);
 }
 
 static inline void irq_unlock(struct kvm_vm *vm)
 {
-	vm->env->ops->unlock(vm->env, &vm->irq_lock);
+	kvm_ops(vm->env)->unlock(vm->env, &vm->irq_lock);
 }
 
 /* A message of a device to local APICs. Return: how many took it, or -1. Any context. */
