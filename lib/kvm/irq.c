@@ -139,6 +139,24 @@ int irq_set(struct kvm_irq *irq, enum kvm_irq_source source, uint32_t gsi, bool 
 	return status;
 }
 
+void irq_edge(struct kvm_irq *irq, uint32_t gsi)
+{
+	const struct kvm_routes *routes = irq->routes;
+
+	if (routes == NULL || gsi >= routes->gsis || routes->first[gsi] == routes->first[gsi + 1]) {
+		return;
+	}
+	/* A message is the only route of its GSI. */
+	const struct kvm_route *route = &routes->route[routes->first[gsi]];
+
+	if (route->msi) {
+		(void)irq_send_msi(irq, route->address, route->data);
+	} else {
+		(void)irq_set(irq, KVM_SOURCE_USER, gsi, true);
+		(void)irq_set(irq, KVM_SOURCE_USER, gsi, false);
+	}
+}
+
 int kvm_irq_line(struct kvm_vm *vm, uint32_t line, bool level, int *status)
 {
 	if (vm->irqchip == KVM_IRQCHIP_NONE) {

@@ -74,8 +74,7 @@ static void signalled(struct kvm_eventfd_watch *watch)
 	if (entry->resample != NULL) {
 		(void)irq_set(irq, KVM_SOURCE_RESAMPLE, entry->gsi, true);
 	} else {
-		(void)irq_set(irq, KVM_SOURCE_USER, entry->gsi, true);
-		(void)irq_set(irq, KVM_SOURCE_USER, entry->gsi, false);
+		irq_edge(irq, entry->gsi);
 	}
 	irq_unlock(irq->vm);
 }

@@ -106,6 +106,9 @@ int irq_send_msi(struct kvm_irq *irq, uint64_t address, uint32_t data);
 /* Drives all wires of a GSI. Return: as KVM_IRQ_LINE_STATUS tells. irq_lock is held. */
 int irq_set(struct kvm_irq *irq, enum kvm_irq_source source, uint32_t gsi, bool level);
 
+/* A message or an edge at a GSI. irq_lock is held. */
+void irq_edge(struct kvm_irq *irq, uint32_t gsi);
+
 /* Irqfds: one for the edge or the level at @gsi; who waits for EOI at a pin (bits) hears of it. */
 void irq_fd_acknowledged(struct kvm_irq *irq, unsigned chip, uint32_t pins);
 void irq_fd_fini(struct kvm_irq *irq);
