@@ -37,12 +37,6 @@ static inline void svm_vmload(hpa_t pa)
 	__asm__ volatile("vmload %0" ::"a"(pa.v) : "memory");
 }
 
-/** svm_invlpga() - forgets the translation of one linear address of the guest with @asid. */
-static inline void svm_invlpga(uint64_t linear, uint32_t asid)
-{
-	__asm__ volatile("invlpga %0, %1" ::"a"(linear), "c"(asid) : "memory");
-}
-
 /**
  * svm_run() - runs the guest of @vmcb until its next #VMEXIT.
  * @gpr: its general registers, in their order of encoding; RAX and RSP are not looked at, they are
