@@ -7,10 +7,7 @@
 #include "core/hw/asm.h"
 #include "lib/base/types.h"
 
-#define MSR_VM_HSAVE_PA UINT32_C(0xc0010117)
-#define MSR_TSC_RATIO	UINT32_C(0xc0000104)
-#define MSR_TSC_AUX	UINT32_C(0xc0000103)
-#define EFER_SVME	BIT(12)
+#define EFER_SVME BIT(12)
 
 #ifndef CORE_HOSTED
 

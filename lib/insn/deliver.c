@@ -9,9 +9,6 @@
  */
 #include "lib/insn/task.h"
 
-#define CR0_PE	BIT(0)
-#define CR4_VME BIT(0)
-
 /* An event on its way. */
 struct event {
 	struct insn_env *env;

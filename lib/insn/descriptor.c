@@ -2,8 +2,6 @@
 
 #include <string.h>
 
-#define CR4_LA57 BIT(12)
-
 #define ATTR_G 0x800
 
 bool insn_canonical(const struct insn_cpu *cpu, uint64_t a)

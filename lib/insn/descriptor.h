@@ -7,10 +7,6 @@
 
 #include "lib/insn/exec.h"
 
-#define EFER_SCE BIT(0)
-#define EFER_LME BIT(8)
-#define EFER_LMA BIT(10)
-
 #define SEG_CODE       8 /* of a type with S */
 #define SEG_CONFORMING 4 /* of code */
 #define SEG_READ_WRITE 2 /* code: readable, data: writable */

@@ -148,10 +148,6 @@ static insn_family_fn *const families[INSN_NMNEMONICS] = {
 	[INSN_CLWB] = insn_do_nop,
 };
 
-#define CR4_VME	    BIT(0)
-#define CR4_UMIP    BIT(11)
-#define CR4_OSXSAVE BIT(18)
-
 /* What is undefined for reasons of its own, which come before all others. */
 static bool undefined_here(const struct insn_cpu *cpu, unsigned mnemonic)
 {

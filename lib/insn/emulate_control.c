@@ -6,12 +6,8 @@
 #include "lib/insn/exec.h"
 
 #define CR0_LOW UINT64_C(0xf) /* PE, MP, EM, TS */
-#define CR0_PE	BIT(0)
-#define CR0_TS	BIT(3)
-#define CR4_DE	BIT(3)
 
 #define DR6_BD BIT(13)
-#define DR7_GD BIT(13)
 
 static enum insn_outcome move_cr(struct insn_exec *x, bool to, unsigned cr, unsigned gpr)
 {

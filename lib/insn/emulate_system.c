@@ -7,10 +7,6 @@
 
 #include "lib/insn/descriptor.h"
 
-#define CR4_VME BIT(0)
-#define CR4_PVI BIT(1)
-#define CR4_TSD BIT(2)
-
 #define MSR_KERNEL_GS_BASE 0xc0000102
 
 /* No segment check is made, nor any of the address. */

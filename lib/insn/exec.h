@@ -4,6 +4,7 @@
 #pragma once
 
 #include "lib/insn/emulate.h"
+#include "lib/x86/regs.h"
 
 #define RAX 0
 #define RCX 1
