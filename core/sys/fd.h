@@ -17,7 +17,6 @@ must_use struct fd_table *fd_table_create(void);
 /** fd_table_copy() - with the same files. Return: it, or NULL. */
 must_use struct fd_table *fd_table_copy(struct fd_table *t);
 
-void fd_table_get(struct fd_table *t);
 /** fd_table_put() - the last holder closes all. Context: thread, no lock held. */
 void fd_table_put(struct fd_table *t);
 
