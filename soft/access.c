@@ -18,7 +18,8 @@
  */
 __asm__(".pushsection .text\n"
 	".globl soft_access_begin, soft_access_begin16, soft_access_end, soft_access_fault\n"
-	".globl soft_access_fault16, soft_access_load8, soft_copy_bytes\n"
+	".globl soft_access_xsavec, soft_access_xrstor, soft_access_fault16, soft_access_load8, "
+	"soft_copy_bytes\n"
 	".globl soft_fill1, soft_fill2, soft_fill4, soft_fill8\n"
 	"soft_access_begin:\n"
 	"soft_copy_bytes:\n" /* (to, from, bytes) */
@@ -42,6 +43,10 @@ __asm__(".pushsection .text\n"
 	"soft_move4: mov (%rsi), %ecx\n	mov %ecx, (%rdi)\n	xor %eax, %eax\n	ret\n"
 	"soft_access_load8:\n"
 	"soft_move8: mov (%rsi), %rcx\n	mov %rcx, (%rdi)\n	xor %eax, %eax\n	ret\n"
+	"soft_access_xsavec: mov %rsi, %rdx\n	mov %esi, %eax\n	shr $32, %rdx\n"
+	"	xsavec64 (%rdi)\n	xor %eax, %eax\n	ret\n"
+	"soft_access_xrstor: mov %rsi, %rdx\n	mov %esi, %eax\n	shr $32, %rdx\n"
+	"	xrstor64 (%rdi)\n	xor %eax, %eax\n	ret\n"
 	/* (at, bytes) */
 	"soft_equal16: movdqu (%rdi), %xmm0\n	movdqu (%rsi), %xmm1\n"
 	"	pcmpeqb %xmm1, %xmm0\n	pmovmskb %xmm0, %eax\n	ret\n"

@@ -37,6 +37,13 @@ must_use int soft_fill2(void *to, uint64_t value, size_t count);
 must_use int soft_fill4(void *to, uint64_t value, size_t count);
 must_use int soft_fill8(void *to, uint64_t value, size_t count);
 
+/**
+ * soft_access_xsavec(), soft_access_xrstor() - XSAVEC64, XRSTOR64 of @components at @area, of
+ * 64-byte alignment. Return: 0 or -EFAULT, also if the image is one that XRSTOR refuses.
+ */
+must_use int soft_access_xsavec(void *area, uint64_t components);
+must_use int soft_access_xrstor(const void *area, uint64_t components);
+
 /** soft_access_equal16() - 16 bytes of each. Return: a bit for each that is equal, or -EFAULT. */
 must_use int soft_access_equal16(const void *at, const void *bytes);
 

@@ -388,6 +388,7 @@ void soft_ops_init(struct soft_vcpu *vcpu)
 {
 	vcpu->env.cpu = &vcpu->kvm->cpu;
 	vcpu->env.ops = &ops;
+	vcpu->env.other = insn_do_other;
 	vcpu->env.buffer = vcpu->buffer;
 	vcpu->env.buffer_len = sizeof(vcpu->buffer);
 }

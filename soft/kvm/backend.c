@@ -157,11 +157,6 @@ static void flush_guest_tlb(struct kvm_vcpu *kvm)
 	}
 }
 
-static void invlpg(struct kvm_vcpu *kvm, uint64_t linear)
-{
-	soft_mmu_flush_page(&soft_vcpu_of(kvm)->mmu, linear);
-}
-
 /* ---- memory ---- */
 
 static struct soft_map *map_of(struct kvm_vm *vm)
@@ -211,6 +206,7 @@ static void write_protect(struct kvm_vm *vm, uint64_t gfn, uint64_t mask)
 /* The facts of the host are entered before the first VM. */
 struct kvm_backend soft_backend = {
 	.name = "soft",
+	.insn_other = insn_do_other,
 	.amd = true,
 	.phys_bits = SOFT_PHYS_BITS,
 	.xsave_bytes = XSAVE_BYTES,
@@ -223,7 +219,6 @@ struct kvm_backend soft_backend = {
 	.features_changed = features_changed,
 	.enter = soft_vcpu_enter,
 	.flush_guest_tlb = flush_guest_tlb,
-	.invlpg = invlpg,
 	.map = map,
 	.unmap = unmap,
 	.write_protect = write_protect,

@@ -80,7 +80,7 @@ static enum how bit(const struct insn *insn)
 	return plain && st_host_reg(insn->operand[1].reg) != EM_ABSENT ? HOW_BIT : HOW_INTERPRET;
 }
 
-static enum how how_of(const struct insn *insn, unsigned mode, bool tsc_plain)
+static enum how how_of(const struct insn *insn, unsigned mode)
 {
 	uint32_t system = ST_SYSTEM_KIND(st_system_of(insn, mode));
 
@@ -127,7 +127,7 @@ static enum how how_of(const struct insn *insn, unsigned mode, bool tsc_plain)
 		return (mode & ST_MODE_USER) == 0 ? HOW_SWAPGS : HOW_INTERPRET;
 	case INSN_RDTSC:
 	case INSN_RDTSCP:
-		return tsc_plain ? HOW_RDTSC : HOW_INTERPRET;
+		return (mode & ST_MODE_TSC) != 0 ? HOW_RDTSC : HOW_INTERPRET;
 	case INSN_MOVS:
 	case INSN_STOS:
 		return string(insn);
@@ -172,7 +172,7 @@ static enum how decode(struct st_work *w, unsigned offset)
 			insn->flags_read = ST_FLAGS;
 			how = HOW_INTERPRET;
 		} else {
-			how = how_of(insn, w->mode, w->t->tsc_plain);
+			how = how_of(insn, w->mode);
 		}
 		w->how[w->n] = (uint8_t)how;
 		offset += insn->len;
@@ -563,7 +563,11 @@ static void store_seg(struct st_work *w, unsigned i)
 
 static void system_insn(struct st_work *w, unsigned i, uint32_t what)
 {
-	em_mov_imm(w->e, EM_R10, w->linear + w->at[i] + w->insn[i].len);
+	if (ST_SYSTEM_KIND(what) == ST_SYSTEM_XSAVEC || ST_SYSTEM_KIND(what) == ST_SYSTEM_XRSTOR) {
+		st_address(w, i);
+	} else {
+		em_mov_imm(w->e, EM_R10, w->linear + w->at[i] + w->insn[i].len);
+	}
 	em_mov_imm(w->e, EM_R11, what);
 	em_call(w->e, w->t->system);
 	if (ST_SYSTEM_KIND(what) == ST_SYSTEM_STORE_SEG) {

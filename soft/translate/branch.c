@@ -13,12 +13,6 @@
 #define GPR(n)	  EM_GS(offsetof(struct st_frame, gpr) + 8 * (n))
 #define AHEAD	  8
 
-static size_t view(const struct st_work *w)
-{
-	return offsetof(struct st_frame, view) +
-	       (size_t)st_view_of(w->mode) * sizeof(struct st_view);
-}
-
 static uint32_t look_ahead(const struct st_work *w, uint64_t rip)
 {
 	uint32_t open = ST_FLAGS;
@@ -71,7 +65,9 @@ void st_guard(struct st_work *w, enum st_cold_kind kind)
 {
 	bool next = kind == ST_COLD_INSN;
 	uint32_t map = next ? w->source->next_map : w->source->map;
-	size_t exec = view(w) + offsetof(struct st_view, exec) +
+	size_t exec = offsetof(struct st_frame, view) +
+		      (size_t)st_exec_of(st_view_of(w->mode)) * sizeof(struct st_view) +
+		      offsetof(struct st_view, exec) +
 		      ((w->linear >> 12) + next) % ST_EXEC * sizeof(uint32_t);
 	struct em *e = w->e;
 	struct st_cold *c;

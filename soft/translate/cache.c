@@ -44,23 +44,35 @@ static int map_code(struct st_translator *t)
 	return r;
 }
 
-/* The frames, which have the tables of jumps in common. */
+/* At @at there is part of the memory that all frames share. Return: 0 or -errno. */
+static int map_shared(void *at, size_t bytes, int fd, size_t offset)
+{
+	void *p =
+		mmap(at, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, (off_t)offset);
+
+	return p == MAP_FAILED ? -errno : 0;
+}
+
+/* The frames, which have the tables of jumps and the view of the kernel in common. */
 static int map_frames(struct st_translator *t)
 {
-	int fd = memfd_create("jumps", MFD_CLOEXEC), r = 0;
+	int fd = memfd_create("shared", MFD_CLOEXEC), r = 0;
 
 	if (fd < 0) {
 		return -errno;
 	}
 	t->frames = reserve(SOFT_SPACES * sizeof(*t->frames));
 	t->frame = t->frames;
-	if (t->frames == NULL || ftruncate(fd, sizeof(t->frame->jump)) != 0) {
+	if (t->frames == NULL ||
+	    ftruncate(fd, sizeof(struct st_view) + sizeof(t->frame->jump)) != 0) {
 		r = -ENOMEM;
 	}
 	for (unsigned i = 0; i < SOFT_SPACES && r == 0; i++) {
-		if (mmap(t->frames[i].jump, sizeof(t->frames[i].jump), PROT_READ | PROT_WRITE,
-			 MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED) {
-			r = -errno;
+		struct st_frame *f = &t->frames[i];
+
+		r = map_shared(&f->view[ST_VIEW_KERNEL], sizeof(struct st_view), fd, 0);
+		if (r == 0) {
+			r = map_shared(f->jump, sizeof(f->jump), fd, sizeof(struct st_view));
 		}
 	}
 	close(fd);
@@ -259,7 +271,7 @@ unsigned st_guest_offset(const struct st_translator *t, const struct st_block *b
 
 void st_link_known(struct st_translator *t, const struct st_block *b)
 {
-	const struct st_view *v = &t->frame->view[st_view_of(b->mode)];
+	const struct st_view *v = &t->frame->view[st_exec_of(st_view_of(b->mode))];
 
 	for (uint32_t n = b->first_link; n < b->first_link + b->links; n++) {
 		struct st_link *link = &t->link[n];

@@ -18,6 +18,7 @@
 
 #define FRAME(field) ((int64_t)offsetof(struct st_frame, field))
 #define JUMPS_BYTES  (int64_t)(ST_JUMPS * sizeof(struct st_jump))
+#define EXEC_BYTES   (int64_t)(ST_EXEC * sizeof(uint32_t))
 #define MAX_CODE     65536
 #define BACK	     12 /* the longest pattern */
 
@@ -260,12 +261,13 @@ static bool jump_allowed(const struct judge *j, const struct insn *insn, uint32_
 static bool frame_allowed(const struct judge *j, const struct insn *insn, bool write)
 {
 	const struct insn_mem *m = &insn->mem[0];
+	int64_t exec = FRAME(view) + (int64_t)offsetof(struct st_view, exec) +
+		       (int64_t)(st_exec_of(st_view_of(j->b->mode)) * sizeof(struct st_view));
 
 	if (m->index == INSN_NO_REG && m->base == INSN_NO_REG) {
 		return (m->disp >= 0 && m->disp + m->bytes <= FRAME(view)) ||
-		       (!write && m->bytes == sizeof(uint32_t) &&
-			m->disp >= table(j, offsetof(struct st_view, exec)) &&
-			m->disp + m->bytes <= table(j, offsetof(struct st_view, pages)));
+		       (!write && m->bytes == sizeof(uint32_t) && m->disp >= exec &&
+			m->disp + m->bytes <= exec + EXEC_BYTES);
 	}
 	return !write && (m->base == INSN_NO_REG || m->base == EM_R11) &&
 	       (m->index == INSN_NO_REG || m->index == EM_R11) &&

@@ -17,7 +17,7 @@ static int set_up(void **state)
 	if (t == NULL || st_cache_init(t) != 0) {
 		return -1;
 	}
-	st_frame_init(t->frame);
+	st_frame_init(t->frame, true);
 	t->nframes = 1;
 	st_common(t);
 	st_reset(t);

@@ -167,7 +167,7 @@ static void write_fast(struct st_translator *t, struct em_mem function, unsigned
 		       uint8_t *saved_tail)
 {
 	struct em *e = &t->em;
-	uint8_t *fail;
+	uint8_t *fail, *skip;
 
 	em_byte(e, 0x9c);
 	pop_mem(e, AT(flags));
@@ -185,8 +185,12 @@ static void write_fast(struct st_translator *t, struct em_mem function, unsigned
 	em_32(e, 0);
 	fail = em_here(e);
 	em_store(e, EM_RAX, AT(jump_to));
+	/* Other blocks than the one it came from have their flags in frame.saved. */
+	em_mem(e, true, 0, 0x3b, EM_RAX, AT(site)); /* cmp */
+	skip = jcc(e, EM_CC_NE);
 	push_mem(e, AT(flags));
 	em_byte(e, 0x9d);
+	em_patch(e, skip, em_here(e));
 	move_gprs(e, 0x8b);
 	em_mem(e, false, 0, 0xff, 4, AT(jump_to));
 	em_patch(e, fail, em_here(e));

@@ -14,6 +14,10 @@
 #define NO_FAST	     (RFLAGS_TF | RFLAGS_VM)
 #define EXC_PF	     14
 
+/* The longest image of these components: x87 to AVX-512, and PKRU. */
+#define IMAGE_COMPONENTS UINT64_C(0x2e7)
+#define IMAGE_BYTES	 2696
+
 /* Descriptors without their DPL. */
 #define FLAT_CODE UINT64_C(0x00af9b000000ffff)
 #define FLAT_DATA UINT64_C(0x00cf93000000ffff)
@@ -40,7 +44,7 @@ struct leaf {
 	bool present; /* else nothing of what follows */
 	uint64_t gpa;
 	unsigned shift;
-	bool user, writable, dirty;
+	bool user, writable, dirty, global;
 };
 
 /* A walk that finds all as it is most of the time: accessed bits are set, no reserved one is. */
@@ -81,6 +85,7 @@ static bool walk_easy(const struct soft_vcpu *vcpu, uint64_t linear, struct leaf
 	leaf->user = (all & PTE_US) != 0;
 	leaf->writable = (all & PTE_RW) != 0;
 	leaf->dirty = (entry & PTE_D) != 0;
+	leaf->global = (entry & PTE_G) != 0 && (kvm->cpu.cr4 & CR4_PGE) != 0;
 	return true;
 }
 
@@ -88,6 +93,8 @@ static bool is_apic_page(const struct kvm_vcpu *kvm, uint64_t gpa)
 {
 	return kvm->apic != NULL && (gpa ^ kvm->apic->lapic.base) >> 12 == 0;
 }
+
+static uint64_t across(struct soft_vcpu *vcpu, uint64_t linear, bool write);
 
 /* The access fails, by a page fault that is known. */
 static uint64_t page_fault(struct soft_vcpu *vcpu, uint64_t linear, uint32_t access, uint64_t error)
@@ -107,8 +114,10 @@ uint64_t st_fast_slow(struct soft_vcpu *vcpu, uint64_t linear, uint32_t access)
 	struct leaf leaf = {0};
 	uint64_t page;
 
-	if ((linear & PAGE_MASK) + (access & 0xffff) > 4096 ||
-	    (uint64_t)((int64_t)(linear << 16) >> 16) != linear || !common_paging(cpu) ||
+	if ((linear & PAGE_MASK) + (access & 0xffff) > 4096) {
+		return across(vcpu, linear, write);
+	}
+	if ((uint64_t)((int64_t)(linear << 16) >> 16) != linear || !common_paging(cpu) ||
 	    !walk_easy(vcpu, linear, &leaf)) {
 		return 0;
 	}
@@ -129,9 +138,40 @@ uint64_t st_fast_slow(struct soft_vcpu *vcpu, uint64_t linear, uint32_t access)
 	if (page == 0 || (write && !may_write) || is_apic_page(vcpu->kvm, leaf.gpa)) {
 		return 0;
 	}
+	if (!leaf.global && (f->mode & (ST_MODE_USER | ST_MODE_AC)) == 0) {
+		vcpu->mmu.kernel_private = true;
+	}
 	soft_mmu_note_size(&vcpu->mmu, linear, leaf.shift);
 	st_view_fill(&f->view[st_view_of(f->mode)], linear, page, may_write);
 	return (page & ~PAGE_MASK) | (linear & PAGE_MASK);
+}
+
+/* The host's address of a page. */
+static uint64_t page_at(struct soft_vcpu *vcpu, uint64_t linear, bool write)
+{
+	struct st_frame *f = vcpu->translator->frame;
+	const struct st_view *v = &f->view[st_view_of(f->mode)];
+	unsigned i = (unsigned)(linear >> 12) % ST_TLB;
+	uint64_t host;
+
+	if ((write ? v->write : v->read)[i] == (linear & ~PAGE_MASK)) {
+		return v->add[i];
+	}
+	host = st_fast_slow(vcpu, linear, 1 | (write ? ST_SLOW_WRITE : 0));
+	return host > ST_SLOW_FAULT ? host & ~PAGE_MASK : 0;
+}
+
+/* An access to two pages, if they are neighbours in the VMM, too. */
+static uint64_t across(struct soft_vcpu *vcpu, uint64_t linear, bool write)
+{
+	uint64_t first, second;
+
+	if ((vcpu->translator->frame->mode & ST_MODE_INSN) != INSN_64) {
+		return 0; /* it could wrap */
+	}
+	first = page_at(vcpu, linear, write);
+	second = first == 0 ? 0 : page_at(vcpu, (linear & ~PAGE_MASK) + 4096, write);
+	return first != 0 && second == first + 4096 ? first | (linear & PAGE_MASK) : 0;
 }
 
 /* 8 bytes of the guest's. */
@@ -162,16 +202,22 @@ static uint64_t known(const struct st_translator *t)
 	return jump->rip == f->rip && t->view_mode[kind] == f->mode ? jump->code : 0;
 }
 
+/* Interrupts are allowed now, and one waits. */
+static bool has_window(const struct st_frame *f)
+{
+	return f->window != 0 && f->interrupts != 0;
+}
+
 uint64_t st_fast_jump(struct soft_vcpu *vcpu)
 {
 	struct st_translator *t = vcpu->translator;
 	struct st_frame *f = t->frame;
 	enum st_view_kind kind = st_view_of(f->mode);
-	uint32_t map = f->view[kind].exec[(f->rip >> 12) % ST_EXEC], b;
+	uint32_t map = f->view[st_exec_of(kind)].exec[(f->rip >> 12) % ST_EXEC], b;
 	uint64_t code;
 
-	if (f->kick != 0 || map == 0 || t->maps[map - 1].linear != (f->rip & ~PAGE_MASK) ||
-	    t->view_mode[kind] != f->mode) {
+	if (f->kick != 0 || has_window(f) || map == 0 ||
+	    t->maps[map - 1].linear != (f->rip & ~PAGE_MASK) || t->view_mode[kind] != f->mode) {
 		return 0;
 	}
 	b = st_find(t, t->maps[map - 1].host, f->rip, f->mode);
@@ -218,10 +264,7 @@ static uint64_t go(struct soft_vcpu *vcpu, uint64_t rip, uint64_t flags)
 		f->mode |= ST_MODE_AC;
 	}
 	f->rip = rip;
-	if (f->kick != 0 || (f->window != 0 && f->interrupts != 0)) {
-		return (uintptr_t)t->exit_kick;
-	}
-	code = known(t);
+	code = f->kick != 0 || has_window(f) ? 0 : known(t);
 	return code != 0 ? code : (uintptr_t)t->exit_lookup;
 }
 
@@ -461,7 +504,8 @@ static uint64_t write_cr3(struct soft_vcpu *vcpu, uint64_t next, uint64_t value)
 	struct soft_mmu *mmu = &vcpu->mmu;
 	unsigned n = 0;
 
-	if ((vcpu->kvm->cpu.cr4 & CR4_PCIDE) == 0 || (value & CR3_NO_FLUSH) == 0 || !t->fsgsbase) {
+	if ((vcpu->kvm->cpu.cr4 & CR4_PCIDE) == 0 || (value & CR3_NO_FLUSH) == 0 || !t->fsgsbase ||
+	    mmu->kernel_private) {
 		return 0;
 	}
 	value &= ~CR3_NO_FLUSH;
@@ -525,6 +569,72 @@ static uint64_t read_cr(struct soft_vcpu *vcpu, uint32_t what)
 	return f->site;
 }
 
+/* ---- XSAVE ---- */
+
+/* The host's address of an image, if all of it is together there. */
+static uint8_t *image_at(struct soft_vcpu *vcpu, uint64_t linear, bool write)
+{
+	uint64_t page = page_at(vcpu, linear, write);
+
+	if (linear % 64 != 0 || page == 0 ||
+	    ((linear & PAGE_MASK) + IMAGE_BYTES > 4096 &&
+	     page_at(vcpu, (linear & ~PAGE_MASK) + 4096, write) != page + 4096)) {
+		return NULL;
+	}
+	return (uint8_t *)(uintptr_t)(page | (linear & PAGE_MASK));
+}
+
+/* The guest's x87 and vector registers come to the host's, as by common.c. */
+static void load_fpu(struct st_frame *f)
+{
+	if (f->fpu == 0) {
+		__asm__ volatile("fnstcw %0\n\tstmxcsr %1"
+				 : "=m"(f->host_fcw), "=m"(f->host_mxcsr));
+		__asm__ volatile("xrstor64 (%0)"
+				 :
+				 : "r"(f->xsave), "a"((uint32_t)f->xsave_mask),
+				   "d"((uint32_t)(f->xsave_mask >> 32))
+				 : "memory");
+		f->fpu = 1;
+	}
+}
+
+/* Of an image at @area. */
+static bool header_easy(const uint8_t *area, uint64_t xcr0, bool supervisor)
+{
+	uint64_t present, form;
+
+	if (soft_access_load8(&present, area + 512) != 0 ||
+	    soft_access_load8(&form, area + 520) != 0 || (present & ~xcr0) != 0 ||
+	    (form & ~(xcr0 | BIT(63))) != 0) {
+		return false;
+	}
+	return (form & BIT(63)) != 0 ? (present & ~form) == 0 : form == 0 && !supervisor;
+}
+
+static uint64_t xsave_insn(struct soft_vcpu *vcpu, uint64_t linear, uint32_t what)
+{
+	struct st_frame *f = vcpu->translator->frame;
+	const struct kvm_vcpu *kvm = vcpu->kvm;
+	bool save = ST_SYSTEM_KIND(what) == ST_SYSTEM_XSAVEC;
+	uint64_t components = ((uint32_t)f->gpr[0] | f->gpr[2] << 32) & kvm->xcr0;
+	uint8_t *area;
+	int r;
+
+	if ((kvm->cpu.cr4 & CR4_OSXSAVE) == 0 || (kvm->cpu.cr0 & CR0_TS) != 0 ||
+	    (kvm->xcr0 & ~IMAGE_COMPONENTS) != 0 || kvm->msr[KVM_MSR_XSS] != 0) {
+		return 0;
+	}
+	area = image_at(vcpu, linear, save);
+	if (area == NULL ||
+	    (!save && !header_easy(area, kvm->xcr0, (what & ST_SYSTEM_SUPERVISOR) != 0))) {
+		return 0;
+	}
+	load_fpu(f);
+	r = save ? soft_access_xsavec(area, components) : soft_access_xrstor(area, components);
+	return r == 0 ? f->site : 0;
+}
+
 uint64_t st_fast_system(struct soft_vcpu *vcpu, uint64_t next, uint32_t what)
 {
 	struct st_frame *f = vcpu->translator->frame;
@@ -536,6 +646,9 @@ uint64_t st_fast_system(struct soft_vcpu *vcpu, uint64_t next, uint32_t what)
 	case ST_SYSTEM_WRFSBASE:
 	case ST_SYSTEM_WRGSBASE:
 		return base_of_segment(vcpu, what);
+	case ST_SYSTEM_XSAVEC:
+	case ST_SYSTEM_XRSTOR:
+		return xsave_insn(vcpu, next, what);
 	case ST_SYSTEM_READ_CR:
 		return read_cr(vcpu, what);
 	case ST_SYSTEM_READ_SEG:
@@ -589,11 +702,33 @@ static uint32_t move_system(const struct insn *insn, bool kernel)
 	return 0;
 }
 
+static uint32_t xsave_kind(const struct insn *insn, bool kernel)
+{
+	if (insn->nmem != 1 || insn->mem[0].kind != INSN_MEM_MODRM || insn->op_bytes != 8) {
+		return 0;
+	}
+	switch (insn->mnemonic) {
+	case INSN_XSAVEC:
+		return ST_SYSTEM_XSAVEC;
+	case INSN_XSAVES:
+		return kernel ? ST_SYSTEM_XSAVEC : 0;
+	case INSN_XRSTOR:
+		return ST_SYSTEM_XRSTOR;
+	default:
+		return kernel ? ST_SYSTEM_XRSTOR | (uint32_t)ST_SYSTEM_SUPERVISOR : 0;
+	}
+}
+
 static uint32_t kind_of(const struct insn *insn, bool kernel)
 {
 	switch (insn->mnemonic) {
 	case INSN_MOV:
 		return move_system(insn, kernel);
+	case INSN_XSAVEC:
+	case INSN_XSAVES:
+	case INSN_XRSTOR:
+	case INSN_XRSTORS:
+		return xsave_kind(insn, kernel);
 	case INSN_SYSCALL:
 		return ST_SYSTEM_SYSCALL;
 	case INSN_SYSRET:

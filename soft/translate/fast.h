@@ -36,6 +36,8 @@ enum st_system {
 	ST_SYSTEM_WRFSBASE,
 	ST_SYSTEM_WRGSBASE,
 	ST_SYSTEM_READ_CR,
+	ST_SYSTEM_XSAVEC, /* and XSAVES */
+	ST_SYSTEM_XRSTOR, /* and XRSTORS */
 	ST_SYSTEM_READ_SEG,
 	ST_SYSTEM_STORE_SEG, /* to frame.temp, as the first half of a MOV */
 	/* They end a block. */
@@ -48,18 +50,19 @@ enum st_system {
 	ST_SYSTEM_WRITE_CR3,
 };
 
-/** Its GPR, its other register's number, and whether the operand has 64 bits. */
+/** Its GPR, its other register's number, whether the operand has 64 bits, is it XRSTORS. */
 #define ST_SYSTEM_KIND(what)   ((what)&0xff)
 #define ST_SYSTEM_GPR(what)    ((what) >> 8 & 15)
 #define ST_SYSTEM_NUMBER(what) ((what) >> 12 & 15)
 #define ST_SYSTEM_WIDE	       BIT(16)
+#define ST_SYSTEM_SUPERVISOR   BIT(17)
 
 /** st_system_of() - what of these @insn is in @mode; 0: none. */
 uint32_t st_system_of(const struct insn *insn, unsigned mode);
 
 /**
  * st_fast_system() - executes the instruction @what, on the frame.
- * @next: RIP behind it.
+ * @next: RIP behind it; of XSAVEC and such: the linear address.
  * Return: host address to go on at; 0: the interpreter is to execute it, nothing has changed.
  */
 uint64_t st_fast_system(struct soft_vcpu *vcpu, uint64_t next, uint32_t what);

@@ -29,6 +29,8 @@ struct st_jump {
 };
 
 /*
+ * Of pages that may be accessed, and executed; that of KERNEL is the same memory in all address
+ * spaces, and holds no others but global pages across a change.
  * Direct-mapped by the low bits of the page's number. A free entry has a tag that belongs to
  * another place.
  *
@@ -37,8 +39,9 @@ struct st_jump {
  * what happens to mappings.
  */
 struct st_view {
-	uint64_t read[ST_TLB], write[ST_TLB]; /* linear address of the page, if allowed */
-	uint64_t add[ST_TLB];		      /* host address of the page */
+	_Alignas(4096) uint64_t read[ST_TLB];
+	uint64_t write[ST_TLB]; /* linear address of the page, if allowed */
+	uint64_t add[ST_TLB];	/* host address of the page */
 	uint32_t exec[ST_EXEC];
 	/* Entries that have been in use: `add` is not 0. */
 	uint32_t pages;
@@ -65,6 +68,12 @@ static inline uint16_t st_pack_flags(uint64_t flags)
 static inline uint64_t st_unpack_flags(uint16_t packed)
 {
 	return (packed >> 8 & 0xd5) | (uint64_t)(packed & 1) << 11 | 2;
+}
+
+/** st_exec_of() - whose `exec` is looked at in code of the view @kind. */
+static inline enum st_view_kind st_exec_of(enum st_view_kind kind)
+{
+	return kind == ST_VIEW_USER ? ST_VIEW_USER : ST_VIEW_KERNEL;
 }
 
 /** How translated code was left. */

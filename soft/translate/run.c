@@ -96,6 +96,7 @@ unsigned st_mode(const struct soft_vcpu *vcpu)
 	} else if (ac) {
 		mode |= ST_MODE_AC;
 	}
+	mode |= kvm->tsc_ratio == 0 && (cpu->cr4 & CR4_TSD) == 0 ? ST_MODE_TSC : 0;
 	return mode | fpu_mode(kvm) | ST_MODE_SAVED;
 }
 
@@ -186,7 +187,7 @@ static bool ends_in_next(const struct st_source *source, unsigned offset, unsign
 static uint32_t executable(struct soft_vcpu *vcpu, uint64_t linear, unsigned mode, uint64_t *host)
 {
 	struct st_translator *t = vcpu->translator;
-	struct st_view *v = &t->frame->view[st_view_of(mode)];
+	struct st_view *v = &t->frame->view[st_exec_of(st_view_of(mode))];
 	uint32_t map;
 	uint8_t *at;
 
@@ -227,11 +228,14 @@ static bool add_next(struct soft_vcpu *vcpu, struct st_source *source, uint8_t *
 static bool depend(struct soft_vcpu *vcpu, struct st_page *page, uint64_t mask,
 		   const uint8_t *bytes)
 {
+	unsigned from = (unsigned)__builtin_ctzll(mask) * SOFT_CODE_PIECE;
+	unsigned to = (64 - (unsigned)__builtin_clzll(mask)) * SOFT_CODE_PIECE;
+	const uint8_t *now = (const uint8_t *)(uintptr_t)page->host;
 	uint8_t again[4096];
 
 	if (soft_code_add(vcpu, page->host, mask) != 0 ||
-	    soft_access_copy(again, (const void *)(uintptr_t)page->host, sizeof(again)) != 0 ||
-	    memcmp(bytes, again, sizeof(again)) != 0) {
+	    soft_access_copy(again, now + from, to - from) != 0 ||
+	    memcmp(bytes + from, again, to - from) != 0) {
 		return false;
 	}
 	for (uint64_t m = mask & ~page->mask; m != 0; m &= m - 1) {
@@ -398,7 +402,7 @@ static void set_gs(struct st_translator *t)
 void st_use_space(struct st_translator *t, unsigned n)
 {
 	while (t->nframes <= n) {
-		st_frame_init(&t->frames[t->nframes++]);
+		st_frame_init(&t->frames[t->nframes++], false);
 	}
 	st_move_frame(t, &t->frames[n]);
 }
@@ -432,24 +436,12 @@ static bool enter(struct soft_vcpu *vcpu, uint32_t b, unsigned mode)
 	}
 }
 
-/* What RDTSC does is not part of the mode. */
-static void see_tsc(struct soft_vcpu *vcpu)
-{
-	bool plain = vcpu->kvm->tsc_ratio == 0 && (vcpu->kvm->cpu.cr4 & CR4_TSD) == 0;
-
-	if (vcpu->translator->tsc_plain != plain) {
-		vcpu->translator->tsc_plain = plain;
-		st_reset(vcpu->translator);
-	}
-}
-
 static bool one(struct soft_vcpu *vcpu)
 {
 	unsigned mode = st_mode(vcpu);
 	uint64_t rip = vcpu->kvm->cpu.rip;
 	uint32_t b = ST_NONE;
 
-	see_tsc(vcpu);
 	if (mode != ST_MODE_INTERPRET) {
 		b = find_block(vcpu, rip, (mode & ~ST_MODE_SAVED) | vcpu->translator->next_how);
 		vcpu->translator->next_how = ST_MODE_SAVED;
@@ -548,7 +540,7 @@ static int translate_init(struct soft_vcpu *vcpu)
 		return r;
 	}
 	t->fsgsbase = (getauxval(AT_HWCAP2) & HWCAP2_FSGSBASE) != 0;
-	st_frame_init(t->frame);
+	st_frame_init(t->frame, true);
 	t->nframes = 1;
 	f = t->frame;
 	f->slow = (uintptr_t)st_slow;

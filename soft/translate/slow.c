@@ -102,6 +102,12 @@ static uint64_t some(struct soft_vcpu *vcpu, uint32_t what, uint64_t count)
 		return 0;
 	}
 	if (soft_code_mask(vcpu->vm, (uintptr_t)to & ~PAGE_MASK) != 0) {
+		/* What follows may be what is written: the interpreter's is the last element, and
+		 * then code is looked for again. */
+		n -= n == count;
+		if (n == 0) {
+			return 0;
+		}
 		soft_code_write(vcpu, (uintptr_t)to, (unsigned)(n * bytes));
 	}
 	r = from != NULL ? soft_access_copy(to, from, n * bytes)

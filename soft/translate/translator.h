@@ -36,13 +36,14 @@ struct soft_vcpu;
 #define ST_MODE_SSE    BIT(6)
 #define ST_MODE_AVX    BIT(7)
 #define ST_MODE_AVX512 BIT(8)
+#define ST_MODE_TSC    BIT(10) /* RDTSC may be executed, and is the host's and an offset */
 /**
  * Not of the guest: the block begins with the flags in frame.saved instead of the host's. That is
  * how C enters, and how indirect jumps arrive.
  */
 #define ST_MODE_SAVED BIT(9)
 /** Not of the guest, too: the block has no windows (fold.c). */
-#define ST_MODE_PLAIN BIT(10)
+#define ST_MODE_PLAIN BIT(11)
 
 /** Where an instruction's code begins: sorted by @host. */
 struct st_record {
@@ -129,7 +130,6 @@ struct st_translator {
 	uint32_t view_mode[ST_VIEWS]; /* the mode that the jumps of a view are for */
 	uint64_t fault_linear;	      /* the page fault that ST_SLOW_FAULT tells of */
 	uint32_t fault_error;
-	bool tsc_plain;	   /* RDTSC is the host's and an offset, in any mode; else not translated */
 	bool checked;	   /* each block is judged: check.h */
 	uint64_t dropped;  /* counts blocks that were forgotten */
 	uint32_t next_how; /* ST_MODE_SAVED, ST_MODE_PLAIN, of the block that is entered next */
@@ -327,8 +327,8 @@ static inline uint64_t st_free_tag(unsigned i)
 }
 
 /* ---- view.c ---- */
-/** st_frame_init() - before its first use. */
-void st_frame_init(struct st_frame *f);
+/** st_frame_init() - before its first use; @first: of the memory that all share, too. */
+void st_frame_init(struct st_frame *f, bool first);
 
 /** st_view_fill() - enters the page at @linear; for writing, too, if @write. */
 static inline void st_view_fill(struct st_view *v, uint64_t linear, uint64_t host, bool write)
@@ -361,14 +361,14 @@ static inline void st_jump_enter(struct st_frame *f, enum st_view_kind kind, uin
 /** st_view_exec() - at @linear there is what @map says. */
 void st_view_exec(struct st_view *v, uint64_t linear, uint32_t map);
 
-/** st_flush() and such: forget addresses. */
-void st_flush(struct st_frame *f);
+/** st_flush_view() and such: forget addresses. */
+void st_flush_view(struct st_view *v);
 void st_flush_exec(struct st_view *v);
 void st_flush_jumps(struct st_frame *f, enum st_view_kind kind);
 /** st_forget_jump() - if it leads to @code. */
 void st_forget_jump(struct st_frame *f, enum st_view_kind kind, uint64_t rip, uint64_t code);
-void st_flush_page(struct st_frame *f, uint64_t linear);
-void st_flush_writes(struct st_frame *f, uint64_t host);
+void st_flush_page(struct st_view *v, uint64_t linear);
+void st_flush_writes(struct st_view *v, uint64_t host);
 
 /* ---- run.c ---- */
 /**
