@@ -629,7 +629,8 @@ static void code(struct st_work *w, struct st_block *b, enum how end)
 	for (unsigned i = 0; i < w->n && !w->e->full; i++) {
 		bool last = i == w->n - 1;
 
-		place_flags(w, i, last && end == HOW_INTERPRET ? end : how_of(&w->insn[i], w->mode));
+		place_flags(w, i,
+			    last && end == HOW_INTERPRET ? end : how_of(&w->insn[i], w->mode));
 		if (last && (end == HOW_INTERPRET || (end == HOW_BRANCH && !st_branch(w, i)))) {
 			interpret(w, i);
 		} else if (!last || end == HOW_NOTHING) {

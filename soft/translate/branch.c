@@ -1,8 +1,9 @@
 /*
- * How blocks begin and end. Direct jumps are linked by patching, all others look for their target in
- * a table by RIP. Who comes from another page enters by the guard, which sees that the page is still
- * the same. Indirect jumps arrive with the flags in frame.saved: most code overwrites them before it
- * reads them. Each jump backwards and each that is not direct asks whether somebody waits.
+ * How blocks begin and end. Direct jumps are linked by patching, all others look for their target
+ * in a table by RIP. Who comes from another page enters by the guard, which sees that the page is
+ * still the same. Indirect jumps arrive with the flags in frame.saved: most code overwrites them
+ * before it reads them. Each jump backwards and each that is not direct asks whether somebody
+ * waits.
  */
 #include <string.h>
 

@@ -48,8 +48,8 @@ struct st_view {
 };
 
 /**
- * st_jump_slot() - where in the table of jumps @rip has its entry. Translated code computes it, too:
- * branch.c.
+ * st_jump_slot() - where in the table of jumps @rip has its entry. Translated code computes it,
+ * too: branch.c.
  */
 static inline unsigned st_jump_slot(uint64_t rip)
 {

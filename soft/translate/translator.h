@@ -43,7 +43,7 @@ struct soft_vcpu;
 
 /** Where an instruction's code begins: sorted by @host. */
 struct st_record {
-	uint32_t host;	/* offset in the cache */
+	uint32_t host; /* offset in the cache */
 	/* Offset in the page. ST_NO_FLAGS: flags that do not matter are lost. ST_SAVED: the flags
 	   are in frame.saved. */
 	uint16_t guest;
@@ -164,7 +164,7 @@ struct st_cold {
 	uint8_t kind;
 	bool live, write;
 	bool inline_live; /* the look-up was one that spares the flags */
-	bool saved; /* the flags are in frame.saved */
+	bool saved;	  /* the flags are in frame.saved */
 	uint16_t size;
 	uint16_t guest;	 /* offset of the instruction */
 	uint8_t *behind; /* of the jump to here */
@@ -185,7 +185,7 @@ struct st_work {
 	struct insn insn[ST_BLOCK_INSNS];
 	uint16_t at[ST_BLOCK_INSNS + 1];
 	uint32_t live[ST_BLOCK_INSNS + 1]; /* flags that matter before each instruction */
-	bool saved; /* where the code is now: the flags are in frame.saved */
+	bool saved;			   /* where the code is now: the flags are in frame.saved */
 	unsigned ncold;
 	struct st_cold cold[ST_MAX_COLD];
 };
