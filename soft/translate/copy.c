@@ -184,32 +184,13 @@ static unsigned spilled(const struct insn *insn)
 	return n;
 }
 
-/* Has it a VEX.W that 64-bit code would take for the size of a GPR, and other code ignores? */
+/* Has it a W that 64-bit code would obey, and other code ignores? */
 static bool has_idle_w(const struct insn *insn)
 {
 	const uint8_t *prefix = insn->bytes + insn->rex_at;
 
-	if (insn->mode == INSN_64 || insn->encoding == INSN_LEGACY || prefix[0] == 0xc5 ||
-	    (prefix[2] & 0x80) == 0) {
-		return false;
-	}
-	for (unsigned i = 0; i < insn->noperands; i++) {
-		if (insn->operand[i].kind == INSN_OP_REG && insn->operand[i].klass == INSN_GPR) {
-			return true;
-		}
-	}
-	switch (insn->mnemonic) {
-	case INSN_VMOVD:
-	case INSN_VPINSRD:
-	case INSN_VPEXTRD:
-	case INSN_VCVTSI2SS:
-	case INSN_VCVTSI2SD:
-	case INSN_VCVTUSI2SS:
-	case INSN_VCVTUSI2SD:
-		return true;
-	default:
-		return false;
-	}
+	return insn->mode != INSN_64 && insn_w_is_size(insn) && prefix[0] != 0xc5 &&
+	       (prefix[2] & 0x80) != 0;
 }
 
 bool st_can_copy(const struct insn *insn, unsigned mode)
