@@ -224,6 +224,29 @@ int space_fault(struct space *s, uint64_t va, unsigned access)
 	return r;
 }
 
+/* What page tables show already needs no search. Return: is it there? */
+static bool page_shown(struct space *s, uint64_t va, unsigned access, hpa_t *page, uint64_t *bytes,
+		       bool *writable)
+{
+	uint64_t entry;
+	bool there;
+
+	if (access == SPACE_EXEC) {
+		return false;
+	}
+	spin_take(&s->lock);
+	entry = table_get(s->root, va);
+	there = (entry & PTE_P) != 0 && (access == SPACE_READ || (entry & PTE_RW) != 0);
+	if (there) {
+		*bytes = (entry & PTE_PS) != 0 ? HUGE_SIZE : PAGE_SIZE;
+		*page = hpa(entry & PTE_ADDR & ~(*bytes - 1));
+		*writable = (entry & PTE_RW) != 0;
+		page_get(*page); /* before the lock is given: who takes it out waits for that */
+	}
+	spin_give(&s->lock);
+	return there;
+}
+
 int space_page(struct space *s, uint64_t va, unsigned access, hpa_t *page, uint64_t *bytes,
 	       bool *writable)
 {
@@ -232,6 +255,9 @@ int space_page(struct space *s, uint64_t va, unsigned access, hpa_t *page, uint6
 
 	if (va >= USER_END) {
 		return -EFAULT;
+	}
+	if (page_shown(s, va, access, page, bytes, writable)) {
+		return 0;
 	}
 	int r = resolve(s, va, access, &t, &f);
 	if (r != 0) {
