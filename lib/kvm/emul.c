@@ -889,7 +889,8 @@ static __attribute__((noinline)) unsigned length_of(struct kvm_vcpu *vcpu)
 	return len;
 }
 
-bool kvm_emul_skip(struct kvm_vcpu *vcpu, unsigned len)
+/* Somebody steps, or the length is not known. */
+static __attribute__((noinline)) bool skip_slowly(struct kvm_vcpu *vcpu, unsigned len)
 {
 	bool stepping = (vcpu->cpu.rflags & RFLAGS_TF) != 0;
 
@@ -901,6 +902,15 @@ bool kvm_emul_skip(struct kvm_vcpu *vcpu, unsigned len)
 	}
 	advance(vcpu, len);
 	return (vcpu->single_step || stepping) && kvm_debug_stepped(vcpu, stepping);
+}
+
+bool kvm_emul_skip(struct kvm_vcpu *vcpu, unsigned len)
+{
+	if (len == 0 || vcpu->single_step || (vcpu->cpu.rflags & RFLAGS_TF) != 0) {
+		return skip_slowly(vcpu, len);
+	}
+	advance(vcpu, len);
+	return false;
 }
 
 bool kvm_emul_foreign_hypercall(struct kvm_vcpu *vcpu)

@@ -324,15 +324,19 @@ static __attribute__((noinline)) void timer_write(struct kvm_vcpu *vcpu, uint32_
 	lapic_write(&vcpu->apic->lapic, offset, value, &time);
 }
 
-/* Is there to be another look at interrupts? Those that are sent ask for it by themselves. */
+/*
+ * Is there to be another look at interrupts? Those that are sent ask for it by themselves, but for
+ * the interrupt about one that cannot be sent.
+ */
 static void note_write(struct kvm_vcpu *vcpu, uint32_t offset)
 {
-	bool usual = offset == LAPIC_EOI || offset == LAPIC_ICR || offset == LAPIC_ICR_HIGH ||
-		     offset == LAPIC_SELF_IPI;
+	struct lapic *lapic = &vcpu->apic->lapic;
+	bool sends = offset == LAPIC_ICR || offset == LAPIC_ICR_HIGH || offset == LAPIC_SELF_IPI;
 
-	if (!usual || lapic_waiting(&vcpu->apic->lapic) >= 0) {
-		kvm_vcpu_note(vcpu, KVM_REQ_EVENT);
+	if ((sends && lapic->errors == 0) || (offset == LAPIC_EOI && lapic_waiting(lapic) < 0)) {
+		return;
 	}
+	kvm_vcpu_note(vcpu, KVM_REQ_EVENT);
 }
 
 bool irq_apic_mmio(struct kvm_vcpu *vcpu, uint64_t gpa, unsigned bytes, void *data, bool write)
