@@ -100,8 +100,11 @@ static void collect(struct lapic *lapic)
 
 		/* Pairs with the release in lapic_post(): the level bits are there. */
 		bits = atomic_exchange_explicit(&lapic->posted[word], 0, memory_order_acquire);
-		level = atomic_fetch_and_explicit(&lapic->posted_level[word], ~bits,
+		level = atomic_load_explicit(&lapic->posted_level[word], memory_order_relaxed);
+		if ((level & bits) != 0) {
+			atomic_fetch_and_explicit(&lapic->posted_level[word], ~bits,
 						  memory_order_relaxed);
+		}
 		*irr |= bits;
 		*tmr = (*tmr & ~bits) | (level & bits);
 	}

@@ -234,14 +234,20 @@ int kvm_irq_accept(struct kvm_vcpu *vcpu)
 	return vector;
 }
 
+static __attribute__((noinline)) void expire(struct kvm_vcpu *vcpu)
+{
+	struct lapic_time time = time_now(vcpu);
+
+	lapic_expire(&vcpu->apic->lapic, &time);
+}
+
 void kvm_irq_sync(struct kvm_vcpu *vcpu)
 {
 	struct kvm_apic *apic = vcpu->apic;
 
-	if (apic != NULL && atomic_exchange_explicit(&apic->expired, false, memory_order_relaxed)) {
-		struct lapic_time time = time_now(vcpu);
-
-		lapic_expire(&apic->lapic, &time);
+	if (apic != NULL && atomic_load_explicit(&apic->expired, memory_order_relaxed) &&
+	    atomic_exchange_explicit(&apic->expired, false, memory_order_relaxed)) {
+		expire(vcpu);
 	}
 }
 
