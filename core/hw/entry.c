@@ -114,9 +114,9 @@ static const struct fixup *find_fixup(uint64_t rip)
 
 static unsigned access_of(uint64_t error)
 {
-	return (error & PF_FETCH) != 0	 ? SPACE_EXEC
-	       : (error & PF_WRITE) != 0 ? SPACE_WRITE
-					 : SPACE_READ;
+	return (error & PFERR_I) != 0	? SPACE_EXEC
+	       : (error & PFERR_W) != 0 ? SPACE_WRITE
+					: SPACE_READ;
 }
 
 static const char *const names[] = {
@@ -165,7 +165,7 @@ static void user_exception(struct user_frame *frame, struct exception *e)
 	irq_on();
 	if (e->vector == EXCEPTION_PF) {
 		e->result = -EFAULT;
-		if (e->address < USER_END && (e->error & PF_RSVD) == 0) {
+		if (e->address < USER_END && (e->error & PFERR_RSVD) == 0) {
 			e->result = space_fault(space_current(), e->address, access_of(e->error));
 		}
 		if (e->result == 0) {

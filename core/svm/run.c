@@ -130,12 +130,6 @@ static void flush_guest_tlb(struct kvm_vcpu *vcpu)
 	svm_of(vcpu)->flush = true;
 }
 
-static void invlpg(struct kvm_vcpu *vcpu, uint64_t linear)
-{
-	(void)linear; /* the ID it is cached under is another CPU's, perhaps: all of it goes */
-	svm_of(vcpu)->flush = true;
-}
-
 /* ---- execution ---- */
 
 /* MSRs that neither VMRUN nor VMLOAD switch. The kernel has no use for them. */
@@ -349,7 +343,6 @@ struct kvm_backend svm_backend = {
 	.features_changed = features_changed,
 	.enter = enter,
 	.flush_guest_tlb = flush_guest_tlb,
-	.invlpg = invlpg,
 	.map = map,
 	.unmap = unmap,
 	.write_protect = write_protect,

@@ -19,18 +19,12 @@ struct fd_table *fd_table_create(void)
 		return NULL;
 	}
 	spin_init(&t->lock, LOCK_FILE);
-	t->refs = 1;
 	return t;
-}
-
-void fd_table_get(struct fd_table *t)
-{
-	atomic_fetch_add_explicit(&t->refs, 1, memory_order_relaxed);
 }
 
 void fd_table_put(struct fd_table *t)
 {
-	if (t == NULL || atomic_fetch_sub(&t->refs, 1) != 1) {
+	if (t == NULL) {
 		return;
 	}
 	for (unsigned i = 0; i < t->count; i++) {

@@ -4,8 +4,6 @@
  */
 #pragma once
 
-#include <stdatomic.h>
-
 #include "core/lock.h"
 #include "core/task/process.h"
 #include "lib/base/types.h"
@@ -19,7 +17,6 @@ struct fd_slot {
 };
 
 struct fd_table {
-	_Atomic uint32_t refs;
 	struct spinlock lock;
 	/* Guarded by lock. */
 	struct fd_slot *slots;
@@ -35,7 +32,6 @@ must_use struct fd_table *fd_table_create(void);
 /** fd_table_copy() - with the same files. Return: it, or NULL. */
 must_use struct fd_table *fd_table_copy(struct fd_table *t);
 
-void fd_table_get(struct fd_table *t);
 /** fd_table_put() - the last holder closes all. Context: thread, no lock held. */
 void fd_table_put(struct fd_table *t);
 
@@ -45,7 +41,7 @@ must_use struct file *fd_get(int fd);
 
 /**
  * fd_own() - the file behind a descriptor, for the length of one system call, without counting it:
- * in a process with one thread and a table of its own nobody else could close it meanwhile.
+ * in a process with one thread nobody else could close it meanwhile.
  * Return: NULL: there is none, or it has to be had by fd_get().
  */
 static inline struct file *fd_own(int fd)
@@ -53,8 +49,7 @@ static inline struct file *fd_own(int fd)
 	const struct process *p = process_current();
 	const struct fd_table *t = p->files;
 
-	if (__atomic_load_n(&p->thread_count, __ATOMIC_RELAXED) != 1 ||
-	    atomic_load_explicit(&t->refs, memory_order_relaxed) != 1 || (unsigned)fd >= t->count) {
+	if (__atomic_load_n(&p->thread_count, __ATOMIC_RELAXED) != 1 || (unsigned)fd >= t->count) {
 		return NULL;
 	}
 	return t->slots[(unsigned)fd].file;

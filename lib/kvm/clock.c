@@ -104,11 +104,6 @@ uint64_t kvm_vcpu_guest_tsc(struct kvm_vcpu *vcpu)
 	return scaled(vcpu, kvm_ops(vcpu->env)->tsc(vcpu->env)) + vcpu->tsc_offset;
 }
 
-uint64_t kvm_vcpu_tsc_to_ns(struct kvm_vcpu *vcpu, uint64_t ticks)
-{
-	return mul_div(ticks, 1000000, vcpu->tsc_khz);
-}
-
 void kvm_clock_move_tsc(struct kvm_vcpu *vcpu, uint64_t offset)
 {
 	vcpu->tsc_offset = offset;

@@ -393,17 +393,12 @@ static const struct insn_ops insn_ops = {
 	.write_cr = kvm_op_write_cr,
 	.read_dr = kvm_op_read_dr,
 	.write_dr = kvm_op_write_dr,
-	.cpuid = kvm_op_cpuid,
-	.read_tsc = kvm_op_read_tsc,
-	.read_xcr = kvm_op_read_xcr,
-	.write_xcr = kvm_op_write_xcr,
-	.invlpg = kvm_op_invlpg,
-	.write_back = kvm_op_write_back,
 };
 
 void kvm_emul_init(struct kvm_vcpu *vcpu)
 {
-	vcpu->emulator = (struct insn_env){.cpu = &vcpu->cpu, .ops = &insn_ops};
+	vcpu->emulator = (struct insn_env){
+		.cpu = &vcpu->cpu, .ops = &insn_ops, .other = vcpu->env->backend->insn_other};
 }
 
 /* ---- one instruction ---- */

@@ -7,8 +7,8 @@
 #include "lib/kvm/clock.h"
 #include "lib/kvm/cpuid.h"
 #include "lib/kvm/irq.h"
-#include "lib/kvm/msr_index.h"
 #include "lib/kvm/registers.h"
+#include "lib/x86/msr.h"
 #include "lib/x86/regs.h"
 
 #define MC_BANKS     32
