@@ -4,6 +4,7 @@
 #include "core/lock.h"
 #include "core/mem/page.h"
 #include "core/mem/paging.h"
+#include "core/mem/tlb.h"
 
 #define STACK_SLOT  (2 * KMAP_STACK_BYTES) /* a hole, then the stack */
 #define STACK_ORDER 2
@@ -11,6 +12,8 @@
 #define DEVICES_MAX (16 * GIB)
 
 _Static_assert(KMAP_STACK_BYTES == PAGE_SIZE << STACK_ORDER, "");
+
+#define STACKS_KEPT 32 /* free ones that stay mapped, for the next thread */
 
 /* At the very top of a stack that nobody uses. */
 struct free_stack {
@@ -21,27 +24,46 @@ static struct {
 	struct spinlock lock;
 	/* Guarded by lock. */
 	struct free_stack *free;
-	uint64_t stacks; /* made so far */
+	unsigned kept; /* how many are in free */
 	uint64_t used;
 	uint64_t devices_bytes;
+	uint64_t slots[STACKS_MAX / 64]; /* which of them have a stack */
 } kmap = {.lock = SPINLOCK_INIT(LOCK_KMAP)};
+
+static uint64_t stack_bottom(unsigned slot)
+{
+	return KMAP_STACKS_BASE + slot * STACK_SLOT + KMAP_STACK_BYTES;
+}
+
+/* The first slot without a stack; STACKS_MAX: there is none. */
+static unsigned free_slot(void)
+{
+	for (unsigned i = 0; i < ARRAY_SIZE(kmap.slots); i++) {
+		if (kmap.slots[i] != UINT64_MAX) {
+			return i * 64 + (unsigned)__builtin_ctzll(~kmap.slots[i]);
+		}
+	}
+	return STACKS_MAX;
+}
 
 static uint64_t make_stack(void)
 {
-	if (kmap.stacks == STACKS_MAX) {
+	unsigned slot = free_slot();
+
+	if (slot == STACKS_MAX) {
 		return 0;
 	}
 	hpa_t pa = page_alloc_zero(STACK_ORDER, PAGE_USE_STACK);
 	if (page_is_none(pa)) {
 		return 0;
 	}
-	uint64_t bottom = KMAP_STACKS_BASE + kmap.stacks * STACK_SLOT + KMAP_STACK_BYTES;
-	/* If tables cannot be had, the slot is given up for ever: parts of it may be mapped. */
-	kmap.stacks++;
-	if (paging_map(bottom, pa.v, KMAP_STACK_BYTES, PTE_RW | PTE_NX) != 0) {
+	if (paging_map(stack_bottom(slot), pa.v, KMAP_STACK_BYTES, PTE_RW | PTE_NX) != 0) {
+		(void)paging_unmap(stack_bottom(slot), KMAP_STACK_BYTES);
+		page_free(pa, STACK_ORDER);
 		return 0;
 	}
-	return bottom + KMAP_STACK_BYTES;
+	kmap.slots[slot / 64] |= BIT(slot % 64);
+	return stack_bottom(slot) + KMAP_STACK_BYTES;
 }
 
 uint64_t kmap_stack_create(void)
@@ -52,6 +74,7 @@ uint64_t kmap_stack_create(void)
 	if (kmap.free != NULL) {
 		top = (uint64_t)(kmap.free + 1);
 		kmap.free = kmap.free->next;
+		kmap.kept--;
 	} else {
 		top = make_stack();
 	}
@@ -60,14 +83,30 @@ uint64_t kmap_stack_create(void)
 	return top;
 }
 
+/* No CPU uses the slot again before all have forgotten it. */
+static void give_back(uint64_t bottom)
+{
+	unsigned slot = (unsigned)((bottom - KMAP_STACKS_BASE) / STACK_SLOT);
+	hpa_t pa = paging_unmap(bottom, KMAP_STACK_BYTES);
+
+	tlb_flush(UINT64_MAX, bottom, bottom + KMAP_STACK_BYTES);
+	page_free(pa, STACK_ORDER);
+	kmap.slots[slot / 64] &= ~BIT(slot % 64);
+}
+
 void kmap_stack_destroy(uint64_t top)
 {
 	struct free_stack *f = (struct free_stack *)top - 1;
 
 	spin_take(&kmap.lock);
-	f->next = kmap.free;
-	kmap.free = f;
 	kmap.used--;
+	if (kmap.kept < STACKS_KEPT) {
+		f->next = kmap.free;
+		kmap.free = f;
+		kmap.kept++;
+	} else {
+		give_back(top - KMAP_STACK_BYTES);
+	}
 	spin_give(&kmap.lock);
 }
 

@@ -87,6 +87,37 @@ int paging_map(uint64_t va, uint64_t pa, uint64_t len, uint64_t flags)
 	return 0;
 }
 
+/* The entry of a page of 4 KiB, if there is a table for it. */
+static uint64_t *find_entry(uint64_t va)
+{
+	uint64_t *table = table_at(paging.root);
+
+	for (unsigned level = 39; level > PAGE_SHIFT; level -= 9) {
+		uint64_t entry = table[va >> level & (PAGING_ENTRIES - 1)];
+		if ((entry & PTE_P) == 0) {
+			return NULL;
+		}
+		table = table_at(hpa(entry & PTE_ADDR));
+	}
+	return &table[va >> PAGE_SHIFT & (PAGING_ENTRIES - 1)];
+}
+
+hpa_t paging_unmap(uint64_t va, uint64_t len)
+{
+	hpa_t first = hpa(PAGE_NONE);
+
+	for (uint64_t at = va; at < va + len; at += PAGE_SIZE) {
+		uint64_t *entry = find_entry(at);
+		if (entry != NULL && at == va && *entry != 0) {
+			first = hpa(*entry & PTE_ADDR);
+		}
+		if (entry != NULL) {
+			*entry = 0;
+		}
+	}
+	return first;
+}
+
 /* RAM [base, end) in the direct map. What the image must not write is not writable here either. */
 static must_use int map_ram(uint64_t base, uint64_t end)
 {
