@@ -12,8 +12,10 @@
 #define DEVICES_MAX (16 * GIB)
 
 _Static_assert(KMAP_STACK_BYTES == PAGE_SIZE << STACK_ORDER, "");
+_Static_assert(64 * STACK_SLOT == HUGE_SIZE, "a word of slots is a page table");
 
 #define STACKS_KEPT 32 /* free ones that stay mapped, for the next thread */
+#define STACKS_TRIM 16 /* how many of them are freed at once */
 
 /* At the very top of a stack that nobody uses. */
 struct free_stack {
@@ -27,7 +29,7 @@ static struct {
 	unsigned kept; /* how many are in free */
 	uint64_t used;
 	uint64_t devices_bytes;
-	uint64_t slots[STACKS_MAX / 64]; /* which of them have a stack */
+	uint64_t slots[STACKS_MAX / 64]; /* which of them have a stack; a word is 2 MiB */
 } kmap = {.lock = SPINLOCK_INIT(LOCK_KMAP)};
 
 static uint64_t stack_bottom(unsigned slot)
@@ -83,15 +85,32 @@ uint64_t kmap_stack_create(void)
 	return top;
 }
 
-/* No CPU uses the slot again before all have forgotten it. */
-static void give_back(uint64_t bottom)
+/* Frees some of those that are kept. Many at once, since all CPUs are interrupted for it: none uses
+ * a slot again before all have forgotten what was there. */
+static void trim(void)
 {
-	unsigned slot = (unsigned)((bottom - KMAP_STACKS_BASE) / STACK_SLOT);
-	hpa_t pa = paging_unmap(bottom, KMAP_STACK_BYTES);
+	uint64_t bottom[STACKS_TRIM];
+	hpa_t stack[STACKS_TRIM], table[STACKS_TRIM];
 
-	tlb_flush(UINT64_MAX, bottom, bottom + KMAP_STACK_BYTES);
-	page_free(pa, STACK_ORDER);
-	kmap.slots[slot / 64] &= ~BIT(slot % 64);
+	for (unsigned i = 0; i < STACKS_TRIM; i++) {
+		bottom[i] = (uint64_t)(kmap.free + 1) - KMAP_STACK_BYTES;
+		kmap.free = kmap.free->next;
+		unsigned slot = (unsigned)((bottom[i] - KMAP_STACKS_BASE) / STACK_SLOT);
+		stack[i] = paging_unmap(bottom[i], KMAP_STACK_BYTES);
+		kmap.slots[slot / 64] &= ~BIT(slot % 64);
+		table[i] = hpa(PAGE_NONE);
+		if (kmap.slots[slot / 64] == 0) {
+			table[i] = paging_unmap_table(bottom[i]);
+		}
+	}
+	kmap.kept -= STACKS_TRIM;
+	tlb_flush_kernel(bottom, STACKS_TRIM, KMAP_STACK_BYTES);
+	for (unsigned i = 0; i < STACKS_TRIM; i++) {
+		page_free(stack[i], STACK_ORDER);
+		if (!page_is_none(table[i])) {
+			page_free(table[i], 0);
+		}
+	}
 }
 
 void kmap_stack_destroy(uint64_t top)
@@ -99,13 +118,12 @@ void kmap_stack_destroy(uint64_t top)
 	struct free_stack *f = (struct free_stack *)top - 1;
 
 	spin_take(&kmap.lock);
+	f->next = kmap.free;
+	kmap.free = f;
+	kmap.kept++;
 	kmap.used--;
-	if (kmap.kept < STACKS_KEPT) {
-		f->next = kmap.free;
-		kmap.free = f;
-		kmap.kept++;
-	} else {
-		give_back(top - KMAP_STACK_BYTES);
+	if (kmap.kept > STACKS_KEPT) {
+		trim();
 	}
 	spin_give(&kmap.lock);
 }

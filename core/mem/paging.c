@@ -87,35 +87,45 @@ int paging_map(uint64_t va, uint64_t pa, uint64_t len, uint64_t flags)
 	return 0;
 }
 
-/* The entry of a page of 4 KiB, if there is a table for it. */
-static uint64_t *find_entry(uint64_t va)
+/* The entry for @va in the table of pages of 1 << @shift bytes, if there is such a table. */
+static uint64_t *find_entry(uint64_t va, unsigned shift)
 {
 	uint64_t *table = table_at(paging.root);
 
-	for (unsigned level = 39; level > PAGE_SHIFT; level -= 9) {
+	for (unsigned level = 39; level > shift; level -= 9) {
 		uint64_t entry = table[va >> level & (PAGING_ENTRIES - 1)];
 		if ((entry & PTE_P) == 0) {
 			return NULL;
 		}
 		table = table_at(hpa(entry & PTE_ADDR));
 	}
-	return &table[va >> PAGE_SHIFT & (PAGING_ENTRIES - 1)];
+	return &table[va >> shift & (PAGING_ENTRIES - 1)];
+}
+
+static hpa_t take_entry(uint64_t *entry)
+{
+	hpa_t was = hpa(PAGE_NONE);
+
+	if (entry != NULL && *entry != 0) {
+		was = hpa(*entry & PTE_ADDR);
+		*entry = 0;
+	}
+	return was;
 }
 
 hpa_t paging_unmap(uint64_t va, uint64_t len)
 {
-	hpa_t first = hpa(PAGE_NONE);
+	hpa_t first = take_entry(find_entry(va, PAGE_SHIFT));
 
-	for (uint64_t at = va; at < va + len; at += PAGE_SIZE) {
-		uint64_t *entry = find_entry(at);
-		if (entry != NULL && at == va && *entry != 0) {
-			first = hpa(*entry & PTE_ADDR);
-		}
-		if (entry != NULL) {
-			*entry = 0;
-		}
+	for (uint64_t at = va + PAGE_SIZE; at < va + len; at += PAGE_SIZE) {
+		(void)take_entry(find_entry(at, PAGE_SHIFT));
 	}
 	return first;
+}
+
+hpa_t paging_unmap_table(uint64_t va)
+{
+	return take_entry(find_entry(va, HUGE_SHIFT));
 }
 
 /* RAM [base, end) in the direct map. What the image must not write is not writable here either. */
