@@ -25,6 +25,7 @@ enum lock_rank {
 	LOCK_SPACE,	 /* struct space */
 	LOCK_OBJECT,	 /* struct object */
 	LOCK_KVM_MMU,	 /* nested page tables; taken by notifiers under LOCK_SPACE, too */
+	LOCK_EVENTFD,	 /* who waits for an eventfd: irqfds reach the chips from there */
 	LOCK_KVM_CHIP,	 /* interrupt chips of a VM */
 	LOCK_KMAP,	 /* the kernel's own mappings */
 	LOCK_WAIT,	 /* wait queues, futexes; from here on mostly taken with interrupts off */

@@ -16,16 +16,19 @@
 #include <linux/aio_abi.h>
 #include <net/if.h>
 #include <net/route.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/reboot.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -33,6 +36,7 @@
 #define DEPTH_MAX 32
 #define MIB	  (1U << 20)
 #define KIB	  1024U
+#define PAGE	  (4 * KIB)
 
 static void pause_ms(long ms)
 {
@@ -84,17 +88,23 @@ static void load_modules(void)
 
 /* ---- the disk ---- */
 
+/* How a request's bytes lie in the guest's memory: which a driver's descriptors show. */
+enum layout {
+	ONE_PIECE,
+	PAGES /* no two that follow each other are neighbours */
+};
+
+enum order {
+	IN_ORDER,
+	ANYWHERE
+};
+
 struct disk {
 	int fd;
 	uint64_t size;
 	aio_context_t aio;
 	char *buffer; /* MIB for each of DEPTH_MAX requests */
 	uint64_t seed;
-};
-
-enum order {
-	IN_ORDER,
-	ANYWHERE
 };
 
 /* Where the next request goes. A generator of Lehmer's, the same numbers in each run. */
@@ -106,95 +116,135 @@ static uint64_t place(struct disk *d, enum order order, uint64_t n, uint32_t len
 	return (order == IN_ORDER ? n % places : d->seed % places) * len;
 }
 
-static void submit(struct disk *d, unsigned slot, int op, uint64_t at, uint32_t len)
+/*
+ * Huge pages: where the guest's kernel found memory would else decide how many descriptors a
+ * request has, and that is another number with each VMM.
+ */
+static char *huge_pages(size_t len)
 {
+	FILE *number = fopen("/proc/sys/vm/nr_hugepages", "w");
+
+	if (number == NULL || fprintf(number, "%zu\n", len / (2 * MIB)) < 0 ||
+	    fclose(number) != 0) {
+		err(1, "nr_hugepages");
+	}
+	char *start = mmap(NULL, len, PROT_READ | PROT_WRITE,
+			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB, -1, 0);
+	if (start == MAP_FAILED) {
+		err(1, "huge pages");
+	}
+	return start;
+}
+
+static void submit(struct disk *d, unsigned slot, bool write, enum layout layout, uint64_t at,
+		   uint32_t len)
+{
+	char *buffer = d->buffer + (size_t)slot * MIB;
+	struct iovec page[MIB / PAGE];
 	struct iocb cb = {
 		.aio_data = slot,
-		.aio_lio_opcode = (uint16_t)op,
+		.aio_lio_opcode = write ? IOCB_CMD_PWRITE : IOCB_CMD_PREAD,
 		.aio_fildes = (uint32_t)d->fd,
-		.aio_buf = (uintptr_t)(d->buffer + (size_t)slot * MIB),
+		.aio_buf = (uintptr_t)buffer,
 		.aio_nbytes = len,
 		.aio_offset = (int64_t)at,
 	};
 	struct iocb *list = &cb;
 
+	if (layout == PAGES) {
+		for (unsigned i = 0; i < len / PAGE; i++) {
+			page[i] = (struct iovec){buffer + len - (size_t)(i + 1) * PAGE, PAGE};
+		}
+		cb.aio_lio_opcode = write ? IOCB_CMD_PWRITEV : IOCB_CMD_PREADV;
+		cb.aio_buf = (uintptr_t)page;
+		cb.aio_nbytes = len / PAGE;
+	}
 	if (syscall(SYS_io_submit, d->aio, 1, &list) != 1) {
 		err(1, "io_submit");
 	}
 }
 
-/* Keeps @depth requests of @len bytes under way, until @count are done. */
-static void requests(struct disk *d, int op, enum order order, uint32_t len, unsigned depth,
-		     uint64_t count)
+struct work {
+	bool write;
+	enum layout layout;
+	enum order order;
+	uint32_t len;	/* bytes a request */
+	unsigned depth; /* requests under way */
+	uint64_t count;
+};
+
+static void requests(struct disk *d, const struct work *w)
 {
 	struct io_event event[DEPTH_MAX];
 	uint64_t started = 0;
 	uint64_t done = 0;
 
-	for (; started < depth && started < count; started++) {
-		submit(d, (unsigned)started, op, place(d, order, started, len), len);
+	for (; started < w->depth && started < w->count; started++) {
+		submit(d, (unsigned)started, w->write, w->layout,
+		       place(d, w->order, started, w->len), w->len);
 	}
-	while (done < count) {
+	while (done < w->count) {
 		long n = syscall(SYS_io_getevents, d->aio, 1, DEPTH_MAX, event, NULL);
 
 		if (n < 1) {
 			err(1, "io_getevents");
 		}
 		for (long i = 0; i < n; i++) {
-			if (event[i].res != len) {
+			if (event[i].res != w->len) {
 				errx(1, "a request ended with %lld", (long long)event[i].res);
 			}
-			if (started < count) {
-				submit(d, (unsigned)event[i].data, op,
-				       place(d, order, started++, len), len);
+			if (started < w->count) {
+				submit(d, (unsigned)event[i].data, w->write, w->layout,
+				       place(d, w->order, started++, w->len), w->len);
 			}
 		}
 		done += (uint64_t)n;
 	}
 }
 
-static void in_order(struct disk *d, int op, uint32_t len, uint64_t bytes)
+static void in_order(struct disk *d, bool write, uint32_t len, enum layout layout, uint64_t bytes)
 {
 	char row[64];
 
-	snprintf(row, sizeof(row), "%s %u KiB in order, 4 at a time",
-		 op == IOCB_CMD_PREAD ? "read" : "write", len / KIB);
+	snprintf(row, sizeof(row), "%s %u KiB %s, 4 at a time", write ? "write" : "read", len / KIB,
+		 layout == PAGES ? "in pages" : "in order");
 	begin(row, bytes / MIB, "MiB");
-	requests(d, op, IN_ORDER, len, 4, bytes / len);
+	requests(d, &(struct work){write, layout, IN_ORDER, len, 4, bytes / len});
 	end();
 }
 
-static void anywhere(struct disk *d, int op, unsigned depth, uint64_t count)
+static void anywhere(struct disk *d, bool write, unsigned depth, uint64_t count)
 {
 	char row[64];
 
-	snprintf(row, sizeof(row), "%s 4 KiB anywhere, %u at a time",
-		 op == IOCB_CMD_PREAD ? "read" : "write", depth);
+	snprintf(row, sizeof(row), "%s 4 KiB anywhere, %u at a time", write ? "write" : "read",
+		 depth);
 	begin(row, count, "request");
-	requests(d, op, ANYWHERE, 4 * KIB, depth, count);
+	requests(d, &(struct work){write, ONE_PIECE, ANYWHERE, PAGE, depth, count});
 	end();
 }
 
 static void work_disk(uint64_t bytes, uint64_t count)
 {
-	static const int ops[] = {IOCB_CMD_PREAD, IOCB_CMD_PWRITE};
 	struct disk d = {.fd = open("/dev/vda", O_RDWR | O_DIRECT), .seed = 1};
 
-	if (d.fd < 0 || syscall(SYS_io_setup, DEPTH_MAX, &d.aio) != 0 ||
-	    posix_memalign((void **)&d.buffer, MIB, (size_t)DEPTH_MAX * MIB) != 0) {
+	if (d.fd < 0 || syscall(SYS_io_setup, DEPTH_MAX, &d.aio) != 0) {
 		err(1, "/dev/vda");
 	}
 	d.size = (uint64_t)lseek(d.fd, 0, SEEK_END);
+	d.buffer = huge_pages((size_t)DEPTH_MAX * MIB);
 	memset(d.buffer, 0x5a, (size_t)DEPTH_MAX * MIB);
 	/* Once before it counts: what is made at first use is there then. */
-	requests(&d, IOCB_CMD_PREAD, IN_ORDER, MIB, 4, 8);
-	requests(&d, IOCB_CMD_PWRITE, ANYWHERE, 4 * KIB, DEPTH_MAX, 256);
+	requests(&d, &(struct work){false, PAGES, IN_ORDER, MIB, 4, 8});
+	requests(&d, &(struct work){true, ONE_PIECE, ANYWHERE, PAGE, DEPTH_MAX, 256});
 	nothing();
-	for (unsigned i = 0; i < 2; i++) {
-		in_order(&d, ops[i], 64 * KIB, bytes);
-		in_order(&d, ops[i], MIB, bytes);
-		anywhere(&d, ops[i], 1, count);
-		anywhere(&d, ops[i], DEPTH_MAX, count);
+	for (unsigned write = 0; write < 2; write++) {
+		in_order(&d, write, 64 * KIB, ONE_PIECE, bytes);
+		in_order(&d, write, 64 * KIB, PAGES, bytes);
+		in_order(&d, write, MIB, ONE_PIECE, bytes);
+		in_order(&d, write, MIB, PAGES, bytes);
+		anywhere(&d, write, 1, count);
+		anywhere(&d, write, DEPTH_MAX, count);
 	}
 }
 
@@ -328,6 +378,8 @@ int main(int argc, char **argv)
 {
 	mkdir("/dev", 0755);
 	mount("dev", "/dev", "devtmpfs", 0, NULL);
+	mkdir("/proc", 0755);
+	mount("proc", "/proc", "proc", 0, NULL);
 	load_modules();
 	printf("bench: init\n");
 	fflush(stdout);

@@ -14,6 +14,7 @@
 
 _Static_assert(sizeof(struct user_frame) == 168, "entry.S");
 _Static_assert(offsetof(struct user_frame, rip) == 128, "entry.S");
+_Static_assert(offsetof(struct user_frame, rcx) == 56, "entry.S");
 _Static_assert(offsetof(struct cpu, user_rsp) == 8, "entry.S");
 _Static_assert(offsetof(struct cpu, kernel_rsp) == 16, "entry.S");
 _Static_assert(offsetof(struct cpu, work) == 24, "entry.S");
@@ -27,7 +28,7 @@ _Static_assert(USER_RFLAGS_MASK == 0x250dd5, "entry.S");
 extern const uint8_t entry_gates[256][16]; /* entry.S */
 
 /* What entry.S calls. Constant once ring 3 runs. */
-void (*entry_syscall_fn)(struct user_frame *frame);
+bool (*entry_syscall_fn)(struct user_frame *frame);
 void (*entry_leave_fn)(struct user_frame *frame);
 void entry_interrupt(struct user_frame *frame, unsigned vector, uint64_t error);
 

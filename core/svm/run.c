@@ -282,7 +282,7 @@ static void enter(struct kvm_vcpu *vcpu, struct kvm_stop *stop)
 	/* What the CPU has changes nothing of these; see state.c. */
 	vcpu->loaded = KVM_REGS_DEBUG;
 	svm_exit_decode(vcpu, stop);
-	svm_state_load(vcpu, KVM_REGS_CORE);
+	svm_state_load_core(vcpu);
 }
 
 void svm_kick(struct kvm_vcpu *vcpu)

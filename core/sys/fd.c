@@ -104,17 +104,17 @@ struct file *fd_get(int fd)
 	return fd_table_file(process_current()->files, fd);
 }
 
-struct file *fd_borrow(int fd, bool *counted)
+struct fd_loan fd_borrow(int fd)
 {
 	const struct process *p = process_current();
 	const struct fd_table *t = p->files;
 
 	/* Nobody but this thread could change either. */
-	*counted = __atomic_load_n(&p->thread_count, __ATOMIC_RELAXED) != 1;
-	if (*counted) {
-		return fd_get(fd);
+	if (__atomic_load_n(&p->thread_count, __ATOMIC_RELAXED) != 1) {
+		return (struct fd_loan){fd_get(fd), true};
 	}
-	return (unsigned)fd < t->count ? t->slots[fd].file : NULL;
+	return (struct fd_loan){(unsigned)fd < t->count ? t->slots[(unsigned)fd].file : NULL,
+				false};
 }
 
 static unsigned limit(void)

@@ -381,7 +381,7 @@ static void run_handler(struct user_frame *frame, const struct signal_info *info
 	signal_set_blocked(t->blocked | mask);
 }
 
-void signal_deliver(struct user_frame *frame)
+rare void signal_deliver(struct user_frame *frame)
 {
 	struct thread *t = thread_current();
 	struct process *p = t->process;

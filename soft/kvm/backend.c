@@ -112,6 +112,7 @@ static int vcpu_init(struct kvm_vcpu *kvm)
 	vcpu->engine = soft_engine_chosen();
 	pthread_mutex_init(&vcpu->mail.lock, NULL);
 	soft_ops_init(vcpu);
+	soft_mmu_init(&vcpu->mmu, NULL);
 	r = vcpu->engine->init(vcpu);
 	if (r != 0) {
 		vcpu->engine->fini(vcpu);
@@ -119,7 +120,6 @@ static int vcpu_init(struct kvm_vcpu *kvm)
 		free(vcpu);
 		return r;
 	}
-	soft_mmu_flush(&vcpu->mmu);
 	vcpu->engine->forget(vcpu);
 	kvm->backend_data = vcpu;
 	kvm->loaded = KVM_REGS_ALL;
