@@ -378,6 +378,38 @@ static void transfers(void **unused)
 	block_close(&b);
 }
 
+/* Buffers that are wanted from end to end: as they are in one call, and what is behind stays. */
+static void whole_buffers(void **unused)
+{
+	struct disk_config config = {.path = make_file("data", SIZE)};
+	static uint8_t out[3 * 512 + 1], in[3 * 512 + 1], file[3 * 512];
+	struct iovec to[] = {{out, 512}, {out + 512, 1024}, {out + 1536, 1}};
+	struct iovec from[] = {{in, 512}, {in + 512, 1024}, {in + 1536, 1}};
+	struct block b;
+
+	(void)unused;
+	assert_int_equal(block_open(&b, &config), 0);
+	for (unsigned n = 1; n <= 2; n++) {
+		size_t len = n == 1 ? 512 : 1536;
+
+		for (size_t at_most = 0; at_most <= 700; at_most += 350) {
+			fill_pattern(out, sizeof(out), (unsigned)(n + at_most));
+			memset(in, 0xee, sizeof(in));
+			host.at_most = at_most;
+			host.calls = 0;
+			assert_int_equal(block_writev(&b, to, 3, 0, len, 1024), 0);
+			assert_int_equal(block_readv(&b, from, 3, 0, len, 1024), 0);
+			assert_true(at_most != 0 || host.calls == 2);
+			assert_int_equal(syscall(SYS_pread64, b.fd, file, len, 1024L), len);
+			assert_memory_equal(file, out, len);
+			assert_memory_equal(in, out, len);
+			assert_int_equal(in[len], 0xee);
+		}
+	}
+	host.at_most = 0;
+	block_close(&b);
+}
+
 static void errors(void **unused)
 {
 	struct disk_config config = {.path = make_file("short", SIZE)};
@@ -527,17 +559,12 @@ static int remove_folder(void **unused)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(refusals),
-		cmocka_unit_test(unreadable),
-		cmocka_unit_test(one_writer),
-		cmocka_unit_test(names_the_holder),
-		cmocka_unit_test(geometry),
-		cmocka_unit_test(warns_of_qcow2),
-		cmocka_unit_test(transfers),
-		cmocka_unit_test(errors),
-		cmocka_unit_test(zeroes),
-		cmocka_unit_test(direct),
-		cmocka_unit_test(write_protected_device),
+		cmocka_unit_test(refusals),   cmocka_unit_test(unreadable),
+		cmocka_unit_test(one_writer), cmocka_unit_test(names_the_holder),
+		cmocka_unit_test(geometry),   cmocka_unit_test(warns_of_qcow2),
+		cmocka_unit_test(transfers),  cmocka_unit_test(whole_buffers),
+		cmocka_unit_test(errors),     cmocka_unit_test(zeroes),
+		cmocka_unit_test(direct),     cmocka_unit_test(write_protected_device),
 	};
 
 	return cmocka_run_group_tests(tests, make_folder, remove_folder);
