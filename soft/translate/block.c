@@ -764,7 +764,7 @@ static void code(struct st_work *w, struct st_block *b, enum how end)
 	for (unsigned i = 0; i < w->n && !w->e->full; i++) {
 		bool last = i == w->n - 1;
 
-		place_flags(w, i, w->how[i]);
+		place_flags(w, i, last && end == HOW_INTERPRET ? end : w->how[i]);
 		if (last && (end == HOW_INTERPRET || (end == HOW_BRANCH && !st_branch(w, i)))) {
 			interpret(w, i);
 		} else if (!last || end == HOW_NOTHING) {
