@@ -66,6 +66,10 @@ static void what_is_made_is_allowed(void **state)
 	assert_true(st_check_block(t, BLOCK(0xf0, 0x48, 0x0f, 0xab, 0x07), NULL)); /* lock bts */
 	assert_true(st_check_block(t, BLOCK(0x0f, 0x10, 0x06, 0x74, 0xfb), NULL)); /* movups; je */
 	assert_true(st_check_block(t, BLOCK(0xf3, 0xa4, 0x9c, 0xff, 0xe0), NULL));
+	/* push four registers; add, mov, movaps by one register */
+	assert_true(st_check_block(t, BLOCK(0x53, 0x55, 0x41, 0x54, 0x41, 0x51, 0xc3), NULL));
+	assert_true(st_check_block(
+		t, BLOCK(0x01, 0x47, 8, 0x8b, 0x0f, 0x0f, 0x28, 0x47, 16, 0xff, 0x57, 32), NULL));
 	assert_true(st_check_block(t, BLOCK(0x13, 0x07, 0xe8, 0, 1, 0, 0), NULL)); /* adc; call */
 }
 
@@ -141,6 +145,69 @@ static void more_than_was_looked_up_is_refused(void **state)
 	assert_true(st_check_block(t, b, NULL));
 }
 
+/* Where @bytes, which occur once, are in the block's code. */
+static uint8_t *find_code(const struct st_block *b, const uint8_t *bytes, size_t len)
+{
+	uint8_t *code = t->rx - t->em.to_rx + b->code, *found = NULL;
+
+	for (uint32_t i = 0; i + len <= b->code_end - b->code; i++) {
+		if (memcmp(code + i, bytes, len) == 0) {
+			assert_null(found);
+			found = code + i;
+		}
+	}
+	assert_non_null(found);
+	return found;
+}
+
+#define FIND(b, ...) \
+	find_code((b), (const uint8_t[]){__VA_ARGS__}, sizeof((uint8_t[]){__VA_ARGS__}))
+
+/* mov %rax, 16(%rdi); mov (%rdi), %rbx; mov %rcx, 24(%rdi): 32 bytes from RDI. */
+static void windows_are_not_left(void **state)
+{
+	struct st_block *b;
+	uint8_t *at;
+
+	(void)state;
+	b = BLOCK(0x48, 0x89, 0x47, 16, 0x48, 0x8b, 0x1f, 0x48, 0x89, 0x4f, 24, 0x31, 0xc0);
+	assert_true(st_check_block(t, b, NULL));
+	at = FIND(b, 0x49, 0x89, 0x4a, 24); /* mov %rcx, 24(%r10) */
+	at[3] = 25;
+	assert_false(st_check_block(t, b, NULL));
+	at[3] = 0xff;
+	assert_false(st_check_block(t, b, NULL));
+	at[3] = 24;
+	assert_true(st_check_block(t, b, NULL));
+	/* Of bytes that may be read only. */
+	b = BLOCK(0x48, 0x8b, 0x47, 16, 0x48, 0x8b, 0x1f, 0x31, 0xc0);
+	assert_true(st_check_block(t, b, NULL));
+	at = FIND(b, 0x49, 0x8b, 0x1a); /* mov (%r10), %rbx */
+	at[1] = 0x89;
+	assert_false(st_check_block(t, b, NULL));
+}
+
+/* mov %rax, (%rdi); mov (%rsi), %rbx; mov %rcx, 8(%rdi): the window waits in the frame. */
+static void only_what_was_looked_up_is_kept(void **state)
+{
+	const uint8_t field = offsetof(struct st_frame, window_at);
+	struct st_block *b;
+	uint8_t *at;
+
+	(void)state;
+	b = BLOCK(0x48, 0x89, 0x07, 0x48, 0x8b, 0x1e, 0x48, 0x89, 0x4f, 8, 0x31, 0xc0);
+	assert_true(st_check_block(t, b, NULL));
+	at = FIND(b, 0x65, 0x4c, 0x89, 0x14, 0x25, field, 0, 0, 0); /* mov %r10, %gs:.. */
+	at[3] = 0x1c;						    /* %r11 */
+	assert_false(st_check_block(t, b, NULL));
+	at[3] = 0x14;
+	at = FIND(b, 0x65, 0x4c, 0x8b, 0x14, 0x25, field, 0, 0, 0);
+	at[5] = (uint8_t)(field + 8); /* another window, which is not open */
+	assert_false(st_check_block(t, b, NULL));
+	at[5] = field;
+	assert_true(st_check_block(t, b, NULL));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -149,6 +216,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(other_instructions_are_refused, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(more_than_was_looked_up_is_refused, set_up,
 						tear_down),
+		cmocka_unit_test_setup_teardown(windows_are_not_left, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(only_what_was_looked_up_is_kept, set_up, tear_down),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
