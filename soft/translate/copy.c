@@ -184,6 +184,15 @@ static unsigned spilled(const struct insn *insn)
 	return n;
 }
 
+/* Has it a W that 64-bit code would obey, and other code ignores? */
+static bool has_idle_w(const struct insn *insn)
+{
+	const uint8_t *prefix = insn->bytes + insn->rex_at;
+
+	return insn->mode != INSN_64 && insn_w_is_size(insn) && prefix[0] != 0xc5 &&
+	       (prefix[2] & 0x80) != 0;
+}
+
 bool st_can_copy(const struct insn *insn, unsigned mode)
 {
 	bool memory = insn->nmem != 0;
@@ -193,7 +202,8 @@ bool st_can_copy(const struct insn *insn, unsigned mode)
 		if (!integer(insn) || (insn->encoding != INSN_LEGACY && insn->mode != INSN_64)) {
 			return false;
 		}
-	} else if (insn->klass < INSN_CLASS_X87 || !vector(insn) || !enabled(insn, mode)) {
+	} else if (insn->klass < INSN_CLASS_X87 || !vector(insn) || !enabled(insn, mode) ||
+		   has_idle_w(insn)) {
 		return false;
 	}
 	if (memory) {

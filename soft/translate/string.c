@@ -14,17 +14,19 @@
 #define RSI 6
 #define RDI 7
 
-/* Where the guest's byte is. A page with code has no entry for writing. */
+/* Where the guest's byte is; NULL: not known. A page with code has no entry for writing. */
 static uint8_t *place(struct soft_vcpu *vcpu, uint64_t linear, bool write)
 {
 	const struct st_frame *f = vcpu->translator->frame;
 	const struct st_view *v = &f->view[st_view_of(f->mode)];
 	unsigned i = (unsigned)(linear >> 12) % ST_TLB;
+	uint64_t host;
 
 	if ((write ? v->write : v->read)[i] == (linear & ~PAGE_MASK)) {
 		return (uint8_t *)(uintptr_t)(v->add[i] + (linear & PAGE_MASK));
 	}
-	return (uint8_t *)(uintptr_t)st_fast_slow(vcpu, linear, 1 | (write ? ST_SLOW_WRITE : 0));
+	host = st_fast_slow(vcpu, linear, 1 | (write ? ST_SLOW_WRITE : 0));
+	return host > ST_SLOW_FAULT ? (uint8_t *)(uintptr_t)host : NULL;
 }
 
 /* Elements that are whole in the page at @linear. */
