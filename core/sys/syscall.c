@@ -12,7 +12,7 @@ static syscall_fn *const table[] = {
 #include "abi/linux/core.def"
 };
 
-/* Once for each program and number. */
+/* Once for each program and number, for who ports a program. */
 static rare void tell_unknown(uint64_t number)
 {
 	struct thread *t = thread_current();
@@ -22,8 +22,8 @@ static rare void tell_unknown(uint64_t number)
 	    (atomic_fetch_or_explicit(&p->told_unknown[number / 64], BIT(number % 64),
 				      memory_order_relaxed) &
 	     BIT(number % 64)) == 0) {
-		log_notice("%s[%d]: system call %u is not offered", t->name, p->pid,
-			   (unsigned)number);
+		log_program("%s[%d]: system call %u is not offered", t->name, p->pid,
+			    (unsigned)number);
 	}
 }
 
@@ -41,7 +41,7 @@ bool syscall_enter(struct user_frame *frame)
 		return false;
 	}
 	if (number >= ARRAY_SIZE(table) || table[number] == NULL) {
-		tell_unknown(number);
+		tell_unknown(frame->orig_rax);
 		frame->rax = (uint64_t)-ENOSYS;
 		return false;
 	}
@@ -50,8 +50,9 @@ bool syscall_enter(struct user_frame *frame)
 		return false; /* the call has set all registers: rt_sigreturn(), execve() */
 	}
 	frame->rax = (uint64_t)result;
-	if ((result <= -ERESTARTSYS && result >= -ERESTART_RESTARTBLOCK) || t->has_saved_blocked ||
-	    atomic_load_explicit(&t->signal_pending, memory_order_relaxed)) {
+	if ((result <= -ERESTARTSYS && result >= -ERESTART_RESTARTBLOCK) ||
+	    (t->has_saved_blocked |
+	     atomic_load_explicit(&t->signal_pending, memory_order_relaxed))) {
 		/* Ring 3 must not see it, even if the signal has gone elsewhere meanwhile. And it
 		 * must not see that a call was interrupted before the signal itself: who sends one
 		 * makes it known first, and interrupts this CPU then. */
