@@ -99,6 +99,22 @@ def test_kernels(lab):
             boots(lab, kernel=f'vmlinuz-{flavour}', cpus=cpus)
 
 
+def test_memtest(lab):
+    """memtest86+, a program of its own on the bare machine, finds no fault in memory."""
+    with debian.locked('packages'):
+        folder = debian.unpacked('memtest86+')
+    with open(os.path.join(folder, 'boot/memtest86+x64.bin'), 'rb') as f:
+        lab.put('memtest', f.read())
+    with started(lab, kernel='memtest', initrd=None, memory='16M',
+                 cmdline='console=ttyS0,115200') as guest:
+        # Of its tests the seventh; one of them is to wait for minutes.
+        guest.wait(r'#6  \[Moving inversions, 64 bit', 200)
+        shown = guest.wait(r'Pass:\s+0\s+Errors: (\d+)', 60)
+        assert shown.group(1) == '0'
+        guest.send('\x1dq')
+        assert guest.end(20) == 5
+
+
 def test_paused_and_ended_by_the_user(lab):
     """A busy guest leaves its code when it is told to."""
     with started(lab) as guest:
