@@ -42,16 +42,11 @@ def test_needs_nothing_but_the_device(lab):
     assert lab.must('chroot jail /conformance api self').endswith(', 0 failed, 0 skipped\n')
 
 
-def host_features():
-    with open('/proc/cpuinfo') as f:
-        return set(next((line for line in f if line.startswith('flags')), '').split())
-
-
 def soft_passes_all(engine):
     results = conformance.run_soft([], lambda text, end: None, engine)
     assert not failures(results), failures(results)
     assert set(results) == set(conformance.listed())
-    if {'avx2', 'pcid', 'invpcid', 'xsave', 'fsgsbase', 'pdpe1gb'} <= host_features():
+    if {'avx2', 'pcid', 'invpcid', 'xsave', 'fsgsbase', 'pdpe1gb'} <= frame.cpu_flags():
         stale = conformance.stale('soft', results)
         assert not stale, stale
 
@@ -63,14 +58,14 @@ def test_soft_interprets_all():
 
 def test_soft_translates_all():
     """The translator, which is what one gets unless one chooses."""
-    if 'bmi2' not in host_features():
+    if 'bmi2' not in frame.cpu_flags():
         raise frame.Skip('the CPU has no BMI2, which translated code needs')
     soft_passes_all('soft:translate')
 
 
 def test_soft_translates_all_checked():
     """The same, and all code that it emits stands before its judge."""
-    if 'bmi2' not in host_features():
+    if 'bmi2' not in frame.cpu_flags():
         raise frame.Skip('the CPU has no BMI2, which translated code needs')
     soft_passes_all('soft:translate-checked')
 

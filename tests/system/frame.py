@@ -79,6 +79,12 @@ def yado(*arguments, timeout=30):
     return done.returncode, output
 
 
+def cpu_flags():
+    """Names of what this machine's processor has, as in /proc/cpuinfo."""
+    with open('/proc/cpuinfo') as f:
+        return set(next((line for line in f if line.startswith('flags')), '').split())
+
+
 def real_kvm():
     """Does this machine have a /dev/kvm with hardware behind it, for us?"""
     with open('/proc/cpuinfo') as f:
