@@ -224,14 +224,47 @@ int space_fault(struct space *s, uint64_t va, unsigned access)
 	return r;
 }
 
+bool space_shown(struct space *s, uint64_t va, unsigned access, struct space_shown *shown)
+{
+	uint64_t entry;
+
+	if (access == SPACE_EXEC || va >= USER_END) {
+		return false;
+	}
+	spin_take(&s->lock);
+	entry = table_get(s->root, va);
+	if ((entry & PTE_P) == 0 || (access == SPACE_WRITE && (entry & PTE_RW) == 0)) {
+		spin_give(&s->lock);
+		return false;
+	}
+	shown->bytes = (entry & PTE_PS) != 0 ? HUGE_SIZE : PAGE_SIZE;
+	shown->page = hpa(entry & PTE_ADDR & ~(shown->bytes - 1));
+	shown->writable = (entry & PTE_RW) != 0;
+	return true;
+}
+
+void space_shown_end(struct space *s)
+{
+	spin_give(&s->lock);
+}
+
 int space_page(struct space *s, uint64_t va, unsigned access, hpa_t *page, uint64_t *bytes,
 	       bool *writable)
 {
+	struct space_shown shown;
 	struct target t;
 	struct found f;
 
 	if (va >= USER_END) {
 		return -EFAULT;
+	}
+	if (space_shown(s, va, access, &shown)) {
+		page_get(shown.page);
+		space_shown_end(s);
+		*page = shown.page;
+		*bytes = shown.bytes;
+		*writable = shown.writable;
+		return 0;
 	}
 	int r = resolve(s, va, access, &t, &f);
 	if (r != 0) {

@@ -138,6 +138,21 @@ must_use int space_fault(struct space *s, uint64_t va, unsigned access);
 must_use int space_page(struct space *s, uint64_t va, unsigned access, hpa_t *page, uint64_t *bytes,
 			bool *writable);
 
+/** A page as a space shows it. */
+struct space_shown {
+	hpa_t page; /* its first address */
+	uint64_t bytes;
+	bool writable;
+};
+
+/**
+ * space_shown() - as space_page(), if page tables show it already, and without holding it: until
+ * space_shown_end() nothing is taken out of the space, for its lock is held.
+ * Return: do they?
+ */
+must_use bool space_shown(struct space *s, uint64_t va, unsigned access, struct space_shown *shown);
+void space_shown_end(struct space *s);
+
 /** space_read() / space_write() - bytes of any space, also of one that is not loaded. Return: 0 or
  * -EFAULT, as user_read(). */
 must_use int space_read(struct space *s, void *to, uint64_t va, size_t len);

@@ -172,10 +172,9 @@ static bool is_plain(const struct svm_vcpu *svm)
 {
 	const struct vmcb_control *c = &svm->vmcb->c;
 
-	return !svm->window && !svm->iret_pending && svm->soft_length == 0 &&
-	       (c->exitintinfo & VMCB_EVENT_VALID) == 0 &&
-	       (c->virtual_interrupt & VMCB_V_TPR) == 0 && svm->tpr == 0 &&
-	       c->exitcode != VMEXIT_IRET && (uint32_t)c->exitcode != UINT32_MAX;
+	return svm->unusual == 0 && (c->exitintinfo & VMCB_EVENT_VALID) == 0 &&
+	       (c->virtual_interrupt & VMCB_V_TPR) == 0 && c->exitcode != VMEXIT_IRET &&
+	       (uint32_t)c->exitcode != UINT32_MAX;
 }
 
 void svm_exit_decode(struct kvm_vcpu *vcpu, struct kvm_stop *stop)

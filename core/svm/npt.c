@@ -169,13 +169,24 @@ static int grow(struct npt *npt)
 	return 0;
 }
 
+static bool is_range(const struct npt_range *range, const struct kvm_slot *slot)
+{
+	return range->gfn == slot->gfn && range->pages == slot->pages && range->user == slot->user;
+}
+
 static int remember(struct npt *npt, const struct kvm_slot *slot)
 {
-	uint32_t at = find_range(npt, slot->gfn);
 	struct npt_range range = {.gfn = slot->gfn, .pages = slot->pages, .user = slot->user};
+	uint32_t at;
 
+	/* Mostly the same as last time. */
+	if (npt->last < npt->count && is_range(&npt->ranges[npt->last], slot)) {
+		return 0;
+	}
+	at = find_range(npt, slot->gfn);
 	while (at < npt->count && npt->ranges[at].gfn == range.gfn) {
-		if (npt->ranges[at].pages == range.pages && npt->ranges[at].user == range.user) {
+		if (is_range(&npt->ranges[at], slot)) {
+			npt->last = at;
 			return 0;
 		}
 		at++;
@@ -253,23 +264,8 @@ void npt_fini(struct npt *npt)
 
 /* ---- mapping ---- */
 
-/* A page as the space shows it. */
-struct shown {
-	hpa_t page; /* first address; held */
-	uint64_t bytes;
-	bool writable;
-};
-
-static int look_up(struct npt *npt, const struct kvm_fault *fault, struct shown *shown)
-{
-	int r = space_page(npt->space, fault->user, fault->write ? SPACE_WRITE : SPACE_READ,
-			   &shown->page, &shown->bytes, &shown->writable);
-
-	return r == -ENXIO ? -EFAULT : r;
-}
-
 /* May 2 MiB be mapped at once? */
-static bool fits_huge(const struct kvm_fault *fault, const struct shown *shown)
+static bool fits_huge(const struct kvm_fault *fault, const struct space_shown *shown)
 {
 	const struct kvm_slot *slot = fault->slot;
 	uint64_t gfn = ALIGN_DOWN(fault->gfn, HUGE_PAGES);
@@ -308,7 +304,7 @@ static uint64_t *reach(struct npt *npt, uint64_t gfn, unsigned leaf)
 	return &table[index_at(gfn, leaf)];
 }
 
-static int enter(struct npt *npt, const struct kvm_fault *fault, const struct shown *shown)
+static int enter(struct npt *npt, const struct kvm_fault *fault, const struct space_shown *shown)
 {
 	bool huge = fits_huge(fault, shown);
 	uint64_t *entry = reach(npt, fault->gfn, huge ? 2 : 1);
@@ -335,26 +331,50 @@ static int enter(struct npt *npt, const struct kvm_fault *fault, const struct sh
 	return 0;
 }
 
-int npt_map(struct npt *npt, const struct kvm_fault *fault)
+/* The lock is held. */
+static int map_locked(struct npt *npt, const struct kvm_fault *fault,
+		      const struct space_shown *shown)
+{
+	int r = remember(npt, fault->slot);
+
+	return r == 0 ? enter(npt, fault, shown) : r;
+}
+
+/* A page that has to be found, or made, first. */
+static int map_found(struct npt *npt, const struct kvm_fault *fault, unsigned access)
 {
 	uint64_t seq = space_seq(npt->space);
-	struct shown shown;
+	struct space_shown shown;
+	int r = space_page(npt->space, fault->user, access, &shown.page, &shown.bytes,
+			   &shown.writable);
+
+	if (r != 0) {
+		return r == -ENXIO ? -EFAULT : r;
+	}
+	spin_take(&npt->lock);
+	r = space_seq(npt->space) == seq ? map_locked(npt, fault, &shown) : -EAGAIN;
+	spin_give(&npt->lock);
+	page_put(shown.page);
+	return r;
+}
+
+int npt_map(struct npt *npt, const struct kvm_fault *fault)
+{
+	unsigned access = fault->write ? SPACE_WRITE : SPACE_READ;
+	struct space_shown shown;
 	int r;
 
 	if (fault->gfn >= GFN_END) {
 		return -EFAULT;
 	}
-	r = look_up(npt, fault, &shown);
-	if (r != 0) {
-		return r;
+	if (!space_shown(npt->space, fault->user, access, &shown)) {
+		return map_found(npt, fault, access);
 	}
+	/* Nobody takes it out meanwhile. */
 	spin_take(&npt->lock);
-	r = remember(npt, fault->slot);
-	if (r == 0) {
-		r = space_seq(npt->space) == seq ? enter(npt, fault, &shown) : -EAGAIN;
-	}
+	r = map_locked(npt, fault, &shown);
 	spin_give(&npt->lock);
-	page_put(shown.page);
+	space_shown_end(npt->space);
 	return r;
 }
 

@@ -34,6 +34,7 @@ struct npt {
 	struct spinlock lock;	  /* LOCK_KVM_MMU */
 	struct npt_range *ranges; /* sorted by gfn; may be out of date: then too much is flushed */
 	uint32_t count, room;
+	uint32_t last; /* the range that was wanted last; any value will do */
 	uint64_t tables;
 
 	_Atomic uint64_t generation;

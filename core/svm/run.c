@@ -136,15 +136,18 @@ static void flush_guest_tlb(struct kvm_vcpu *vcpu)
 static void load_cpu_msrs(struct kvm_vcpu *vcpu, struct svm_cpu *cpu)
 {
 	uint64_t aux = vcpu->msr[KVM_MSR_TSC_AUX];
-	uint64_t ratio = vcpu->tsc_ratio == 0 ? UINT64_C(1) << 32 : vcpu->tsc_ratio;
 
-	if (svm_features.rdtscp && cpu->tsc_aux != aux) {
+	if (cpu->tsc_aux != aux && svm_features.rdtscp) {
 		cpu->tsc_aux = aux;
 		asm_wrmsr(MSR_TSC_AUX, aux);
 	}
-	if (svm_features.tsc_rate && cpu->tsc_ratio != ratio) {
-		cpu->tsc_ratio = ratio;
-		asm_wrmsr(MSR_TSC_RATIO, ratio);
+	if (svm_features.tsc_rate) {
+		uint64_t ratio = vcpu->tsc_ratio == 0 ? UINT64_C(1) << 32 : vcpu->tsc_ratio;
+
+		if (cpu->tsc_ratio != ratio) {
+			cpu->tsc_ratio = ratio;
+			asm_wrmsr(MSR_TSC_RATIO, ratio);
+		}
 	}
 }
 

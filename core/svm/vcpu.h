@@ -14,18 +14,24 @@ struct svm_cpu;
 
 /* The backend's data of a vCPU. Its thread's only, but for what is atomic. */
 struct svm_vcpu {
-	struct vmcb *vmcb;   /* constant */
-	uint8_t *msrpm;	     /* constant; two pages */
-	uint32_t fresh;	     /* clean bits for the next VMRUN */
-	uint8_t tpr;	     /* V_TPR at the last entry */
-	uint16_t tr_attr;    /* of TR when it was last loaded */
-	uint8_t soft_length; /* RIP was moved by that for an injected INT n, INT3, INTO */
-	bool flush;	     /* forget the guest's translations at the next entry */
-	bool stepping;	     /* one instruction, for the NMI window */
-	bool step_had_tf;    /* the guest's own TF then */
-	bool window;	     /* the VMCB asks for some window, or has a V_TPR */
-	bool leave_at_once;  /* after the event that is injected, for the NMI window */
-	bool iret_pending;   /* the IRET that ends an NMI's handler is about to run */
+	struct vmcb *vmcb; /* constant */
+	uint8_t *msrpm;	   /* constant; two pages */
+	uint32_t fresh;	   /* clean bits for the next VMRUN */
+	uint16_t tr_attr;  /* of TR when it was last loaded */
+	bool flush;	   /* forget the guest's translations at the next entry */
+	bool step_had_tf;  /* the guest's own TF when `stepping` began */
+	union {
+		struct {
+			uint8_t tpr;	     /* V_TPR at the last entry */
+			uint8_t soft_length; /* RIP was moved by that for an injected INT n, INT3,
+						INTO */
+			bool stepping;	     /* one instruction, for the NMI window */
+			bool window;	     /* the VMCB asks for some window, or has a V_TPR */
+			bool leave_at_once;  /* after the injected event, for the NMI window */
+			bool iret_pending;   /* the IRET that ends an NMI's handler comes next */
+		};
+		uint64_t unusual; /* any of them */
+	};
 	uint64_t iret_rip;
 	uint64_t tlb_generation; /* of the VM's nested tables, at the last entry */
 

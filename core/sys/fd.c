@@ -11,20 +11,6 @@
 
 #define SLOTS_FIRST 32
 
-struct fd_slot {
-	struct file *file; /* NULL: free, or reserved */
-	bool reserved;
-	bool close_on_exec;
-};
-
-struct fd_table {
-	struct spinlock lock;
-	/* Guarded by lock. */
-	struct fd_slot *slots;
-	unsigned count;
-	unsigned least_free; /* nothing is free below */
-};
-
 struct fd_table *fd_table_create(void)
 {
 	struct fd_table *t = mem_alloc(sizeof(*t));
@@ -102,19 +88,6 @@ struct file *fd_table_file(struct fd_table *t, int fd)
 struct file *fd_get(int fd)
 {
 	return fd_table_file(process_current()->files, fd);
-}
-
-struct fd_loan fd_borrow(int fd)
-{
-	const struct process *p = process_current();
-	const struct fd_table *t = p->files;
-
-	/* Nobody but this thread could change either. */
-	if (__atomic_load_n(&p->thread_count, __ATOMIC_RELAXED) != 1) {
-		return (struct fd_loan){fd_get(fd), true};
-	}
-	return (struct fd_loan){(unsigned)fd < t->count ? t->slots[(unsigned)fd].file : NULL,
-				false};
 }
 
 static unsigned limit(void)

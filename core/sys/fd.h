@@ -4,10 +4,25 @@
  */
 #pragma once
 
+#include "core/lock.h"
+#include "core/task/process.h"
 #include "lib/base/types.h"
 
-struct fd_table;
 struct file;
+
+struct fd_slot {
+	struct file *file; /* NULL: free, or reserved */
+	bool reserved;
+	bool close_on_exec;
+};
+
+struct fd_table {
+	struct spinlock lock;
+	/* Guarded by lock. */
+	struct fd_slot *slots;
+	unsigned count;
+	unsigned least_free; /* nothing is free below */
+};
 
 #define FD_MAX 4096
 
@@ -24,17 +39,21 @@ void fd_table_put(struct fd_table *t);
  * is none. */
 must_use struct file *fd_get(int fd);
 
-/* A file for the length of one system call. */
-struct fd_loan {
-	struct file *file; /* NULL: there is none */
-	bool counted;	   /* file_put() is needed afterwards */
-};
-
 /**
- * fd_borrow() - as fd_get(), for the length of one system call. A process with one thread and a
- * table of its own cannot close it meanwhile: then it is not counted.
+ * fd_own() - the file behind a descriptor, for the length of one system call, without counting it:
+ * in a process with one thread nobody else could close it meanwhile.
+ * Return: NULL: there is none, or it has to be had by fd_get().
  */
-must_use struct fd_loan fd_borrow(int fd);
+static inline struct file *fd_own(int fd)
+{
+	const struct process *p = process_current();
+	const struct fd_table *t = p->files;
+
+	if (__atomic_load_n(&p->thread_count, __ATOMIC_RELAXED) != 1 || (unsigned)fd >= t->count) {
+		return NULL;
+	}
+	return t->slots[(unsigned)fd].file;
+}
 
 /** fd_reserve() - the lowest free number from @least on. Return: it; -EMFILE, -ENOMEM, -EINVAL. */
 must_use int fd_reserve(struct fd_table *t, int least);

@@ -206,7 +206,7 @@ static int64_t set_nonblocking(struct file *f, uint64_t va)
 }
 
 /* Those that every file has. */
-static rare int64_t ioctl_of_all(struct file *f, int fd, uint32_t command, uint64_t argument)
+static int64_t ioctl_of_all(struct file *f, int fd, uint32_t command, uint64_t argument)
 {
 	switch (command) {
 	case FIONBIO:
@@ -219,27 +219,28 @@ static rare int64_t ioctl_of_all(struct file *f, int fd, uint32_t command, uint6
 	}
 }
 
-SYSCALL(ioctl)
+static __attribute__((noinline)) int64_t ioctl_of_any(const uint64_t a[6])
 {
-	uint32_t command = (uint32_t)a[1];
-	struct fd_loan loan = fd_borrow((int)a[0]);
-	struct file *f = loan.file;
+	struct file *f = fd_get((int)a[0]);
 	int64_t result;
 
 	if (f == NULL) {
 		return -EBADF;
 	}
-	if (_IOC_TYPE(command) == _IOC_TYPE(FIONBIO) || f->ops->ioctl == NULL) {
-		result = ioctl_of_all(f, (int)a[0], command, a[2]);
-	} else if (!loan.counted) {
-		return f->ops->ioctl(f, command, a[2]);
-	} else {
-		result = f->ops->ioctl(f, command, a[2]);
-	}
-	if (loan.counted) {
-		file_put(f);
-	}
+	result = ioctl_of_all(f, (int)a[0], (uint32_t)a[1], a[2]);
+	file_put(f);
 	return result;
+}
+
+SYSCALL(ioctl)
+{
+	uint32_t command = (uint32_t)a[1];
+	struct file *f = fd_own((int)a[0]);
+
+	if (f == NULL || _IOC_TYPE(command) == _IOC_TYPE(FIONBIO) || f->ops->ioctl == NULL) {
+		return ioctl_of_any(a);
+	}
+	return f->ops->ioctl(f, command, a[2]);
 }
 
 static int64_t make_pipe(uint64_t va, uint64_t flags)

@@ -40,8 +40,8 @@ static int64_t transfer(struct file *f, struct uio *u, uint64_t *offset, bool wr
 
 static int64_t one(uint64_t fd, uint64_t va, uint64_t len, uint64_t *offset, bool write)
 {
-	struct fd_loan loan = fd_borrow((int)fd);
-	struct file *f = loan.file;
+	struct file *own = fd_own((int)fd);
+	struct file *f = own != NULL ? own : fd_get((int)fd);
 	struct uio u;
 	int64_t result;
 
@@ -52,7 +52,7 @@ static int64_t one(uint64_t fd, uint64_t va, uint64_t len, uint64_t *offset, boo
 	if (result == 0) {
 		result = transfer(f, &u, offset, write);
 	}
-	if (loan.counted) {
+	if (own == NULL) {
 		file_put(f);
 	}
 	return result;

@@ -41,7 +41,7 @@ bool syscall_enter(struct user_frame *frame)
 		return false;
 	}
 	if (number >= ARRAY_SIZE(table) || table[number] == NULL) {
-		tell_unknown(number);
+		tell_unknown(frame->orig_rax);
 		frame->rax = (uint64_t)-ENOSYS;
 		return false;
 	}
@@ -50,8 +50,9 @@ bool syscall_enter(struct user_frame *frame)
 		return false; /* the call has set all registers: rt_sigreturn(), execve() */
 	}
 	frame->rax = (uint64_t)result;
-	if ((result <= -ERESTARTSYS && result >= -ERESTART_RESTARTBLOCK) || t->has_saved_blocked ||
-	    atomic_load_explicit(&t->signal_pending, memory_order_relaxed)) {
+	if ((result <= -ERESTARTSYS && result >= -ERESTART_RESTARTBLOCK) ||
+	    (t->has_saved_blocked |
+	     atomic_load_explicit(&t->signal_pending, memory_order_relaxed))) {
 		/* Ring 3 must not see it, even if the signal has gone elsewhere meanwhile. And it
 		 * must not see that a call was interrupted before the signal itself: who sends one
 		 * makes it known first, and interrupts this CPU then. */

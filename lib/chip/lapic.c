@@ -69,34 +69,42 @@ static uint32_t *word_of(struct lapic *lapic, enum lapic_reg first, uint8_t vect
 	return &lapic->regs[first / 16 + vector / 32];
 }
 
-static void update_ppr(struct lapic *lapic)
+/* @in_service: the highest vector that is, or -1. */
+static void set_ppr(struct lapic *lapic, int in_service)
 {
 	uint32_t tpr = *lapic_reg(lapic, LAPIC_TPR);
-	int in_service = highest(lapic, LAPIC_ISR);
 	uint32_t isr = in_service < 0 ? 0 : (uint32_t)in_service & 0xf0;
 
 	*lapic_reg(lapic, LAPIC_PPR) = (tpr & 0xf0) >= isr ? tpr : isr;
 }
 
+static void update_ppr(struct lapic *lapic)
+{
+	set_ppr(lapic, highest(lapic, LAPIC_ISR));
+}
+
 /* Takes over what others have posted. */
 static void collect(struct lapic *lapic)
 {
-	if (!atomic_load_explicit(&lapic->any_posted, memory_order_relaxed) ||
-	    !atomic_exchange_explicit(&lapic->any_posted, false, memory_order_acquire)) {
+	uint32_t words;
+
+	if (atomic_load_explicit(&lapic->posted_words, memory_order_relaxed) == 0) {
 		return;
 	}
-	for (unsigned word = 0; word < 8; word++) {
+	words = atomic_exchange_explicit(&lapic->posted_words, 0, memory_order_acquire);
+	for (; words != 0; words &= words - 1) {
+		unsigned word = (unsigned)__builtin_ctz(words);
 		uint32_t *irr = &lapic->regs[LAPIC_IRR / 16 + word];
 		uint32_t *tmr = &lapic->regs[LAPIC_TMR / 16 + word];
 		uint32_t bits, level;
 
-		if (atomic_load_explicit(&lapic->posted[word], memory_order_relaxed) == 0) {
-			continue;
-		}
 		/* Pairs with the release in lapic_post(): the level bits are there. */
 		bits = atomic_exchange_explicit(&lapic->posted[word], 0, memory_order_acquire);
-		level = atomic_fetch_and_explicit(&lapic->posted_level[word], ~bits,
+		level = atomic_load_explicit(&lapic->posted_level[word], memory_order_relaxed);
+		if ((level & bits) != 0) {
+			atomic_fetch_and_explicit(&lapic->posted_level[word], ~bits,
 						  memory_order_relaxed);
+		}
 		*irr |= bits;
 		*tmr = (*tmr & ~bits) | (level & bits);
 	}
@@ -126,7 +134,7 @@ void lapic_take(struct lapic *lapic, uint8_t vector)
 {
 	*word_of(lapic, LAPIC_IRR, vector) &= ~(uint32_t)BIT(vector % 32);
 	*word_of(lapic, LAPIC_ISR, vector) |= (uint32_t)BIT(vector % 32);
-	update_ppr(lapic);
+	set_ppr(lapic, vector); /* it was above what is in service */
 }
 
 void lapic_request(struct lapic *lapic, uint8_t vector)

@@ -127,8 +127,8 @@ struct lapic {
 
 	/* atomic */
 	_Atomic uint32_t posted[8], posted_level[8];
-	_Atomic bool any_posted;
-	_Atomic uint32_t arbitration; /* how often lowest priority has chosen this one */
+	_Atomic uint32_t posted_words; /* bits: which of the two above are to be looked at */
+	_Atomic uint32_t arbitration;  /* how often lowest priority has chosen this one */
 };
 
 /** lapic_init() - as after power-on. @id: unique in the machine. @bsp: the first CPU. */

@@ -59,7 +59,7 @@ static bool post_vector(struct lapic *lapic, const struct lapic_message *m)
 	/* Pairs with the acquire in lapic.c, collect(). */
 	atomic_fetch_or_explicit(&lapic->posted[word], bit, memory_order_release);
 	/* Pairs with the acquire in collect(). */
-	atomic_store_explicit(&lapic->any_posted, true, memory_order_release);
+	atomic_fetch_or_explicit(&lapic->posted_words, (uint32_t)BIT(word), memory_order_release);
 	return true;
 }
 

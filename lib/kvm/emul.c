@@ -494,6 +494,37 @@ static enum insn_result decode(struct kvm_vcpu *vcpu, struct insn *insn)
 }
 
 /*
+ * One that reaches its only memory operand and touches no segment: neither does the emulator need
+ * the segment registers, nor is there doubt which access it is that stopped the guest.
+ */
+static bool is_simple(const struct insn *insn)
+{
+	if (insn->klass != INSN_CLASS_INTEGER || insn->nmem != 1 || insn->mode != INSN_64 ||
+	    insn->mem[0].seg >= INSN_FS ||
+	    (insn->attributes & (INSN_ATTR_PUSH | INSN_ATTR_POP)) != 0) {
+		return false;
+	}
+	for (unsigned i = 0; i < insn->noperands; i++) {
+		if (insn->operand[i].kind == INSN_OP_REG && insn->operand[i].klass == INSN_SEG) {
+			return false;
+		}
+	}
+	return true;
+}
+
+/*
+ * Loads and stores by MOV are most of what drivers do to devices. They are carried out here, if
+ * there is nothing about them that the emulator would have to look at.
+ */
+static bool is_plain_mov(const struct insn *insn)
+{
+	const struct insn_mem *m = &insn->mem[0];
+
+	return insn->mnemonic == INSN_MOV && m->kind == INSN_MEM_MODRM && insn->adr_bytes == 8 &&
+	       m->base < 16 && is_simple(insn);
+}
+
+/*
  * The instruction at RIP, decoded now or before: INSN_OK and *@insn, or as decode(). In 64-bit code
  * its bytes are found by a short walk and compared with those of instructions that were decoded.
  */
@@ -517,30 +548,13 @@ static enum insn_result find_insn(struct kvm_vcpu *vcpu, const struct insn **ins
 				     x->code, INSN_MAX);
 		d->bytes[0] = bytes[0];
 		d->bytes[1] = result == INSN_OK ? bytes[1] : 0;
+		d->plain_mov = result == INSN_OK && is_plain_mov(&d->insn);
 		return result;
 	}
 	d->bytes[1] = 0;
+	d->plain_mov = false;
 	kvm_regs_need(vcpu, NEEDED);
 	return decode(vcpu, &d->insn);
-}
-
-/*
- * One that reaches its only memory operand and touches no segment: neither does the emulator need
- * the segment registers, nor is there doubt which access it is that stopped the guest.
- */
-static bool is_simple(const struct kvm_vcpu *vcpu, const struct insn *insn)
-{
-	if (insn->klass != INSN_CLASS_INTEGER || insn->nmem != 1 || insn->mode != INSN_64 ||
-	    insn->mem[0].seg >= INSN_FS || (vcpu->cpu.rflags & RFLAGS_TF) != 0 ||
-	    (insn->attributes & (INSN_ATTR_PUSH | INSN_ATTR_POP)) != 0) {
-		return false;
-	}
-	for (unsigned i = 0; i < insn->noperands; i++) {
-		if (insn->operand[i].kind == INSN_OP_REG && insn->operand[i].klass == INSN_SEG) {
-			return false;
-		}
-	}
-	return true;
 }
 
 static void forget(struct kvm_exits *x)
@@ -626,7 +640,7 @@ static bool emulate(struct kvm_vcpu *vcpu)
 	bool stepping = (vcpu->cpu.rflags & RFLAGS_TF) != 0;
 	enum insn_outcome outcome;
 
-	if (is_simple(vcpu, x->insn)) {
+	if (!stepping && is_simple(x->insn)) {
 		kvm_regs_change(vcpu, KVM_REGS_CORE);
 	} else {
 		x->operand_gpa = 0;
@@ -685,22 +699,18 @@ static inline void advance(struct kvm_vcpu *vcpu, unsigned len)
 	vcpu->cpu.interrupt_shadow = false;
 }
 
-/*
- * Loads and stores by MOV are most of what drivers do to devices. They are carried out here, if
- * there is nothing about them that the emulator would have to look at.
- */
-static bool is_plain_mov(const struct kvm_vcpu *vcpu, const struct insn *insn, uint64_t gpa)
+/* Can it be carried out here, now that it has stopped at @gpa? */
+static inline bool plain_at(const struct kvm_vcpu *vcpu, const struct insn *insn, uint64_t gpa)
 {
 	const struct insn_mem *m = &insn->mem[0];
 	const uint64_t *gpr = vcpu->cpu.gpr;
-	uint64_t address = (uint64_t)m->disp;
+	uint64_t address = (uint64_t)m->disp + gpr[m->base];
 
-	if (insn->mnemonic != INSN_MOV || vcpu->single_step || m->kind != INSN_MEM_MODRM ||
-	    insn->adr_bytes != 8 || m->base >= 16 || (vcpu->cpu.rflags & RFLAGS_AC) != 0 ||
-	    !is_simple(vcpu, insn)) {
+	if (!container_of(insn, const struct kvm_decoded, insn)->plain_mov || vcpu->single_step ||
+	    (vcpu->cpu.rflags & (RFLAGS_AC | RFLAGS_TF)) != 0) {
 		return false;
 	}
-	address += gpr[m->base] + (m->index != INSN_NO_REG ? gpr[m->index] * m->scale : 0);
+	address += m->index != INSN_NO_REG ? gpr[m->index] * m->scale : 0;
 	return (address ^ gpa) % KVM_PAGE_BYTES == 0 &&
 	       gpa % KVM_PAGE_BYTES + m->bytes <= KVM_PAGE_BYTES;
 }
@@ -721,7 +731,7 @@ static bool is_plain_store(const struct kvm_vcpu *vcpu, const struct insn *insn,
 	} else {
 		return false;
 	}
-	return is_plain_mov(vcpu, insn, gpa);
+	return plain_at(vcpu, insn, gpa);
 }
 
 static bool is_plain_load(const struct kvm_vcpu *vcpu, const struct insn *insn, uint64_t gpa)
@@ -729,7 +739,7 @@ static bool is_plain_load(const struct kvm_vcpu *vcpu, const struct insn *insn, 
 	const struct insn_operand *to = &insn->operand[0];
 
 	return to->kind == INSN_OP_REG && to->klass == INSN_GPR &&
-	       insn->operand[1].kind == INSN_OP_MEM && is_plain_mov(vcpu, insn, gpa);
+	       insn->operand[1].kind == INSN_OP_MEM && plain_at(vcpu, insn, gpa);
 }
 
 void kvm_emul_finish_load(struct kvm_vcpu *vcpu, uint64_t value)
@@ -874,7 +884,8 @@ static __attribute__((noinline)) unsigned length_of(struct kvm_vcpu *vcpu)
 	return len;
 }
 
-bool kvm_emul_skip(struct kvm_vcpu *vcpu, unsigned len)
+/* Somebody steps, or the length is not known. */
+static __attribute__((noinline)) bool skip_slowly(struct kvm_vcpu *vcpu, unsigned len)
 {
 	bool stepping = (vcpu->cpu.rflags & RFLAGS_TF) != 0;
 
@@ -886,6 +897,15 @@ bool kvm_emul_skip(struct kvm_vcpu *vcpu, unsigned len)
 	}
 	advance(vcpu, len);
 	return (vcpu->single_step || stepping) && kvm_debug_stepped(vcpu, stepping);
+}
+
+bool kvm_emul_skip(struct kvm_vcpu *vcpu, unsigned len)
+{
+	if (len == 0 || vcpu->single_step || (vcpu->cpu.rflags & RFLAGS_TF) != 0) {
+		return skip_slowly(vcpu, len);
+	}
+	advance(vcpu, len);
+	return false;
 }
 
 bool kvm_emul_foreign_hypercall(struct kvm_vcpu *vcpu)

@@ -216,12 +216,13 @@ static void try_interrupt(struct kvm_vcpu *vcpu)
 	if (vcpu->inject.kind == KVM_EVENT_NONE && kvm_event_interrupt_allowed(vcpu)) {
 		int vector = kvm_irq_accept(vcpu);
 
-		if (vector >= 0) {
-			vcpu->events.interrupt.injected = true;
-			vcpu->events.interrupt.soft = false;
-			vcpu->events.interrupt.vector = (uint8_t)vector;
-			inject_interrupt(vcpu);
+		if (vector < 0) {
+			return; /* nor is there one that waits */
 		}
+		vcpu->events.interrupt.injected = true;
+		vcpu->events.interrupt.soft = false;
+		vcpu->events.interrupt.vector = (uint8_t)vector;
+		inject_interrupt(vcpu);
 	}
 	vcpu->want_irq_window = kvm_irq_pending(vcpu) >= 0;
 }
@@ -249,7 +250,7 @@ void kvm_event_prepare(struct kvm_vcpu *vcpu)
 	if (e->nmi.pending != 0) {
 		try_nmi(vcpu);
 	}
-	if (vcpu->apic != NULL && kvm_irq_pending(vcpu) >= 0) {
+	if (vcpu->apic != NULL) {
 		try_interrupt(vcpu);
 	}
 }

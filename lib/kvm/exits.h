@@ -35,6 +35,7 @@ struct kvm_fragment {
  * now is compared. */
 struct kvm_decoded {
 	uint64_t bytes[2]; /* 15, then the mode; 0: none */
+	bool plain_mov;	   /* is_plain_mov() of emul.c */
 	struct insn insn;
 };
 

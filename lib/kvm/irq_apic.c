@@ -26,9 +26,11 @@ static struct lapic_time time_now(struct kvm_vcpu *vcpu)
 	};
 }
 
+static const struct lapic_time no_time = {.tsc_khz = 1};
+
 static struct lapic_time time_for(struct kvm_vcpu *vcpu, uint32_t offset)
 {
-	return is_timer(offset) ? time_now(vcpu) : (struct lapic_time){.tsc_khz = 1};
+	return is_timer(offset) ? time_now(vcpu) : no_time;
 }
 
 /* ---- what a local APIC does to the rest ---- */
@@ -232,14 +234,20 @@ int kvm_irq_accept(struct kvm_vcpu *vcpu)
 	return vector;
 }
 
+static __attribute__((noinline)) void expire(struct kvm_vcpu *vcpu)
+{
+	struct lapic_time time = time_now(vcpu);
+
+	lapic_expire(&vcpu->apic->lapic, &time);
+}
+
 void kvm_irq_sync(struct kvm_vcpu *vcpu)
 {
 	struct kvm_apic *apic = vcpu->apic;
 
-	if (apic != NULL && atomic_exchange_explicit(&apic->expired, false, memory_order_relaxed)) {
-		struct lapic_time time = time_now(vcpu);
-
-		lapic_expire(&apic->lapic, &time);
+	if (apic != NULL && atomic_load_explicit(&apic->expired, memory_order_relaxed) &&
+	    atomic_exchange_explicit(&apic->expired, false, memory_order_relaxed)) {
+		expire(vcpu);
 	}
 }
 
@@ -305,9 +313,40 @@ static bool is_hole(const struct kvm_vcpu *vcpu, uint64_t gpa)
 	       (vcpu->vm->quirks_off & KVM_X86_QUIRK_LAPIC_MMIO_HOLE) == 0;
 }
 
+static __attribute__((noinline)) void mmio_read(struct kvm_vcpu *vcpu, uint32_t offset,
+						unsigned bytes, void *data)
+{
+	struct lapic_time time = time_for(vcpu, offset);
+	bool whole = offset % 16 + bytes <= 4;
+
+	store_le(data, whole ? lapic_read(&vcpu->apic->lapic, offset, &time) : 0, bytes);
+}
+
+static __attribute__((noinline)) void timer_write(struct kvm_vcpu *vcpu, uint32_t offset,
+						  uint32_t value)
+{
+	struct lapic_time time = time_now(vcpu);
+
+	lapic_write(&vcpu->apic->lapic, offset, value, &time);
+}
+
+/*
+ * Is there to be another look at interrupts? Those that are sent ask for it by themselves, but for
+ * the interrupt about one that cannot be sent.
+ */
+static void note_write(struct kvm_vcpu *vcpu, uint32_t offset)
+{
+	struct lapic *lapic = &vcpu->apic->lapic;
+	bool sends = offset == LAPIC_ICR || offset == LAPIC_ICR_HIGH || offset == LAPIC_SELF_IPI;
+
+	if ((sends && lapic->errors == 0) || (offset == LAPIC_EOI && lapic_waiting(lapic) < 0)) {
+		return;
+	}
+	kvm_vcpu_note(vcpu, KVM_REQ_EVENT);
+}
+
 bool irq_apic_mmio(struct kvm_vcpu *vcpu, uint64_t gpa, unsigned bytes, void *data, bool write)
 {
-	struct lapic_time time;
 	uint32_t offset;
 
 	if (!kvm_irq_apic_page(vcpu, gpa, &offset)) {
@@ -319,14 +358,15 @@ bool irq_apic_mmio(struct kvm_vcpu *vcpu, uint64_t gpa, unsigned bytes, void *da
 		}
 		return true;
 	}
-	time = time_for(vcpu, offset);
 	if (!write) {
-		bool whole = offset % 16 + bytes <= 4;
-
-		store_le(data, whole ? lapic_read(&vcpu->apic->lapic, offset, &time) : 0, bytes);
+		mmio_read(vcpu, offset, bytes, data);
 	} else if (bytes == 4) {
-		lapic_write(&vcpu->apic->lapic, offset, load_le32(data), &time);
-		kvm_vcpu_note(vcpu, KVM_REQ_EVENT);
+		if (is_timer(offset)) {
+			timer_write(vcpu, offset, load_le32(data));
+		} else {
+			lapic_write(&vcpu->apic->lapic, offset, load_le32(data), &no_time);
+		}
+		note_write(vcpu, offset);
 	}
 	return true;
 }
@@ -342,17 +382,28 @@ int kvm_irq_x2apic_read(struct kvm_vcpu *vcpu, uint32_t msr, uint64_t *value)
 	return lapic_msr_read(&vcpu->apic->lapic, msr, value, &time);
 }
 
+static __attribute__((noinline)) int timer_msr_write(struct kvm_vcpu *vcpu, uint32_t msr,
+						     uint64_t value)
+{
+	struct lapic_time time = time_now(vcpu);
+
+	return lapic_msr_write(&vcpu->apic->lapic, msr, value, &time);
+}
+
 int kvm_irq_x2apic_write(struct kvm_vcpu *vcpu, uint32_t msr, uint64_t value)
 {
-	struct lapic_time time;
+	uint32_t offset = (msr - LAPIC_MSR_FIRST) * 16;
 	int error;
 
 	if (vcpu->apic == NULL) {
 		return -EINVAL;
 	}
-	time = time_for(vcpu, (msr - LAPIC_MSR_FIRST) * 16);
-	error = lapic_msr_write(&vcpu->apic->lapic, msr, value, &time);
-	kvm_vcpu_note(vcpu, KVM_REQ_EVENT);
+	if (is_timer(offset)) {
+		error = timer_msr_write(vcpu, msr, value);
+	} else {
+		error = lapic_msr_write(&vcpu->apic->lapic, msr, value, &no_time);
+	}
+	note_write(vcpu, offset);
 	return error;
 }
 

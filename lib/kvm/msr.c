@@ -584,11 +584,22 @@ static const struct row rows[] = {
 	ZERO(MSR_EX_CFG, 1),
 };
 
-static const struct row *find(uint32_t msr)
+static bool is_in(const struct row *row, uint32_t msr)
+{
+	return msr - row->first < row->count;
+}
+
+_Static_assert(ARRAY_SIZE(rows) <= UINT8_MAX, "msr_hint");
+
+/* A guest often has the same one many times. */
+static const struct row *find(struct kvm_vcpu *vcpu, uint32_t msr)
 {
 	size_t low = 0;
 	size_t high = ARRAY_SIZE(rows);
 
+	if (is_in(&rows[vcpu->msr_hint], msr)) {
+		return &rows[vcpu->msr_hint];
+	}
 	while (low < high) {
 		size_t middle = (low + high) / 2;
 
@@ -598,7 +609,11 @@ static const struct row *find(uint32_t msr)
 			high = middle;
 		}
 	}
-	return low < ARRAY_SIZE(rows) && rows[low].first <= msr ? &rows[low] : NULL;
+	if (low == ARRAY_SIZE(rows) || !is_in(&rows[low], msr)) {
+		return NULL;
+	}
+	vcpu->msr_hint = (uint8_t)low;
+	return &rows[low];
 }
 
 /* Those of the local APIC are used more than all others. */
@@ -614,7 +629,7 @@ int kvm_msr_get(struct kvm_vcpu *vcpu, uint32_t msr, uint64_t *value, bool host)
 	if (is_x2apic(msr)) {
 		return get_x2apic(vcpu, msr, value, host);
 	}
-	row = find(msr);
+	row = find(vcpu, msr);
 	if (row == NULL) {
 		return -ENOENT;
 	}
@@ -666,7 +681,7 @@ int kvm_msr_set(struct kvm_vcpu *vcpu, uint32_t msr, uint64_t value, bool host)
 	if (is_x2apic(msr)) {
 		return set_x2apic(vcpu, msr, value, host);
 	}
-	row = find(msr);
+	row = find(vcpu, msr);
 	if (row == NULL) {
 		return -ENOENT;
 	}

@@ -48,15 +48,6 @@ static uint64_t beyond_phys(const struct kvm_vcpu *vcpu)
 	return vcpu->features.phys_bits >= 64 ? 0 : ~(BIT(vcpu->features.phys_bits) - 1);
 }
 
-uint64_t kvm_reg_linear_rip(struct kvm_vcpu *vcpu)
-{
-	kvm_regs_need(vcpu, KVM_REGS_CORE);
-	if (long_mode(vcpu) && (vcpu->cpu.seg[INSN_CS].attr & INSN_SEG_L) != 0) {
-		return vcpu->cpu.rip;
-	}
-	return (uint32_t)(vcpu->cpu.seg[INSN_CS].base + vcpu->cpu.rip);
-}
-
 int kvm_reg_load_pdptrs(struct kvm_vcpu *vcpu, uint64_t cr3)
 {
 	uint64_t pdptr[4];

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "lib/kvm/vcpu.h"
+#include "lib/x86/regs.h"
 
 /**
  * kvm_reg_set_cr0(), _cr3(), _cr4(), _cr8(), _xcr0() - as the guest's MOV or XSETBV writes it.
@@ -44,4 +45,11 @@ must_use int kvm_reg_load_pdptrs(struct kvm_vcpu *vcpu, uint64_t cr3);
 must_use bool kvm_reg_is_pae(const struct kvm_vcpu *vcpu);
 
 /** kvm_reg_linear_rip() - CS:RIP as a linear address. */
-uint64_t kvm_reg_linear_rip(struct kvm_vcpu *vcpu);
+static inline uint64_t kvm_reg_linear_rip(struct kvm_vcpu *vcpu)
+{
+	kvm_regs_need(vcpu, KVM_REGS_CORE);
+	if ((vcpu->cpu.efer & EFER_LMA) != 0 && (vcpu->cpu.seg[INSN_CS].attr & INSN_SEG_L) != 0) {
+		return vcpu->cpu.rip;
+	}
+	return (uint32_t)(vcpu->cpu.seg[INSN_CS].base + vcpu->cpu.rip);
+}

@@ -128,7 +128,7 @@ static int on_exception(struct kvm_vcpu *vcpu, const struct kvm_stop *stop)
 	return GO_ON;
 }
 
-static int on_cpuid(struct kvm_vcpu *vcpu, const struct kvm_stop *stop)
+static __attribute__((noinline)) int on_cpuid(struct kvm_vcpu *vcpu, const struct kvm_stop *stop)
 {
 	uint64_t *gpr = vcpu->cpu.gpr;
 	uint32_t regs[4] = {(uint32_t)gpr[0], 0, (uint32_t)gpr[1], 0};
@@ -568,6 +568,7 @@ static bool complete(struct kvm_vcpu *vcpu)
 static int run_locked(struct kvm_vcpu *vcpu, bool immediate)
 {
 	struct kvm_run *run = vcpu->run;
+	uint64_t cr8;
 	int r;
 
 	run->flags = 0;
@@ -581,8 +582,8 @@ static int run_locked(struct kvm_vcpu *vcpu, bool immediate)
 	if (r != 0) {
 		return r;
 	}
-	if (vcpu->apic == NULL &&
-	    kvm_reg_set_cr8(vcpu, __atomic_load_n(&run->cr8, __ATOMIC_RELAXED)) != 0) {
+	cr8 = __atomic_load_n(&run->cr8, __ATOMIC_RELAXED);
+	if (vcpu->apic == NULL && cr8 != vcpu->cr8 && kvm_reg_set_cr8(vcpu, cr8) != 0) {
 		return -EINVAL;
 	}
 	if (vcpu->exits->pending != KVM_PENDING_NONE) {

@@ -370,8 +370,30 @@ static const struct {
 #include "abi/kvm/ioctls.def"
 };
 
-static __attribute__((noinline)) int64_t call_locked(struct kvm_vcpu *vcpu, uint32_t request,
-						     uint64_t arg)
+/* What each call begins with. Return: 0: vcpu->lock is held. */
+static inline int64_t begin(struct kvm_vcpu *vcpu)
+{
+	struct kvm_env *env = vcpu->env;
+
+	if (!kvm_ops(env)->owns(env, vcpu->vm) ||
+	    __atomic_load_n((bool *)&vcpu->vm->dead, __ATOMIC_RELAXED)) {
+		return -EIO;
+	}
+	return kvm_ops(env)->lock_killable(env, &vcpu->lock) == 0 ? 0 : -EINTR;
+}
+
+static int64_t call_run(struct kvm_vcpu *vcpu)
+{
+	int64_t r = begin(vcpu);
+
+	if (r == 0) {
+		r = kvm_run(vcpu);
+		kvm_ops(vcpu->env)->unlock(vcpu->env, &vcpu->lock);
+	}
+	return r;
+}
+
+static int64_t call_locked(struct kvm_vcpu *vcpu, uint32_t request, uint64_t arg)
 {
 	struct kvm_env *env = vcpu->env;
 
@@ -388,19 +410,19 @@ static __attribute__((noinline)) int64_t call_locked(struct kvm_vcpu *vcpu, uint
 	return -EINVAL;
 }
 
+static __attribute__((noinline)) int64_t call_other(struct kvm_vcpu *vcpu, uint32_t request,
+						    uint64_t arg)
+{
+	int64_t r = begin(vcpu);
+
+	if (r == 0) {
+		r = call_locked(vcpu, request, arg);
+		kvm_ops(vcpu->env)->unlock(vcpu->env, &vcpu->lock);
+	}
+	return r;
+}
+
 int64_t kvm_vcpu_ioctl(struct kvm_vcpu *vcpu, uint32_t request, uint64_t arg)
 {
-	struct kvm_env *env = vcpu->env;
-	int64_t r;
-
-	if (!kvm_ops(env)->owns(env, vcpu->vm) ||
-	    __atomic_load_n((bool *)&vcpu->vm->dead, __ATOMIC_RELAXED)) {
-		return -EIO;
-	}
-	if (kvm_ops(env)->lock_killable(env, &vcpu->lock) != 0) {
-		return -EINTR;
-	}
-	r = request == KVM_RUN && arg == 0 ? run(vcpu, arg, NULL) : call_locked(vcpu, request, arg);
-	kvm_ops(env)->unlock(env, &vcpu->lock);
-	return r;
+	return request == KVM_RUN && arg == 0 ? call_run(vcpu) : call_other(vcpu, request, arg);
 }

@@ -185,6 +185,7 @@ struct kvm_vcpu {
 
 	uint64_t slot_generation; /* of slot_hint */
 	struct kvm_slot *slot_hint;
+	uint8_t msr_hint; /* the row of msr.c that was found last */
 	bool enforce_pv_features;
 
 	/* the dirty ring; NULL without. Both are counted on and on */
