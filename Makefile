@@ -43,7 +43,7 @@ iso: need-build ## the same as an image for CD or disk, BIOS or UEFI: build/meta
 	@lab/core --iso $(B)/metal/yado.iso --initramfs $(B)/metal/initramfs.gz
 
 PROVIDER ?= kvm
-conformance: need-build ## the conformance suite on PROVIDER (kvm, core, soft, tcg); kvm by default
+conformance: need-build ## the conformance suite on PROVIDER (kvm, core, soft, tcg; soft:interpret ...)
 	@lab/setup build run test
 	@$(MAKE) --no-print-directory build
 	@tests/conformance.py $(PROVIDER) $(CASES)

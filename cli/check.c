@@ -271,6 +271,15 @@ static int check_vsock(const struct vm_config *config)
 	return check_socket("--vsock", path, SOCKET_PATH_MAX - VSOCK_SUFFIX_MAX);
 }
 
+static int check_accel(const struct vm_config *config)
+{
+	if (config->soft != SOFT_AUTO && config->accel == ACCEL_KVM) {
+		log_error("--soft: it is about CPUs in software, and --accel kvm asks for KVM's");
+		return -EINVAL;
+	}
+	return 0;
+}
+
 int config_check(const struct vm_config *config, const struct host_facts *host)
 {
 	int error = check_name(config->name);
@@ -297,6 +306,9 @@ int config_check(const struct vm_config *config, const struct host_facts *host)
 	}
 	if (error == 0) {
 		error = check_vsock(config);
+	}
+	if (error == 0) {
+		error = check_accel(config);
 	}
 	return error;
 }

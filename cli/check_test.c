@@ -317,6 +317,21 @@ static int tear_down(void **unused)
 	return rmdir(directory);
 }
 
+static void engines_of_soft(void **unused)
+{
+	struct vm_config c = good();
+
+	(void)unused;
+	c.soft = SOFT_INTERPRET;
+	accepted(&c);
+	c.accel = ACCEL_SOFT;
+	accepted(&c);
+	c.accel = ACCEL_KVM;
+	refused(&c, "--soft: it is about CPUs in software, and --accel kvm asks for KVM's");
+	c.soft = SOFT_AUTO;
+	accepted(&c);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -329,6 +344,7 @@ int main(void)
 		cmocka_unit_test(nets),
 		cmocka_unit_test(consoles),
 		cmocka_unit_test(vsock),
+		cmocka_unit_test(engines_of_soft),
 	};
 	return cmocka_run_group_tests(tests, set_up, tear_down);
 }

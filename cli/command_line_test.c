@@ -53,6 +53,7 @@ static void defaults(void **unused)
 	assert_int_equal(c.vm.memory_bytes, 512 * MIB);
 	assert_int_equal(c.vm.cpu, CPU_HOST);
 	assert_int_equal(c.vm.accel, ACCEL_AUTO);
+	assert_int_equal(c.vm.soft, SOFT_AUTO);
 	assert_int_equal(c.vm.console.kind, CONSOLE_TTY);
 	assert_int_equal(c.vm.virtio_console.kind, CONSOLE_NONE);
 	assert_true(c.vm.sandbox);
@@ -68,7 +69,8 @@ static void every_option(void **unused)
 	(void)unused;
 	assert_int_equal(
 		parse(&c, "--name web-1 --kernel K --initrd=I --cmdline root=/dev/vda --cpus 64 "
-			  "--memory 3G --cpu x86-64-v3 --accel kvm --balloon 1024K --sandbox off "
+			  "--memory 3G --cpu x86-64-v3 --accel soft --balloon 1024K --sandbox off "
+			  "--soft=translate-checked "
 			  "--disk path=a,,b.img,readonly=on,serial=S-1,queues=4,direct=on "
 			  "--disk path=c.img --net tap=tap0,mac=52:54:00:ab:CD:ef,queues=8 "
 			  "--net passt,args=-t --vsock cid=4294967294,socket=v "
@@ -81,7 +83,8 @@ static void every_option(void **unused)
 	assert_int_equal(c.vm.cpus, 64);
 	assert_int_equal(c.vm.memory_bytes, 3 * GIB);
 	assert_int_equal(c.vm.cpu, CPU_X86_64_V3);
-	assert_int_equal(c.vm.accel, ACCEL_KVM);
+	assert_int_equal(c.vm.accel, ACCEL_SOFT);
+	assert_int_equal(c.vm.soft, SOFT_TRANSLATE_CHECKED);
 	assert_int_equal(c.vm.balloon_bytes, MIB);
 	assert_false(c.vm.sandbox);
 	assert_int_equal(c.vm.ndisks, 2);
@@ -196,6 +199,9 @@ static void bad_values(void **unused)
 	refused("--cpu x86-64-v4",
 		"\"x86-64-v4\" is none of host|x86-64-v2|x86-64-v3; did you mean");
 	refused("--accel tcg", "none of auto|kvm|soft");
+	refused("--soft=jit",
+		"--soft: \"jit\" is none of auto|interpret|translate|translate-checked");
+	refused("--soft=", "is none of auto|");
 	refused("--sandbox yes", "\"yes\" is neither on nor off");
 	refused("--name=", "--name: it must not be empty");
 	refused("--kernel=", "must not be empty");

@@ -7,8 +7,10 @@
 #include <unistd.h>
 
 /* What to expect of the provider in software. */
-#define SOFT_SPEED \
-	"runs a guest's CPUs on any x86-64 host, two to some twenty times slower than hardware"
+#define TRANSLATE_SPEED \
+	"by its translator: most programs take two to fifteen times as long as on hardware"
+#define INTERPRET_SPEED \
+	"by its interpreter, some hundred times slower than hardware: the CPU has no BMI2"
 
 #define PATH_DEFAULT "/usr/local/bin:/usr/bin:/bin"
 
@@ -57,11 +59,11 @@ void cpuinfo_model(const char *text, char *buf, size_t size)
 	}
 }
 
-void doctor_probe(struct doctor_facts *facts)
+void doctor_probe(struct doctor_facts *facts, const char *soft_engine)
 {
 	char text[16384];
 
-	*facts = (struct doctor_facts){0};
+	*facts = (struct doctor_facts){.soft_engine = soft_engine};
 	accel_probe(&facts->accel);
 	host_facts_read(&facts->host);
 	read_text("/proc/cpuinfo", text, sizeof(text));
@@ -142,7 +144,8 @@ void doctor_report(FILE *out, const struct doctor_facts *facts)
 	say(out, "cpus", "", text);
 	say(out, "kvm", why_not == NULL ? "yes" : "no",
 	    why_not == NULL ? ACCEL_DEVICE ", on hardware virtualization" : why_not);
-	say(out, "soft", "yes", SOFT_SPEED);
+	say(out, "soft", "yes",
+	    strcmp(facts->soft_engine, "interpret") == 0 ? INTERPRET_SPEED : TRANSLATE_SPEED);
 	report_memory(out, facts);
 	report_network(out, facts);
 	fprintf(out, "\n%s\n",

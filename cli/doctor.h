@@ -11,6 +11,7 @@
 struct doctor_facts {
 	struct accel_facts accel;
 	struct host_facts host;
+	const char *soft_engine;  /* how guests are run in software: soft/engine.h */
 	char cpu_model[64];	  /* empty: unknown */
 	char shmem_huge[16];	  /* the setting for shared memory; empty: unknown */
 	uint64_t huge_pages_free; /* of the reserved pool */
@@ -19,8 +20,9 @@ struct doctor_facts {
 	int tun_error;		  /* of opening /dev/net/tun: 0 or -errno */
 };
 
-/** doctor_probe() - looks at this machine; changes nothing. */
-void doctor_probe(struct doctor_facts *facts);
+/** doctor_probe() - looks at this machine; changes nothing. @soft_engine: the default one's name.
+ */
+void doctor_probe(struct doctor_facts *facts, const char *soft_engine);
 
 /** doctor_report() - says it. */
 void doctor_report(FILE *out, const struct doctor_facts *facts);

@@ -10,6 +10,7 @@
 static const struct doctor_facts good = {
 	.accel = {.hardware = true, .api_version = 12},
 	.host = {.memory_bytes = 8 * GIB, .available_bytes = 4 * GIB, .cpus = 4},
+	.soft_engine = "translate",
 	.cpu_model = "A CPU",
 	.shmem_huge = "advise",
 	.huge_page_bytes = 2 * MIB,
@@ -52,7 +53,9 @@ static void what_can_be_wrong_with_kvm(void **unused)
 	f.accel = (struct accel_facts){.hardware = false};
 	reports(&f, "kvm         no    there is a /dev/kvm, but the CPU has neither vmx nor svm");
 	reports(&f, "A guest can run here, in software");
-	reports(&f, "soft        yes   ");
+	reports(&f, "soft        yes   by its translator: ");
+	f.soft_engine = "interpret";
+	reports(&f, "soft        yes   by its interpreter, some hundred times slower");
 	f.accel = (struct accel_facts){.hardware = false, .device_error = -ENOENT};
 	reports(&f, "switch virtualization on in the firmware");
 	f.accel = (struct accel_facts){.hardware = true, .device_error = -ENOENT};
@@ -135,7 +138,7 @@ static void a_probe_of_this_machine(void **unused)
 	struct doctor_facts f;
 
 	(void)unused;
-	doctor_probe(&f);
+	doctor_probe(&f, "translate");
 	assert_true(f.host.cpus > 0);
 	assert_true(f.host.memory_bytes > 0);
 }

@@ -40,7 +40,8 @@ static void every_key(void **unused)
 		      "           {\"tap\": \"t\", \"passt\": false}],"
 		      " \"vsock\": {\"cid\": 7, \"socket\": \"v\"}, \"console\": \"none\","
 		      " \"virtio-console\": {\"socket\": \"h\"}, \"balloon\": \"4M\","
-		      " \"accel\": \"kvm\", \"sandbox\": true, \"json\": false,"
+		      " \"accel\": \"auto\", \"soft\": \"interpret\", \"sandbox\": true, \"json\": "
+		      "false,"
 		      " \"restart\": \"on-failure\"}"),
 		0);
 	assert_string_equal(c.vm.name, "n");
@@ -63,7 +64,8 @@ static void every_key(void **unused)
 	assert_int_equal(c.vm.console.kind, CONSOLE_NONE);
 	assert_int_equal(c.vm.virtio_console.kind, CONSOLE_SOCKET);
 	assert_int_equal(c.vm.balloon_bytes, 4 * MIB);
-	assert_int_equal(c.vm.accel, ACCEL_KVM);
+	assert_int_equal(c.vm.accel, ACCEL_AUTO);
+	assert_int_equal(c.vm.soft, SOFT_INTERPRET);
 	assert_int_equal(c.restart, RESTART_ON_FAILURE);
 	cli_config_fini(&c);
 }

@@ -11,6 +11,7 @@
 #include "cli/nearest.h"
 #include "cli/run.h"
 #include "lib/base/types.h"
+#include "soft/engine.h"
 #include "vmm/log.h"
 #include "vmm/vmm.h"
 
@@ -43,7 +44,7 @@ static int doctor_main(int argc, char **argv)
 	if (status != 0) {
 		return status;
 	}
-	doctor_probe(&facts);
+	doctor_probe(&facts, soft_engine_chosen()->name);
 	doctor_report(stdout, &facts);
 	return 0;
 }

@@ -221,6 +221,7 @@ static const struct group virtio_console_group = {
 /* In the order of the enums in vmm/config.h. */
 static const char *const cpu_models[] = {"host", "x86-64-v2", "x86-64-v3", NULL};
 static const char *const accels[] = {"auto", "kvm", "soft", NULL};
+static const char *const softs[] = {"auto", "interpret", "translate", "translate-checked", NULL};
 static const char *const restarts[] = {"no", "on-failure", "always", NULL};
 
 const struct field options[] = {
@@ -255,6 +256,11 @@ const struct field options[] = {
 	 IN(struct cli_config, vm.balloon_bytes)},
 	{"accel", "auto|kvm|soft", "who runs the guest's CPUs (auto); see `yado doctor`",
 	 FIELD_CHOICE, IN(struct cli_config, vm.accel), .choices = accels},
+	{"soft", "auto|interpret|translate|translate-checked",
+	 "--accel soft, and how it executes guest code (auto):\n"
+	 "the translator is fast, the interpreter its reference;\n"
+	 "checked, each piece of translated code is judged before it runs",
+	 FIELD_CHOICE, IN(struct cli_config, vm.soft), .choices = softs},
 	{"sandbox", "on|off", "drop privileges and system calls after set-up (on)", FIELD_SWITCH,
 	 IN(struct cli_config, vm.sandbox)},
 	{"json", NULL, "messages as JSON objects, one a line", FIELD_FLAG,

@@ -8,6 +8,7 @@
 #include "cli/debian.h"
 #include "cli/doctor.h"
 #include "cli/options.h"
+#include "soft/engine.h"
 #include "soft/soft.h"
 #include "vmm/log.h"
 #include "vmm/vmm.h"
@@ -21,6 +22,13 @@ static const struct host_provider soft = {
 	.ioctl = soft_ioctl,
 	.map = soft_mmap,
 	.close = soft_close,
+};
+
+/* As soft/engine.h calls them. */
+static const char *const engines[] = {
+	[SOFT_INTERPRET] = "interpret",
+	[SOFT_TRANSLATE] = "translate",
+	[SOFT_TRANSLATE_CHECKED] = "translate-checked",
 };
 
 void run_help(FILE *out)
@@ -124,12 +132,30 @@ static int start_debian(struct cli_config *c)
 	return status;
 }
 
+/* Who chooses one wants the CPUs in software. */
+static int choose_engine(struct vm_config *vm)
+{
+	if (vm->soft == SOFT_AUTO) {
+		return 0;
+	}
+	vm->accel = ACCEL_SOFT;
+	if (soft_engine_choose(engines[vm->soft]) == 0) {
+		return 0;
+	}
+	log_error("--soft: this host's CPU has no BMI2, which translated code needs; "
+		  "--soft=interpret does without");
+	return -ENODEV;
+}
+
 static int start(struct cli_config *c)
 {
 	log_init(c->vm.name, c->vm.json);
 	fill_in(c);
 	if (check_options(c) != 0) {
 		return VM_END_USAGE;
+	}
+	if (choose_engine(&c->vm) != 0) {
+		return VM_END_FAILED;
 	}
 	return c->debian ? start_debian(c) : (int)vmm_run(&c->vm, &soft);
 }

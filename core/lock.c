@@ -58,19 +58,6 @@ void spin_leave_irq(unsigned base)
 	}
 }
 
-bool spin_held(const struct spinlock *l)
-{
-	if (DEBUG_LOCKS) {
-		for (unsigned i = 0; i < held[cpu_index()].n; i++) {
-			if (held[cpu_index()].lock[i] == l) {
-				return true;
-			}
-		}
-		return false;
-	}
-	return true;
-}
-
 void spin_init(struct spinlock *l, enum lock_rank rank)
 {
 	atomic_init(&l->next, 0);
@@ -98,25 +85,9 @@ void spin_give(struct spinlock *l)
 	}
 	/* Only the holder writes it. */
 	uint32_t ticket = atomic_load_explicit(&l->serving, memory_order_relaxed);
-	/* Pairs with the acquire in spin_take() and spin_try(). */
+	/* Pairs with the acquire in spin_take(). */
 	atomic_store_explicit(&l->serving, ticket + 1, memory_order_release);
 	cpu_this()->spin_depth--;
-}
-
-bool spin_try(struct spinlock *l)
-{
-	uint32_t serving = atomic_load_explicit(&l->serving, memory_order_acquire);
-
-	/* Free means that the next ticket is the one to be served. */
-	if (!atomic_compare_exchange_strong_explicit(&l->next, &serving, serving + 1,
-						     memory_order_acquire, memory_order_relaxed)) {
-		return false;
-	}
-	if (DEBUG_LOCKS) {
-		note_taken(l);
-	}
-	cpu_this()->spin_depth++;
-	return true;
 }
 
 uint64_t spin_take_irq(struct spinlock *l)

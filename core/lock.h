@@ -25,6 +25,7 @@ enum lock_rank {
 	LOCK_SPACE,	 /* struct space */
 	LOCK_OBJECT,	 /* struct object */
 	LOCK_KVM_MMU,	 /* nested page tables; taken by notifiers under LOCK_SPACE, too */
+	LOCK_EVENTFD,	 /* who waits for an eventfd: irqfds reach the chips from there */
 	LOCK_KVM_CHIP,	 /* interrupt chips of a VM */
 	LOCK_KMAP,	 /* the kernel's own mappings */
 	LOCK_WAIT,	 /* wait queues, futexes; from here on mostly taken with interrupts off */
@@ -66,18 +67,12 @@ void spin_init(struct spinlock *l, enum lock_rank rank);
 void spin_take(struct spinlock *l);
 void spin_give(struct spinlock *l);
 
-/** spin_try() - takes the lock if that needs no waiting. Return: is it taken? */
-must_use bool spin_try(struct spinlock *l);
-
 /**
  * spin_take_irq() - turns interrupts off on this CPU and takes the lock.
  * Return: what spin_give_irq() wants, to put interrupts back as they were.
  */
 must_use uint64_t spin_take_irq(struct spinlock *l);
 void spin_give_irq(struct spinlock *l, uint64_t flags);
-
-/** spin_held() - does this CPU hold it? Always true where locks are not checked. For check(). */
-bool spin_held(const struct spinlock *l);
 
 /** spin_enter_irq() / spin_leave_irq() - around an interrupt's handler, for the check of ranks. */
 must_use unsigned spin_enter_irq(void);

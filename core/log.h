@@ -1,12 +1,11 @@
 /*
- * Messages of the kernel. Each is one line, goes to the console at once if its level is important
- * enough (`loglevel=`), and is kept in a ring of LOG_RING_BYTES for whoever asks later.
+ * Messages of the kernel. Each is one line, and goes to the console at once if its level is
+ * important enough (`loglevel=`).
  */
 #pragma once
 
 #include "lib/base/types.h"
 
-#define LOG_RING_BYTES (16 * KIB)
 #define LOG_LINE_BYTES 256 /* longer lines are cut */
 
 /* As Linux's, so that `loglevel=` means the same. */
@@ -35,10 +34,3 @@ void log_at(enum log_level level, const char *fmt, ...) printf_like(2, 3);
 
 /** log_set_level() - messages below @level in number reach the console (0 to 8, 8: all). */
 void log_set_level(unsigned level);
-
-/**
- * log_read() - copies kept messages, the oldest first.
- * @position: 0 at first; moved on. What has been overwritten meanwhile is skipped.
- * Return: bytes copied, at most @len; 0 at the end.
- */
-size_t log_read(uint64_t *position, char *buf, size_t len);

@@ -18,7 +18,7 @@
  */
 __asm__(".pushsection .text\n"
 	".globl soft_access_begin, soft_access_begin16, soft_access_end, soft_access_fault\n"
-	".globl soft_access_fault16\n"
+	".globl soft_access_fault16, soft_access_load8\n"
 	"soft_access_begin:\n"
 	"soft_copy_bytes:\n" /* (to, from, bytes) */
 	"	mov %rdx, %rcx\n"
@@ -39,6 +39,7 @@ __asm__(".pushsection .text\n"
 	"soft_move2: movzwl (%rsi), %ecx\n	mov %cx, (%rdi)\n	xor %eax, %eax\n	"
 	"ret\n"
 	"soft_move4: mov (%rsi), %ecx\n	mov %ecx, (%rdi)\n	xor %eax, %eax\n	ret\n"
+	"soft_access_load8:\n"
 	"soft_move8: mov (%rsi), %rcx\n	mov %rcx, (%rdi)\n	xor %eax, %eax\n	ret\n"
 	/* (at, bytes) */
 	"soft_equal16: movdqu (%rdi), %xmm0\n	movdqu (%rsi), %xmm1\n"

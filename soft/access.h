@@ -27,6 +27,9 @@ must_use int soft_access_fill(void *to, uint64_t value, unsigned bytes, size_t c
 must_use int soft_access_load(void *to, const void *from, size_t bytes);
 must_use int soft_access_store(void *to, const void *from, size_t bytes);
 
+/** soft_access_load8() - of 8 bytes, without vector registers. */
+must_use int soft_access_load8(void *to, const void *from);
+
 /** soft_access_equal16() - 16 bytes of each. Return: a bit for each that is equal, or -EFAULT. */
 must_use int soft_access_equal16(const void *at, const void *bytes);
 

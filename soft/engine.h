@@ -36,8 +36,10 @@ extern const struct soft_engine soft_interp;
 extern const struct soft_engine soft_translate;
 extern const struct soft_engine soft_translate_checked; /* judges all code that it makes */
 
-/** soft_engine_choose() - of vCPUs to come: "interpret", "translate" or "translate-checked".
- * Return: 0 or -EINVAL. */
+/**
+ * soft_engine_choose() - of vCPUs to come: "interpret", "translate" or "translate-checked".
+ * Return: 0, -EINVAL, or -EOPNOTSUPP if this host's CPU cannot have it.
+ */
 must_use int soft_engine_choose(const char *name);
 
 /** soft_engine_chosen() - the one for a new vCPU. */

@@ -16,69 +16,156 @@
 #define EXC_GP	13
 #define LONGEST 64 /* writes are not longer */
 
-#define LARGE_SHIFT 21
-#define HUGE_SHIFT  30
-
-static unsigned bit_of(uint64_t number)
-{
-	return (unsigned)(number * UINT64_C(0x9e3779b97f4a7c15) >> 56) % SOFT_LARGE;
-}
+#define PCID_MASK UINT64_C(0xfff)
 
 static bool has_bit(const uint64_t *bits, uint64_t number)
 {
-	return (bits[bit_of(number) / 64] >> bit_of(number) % 64 & 1) != 0;
+	unsigned bit = soft_mmu_large_bit(number);
+
+	return (bits[bit / 64] >> bit % 64 & 1) != 0;
 }
 
-static void set_bit(uint64_t *bits, uint64_t number)
+/* ---- address spaces ---- */
+
+static struct st_frame *frame_of(const struct soft_mmu *mmu, const struct soft_space *space)
 {
-	bits[bit_of(number) / 64] |= BIT(bit_of(number) % 64);
+	unsigned n = (unsigned)(space - mmu->space);
+
+	return mmu->st != NULL && n < mmu->st->nframes ? &mmu->st->frames[n] : NULL;
+}
+
+static void flush_space(struct soft_mmu *mmu, struct soft_space *space)
+{
+	struct st_frame *frame = frame_of(mmu, space);
+
+	/* All bits set: SOFT_NO_PAGE. */
+	memset(space->tlb, 0xff, sizeof(space->tlb));
+	if (frame != NULL) {
+		st_flush(frame);
+	}
+}
+
+void soft_mmu_init(struct soft_mmu *mmu, struct st_translator *st)
+{
+	mmu->st = st;
+	mmu->now = &mmu->space[0];
+	for (unsigned i = 0; i < SOFT_SPACES; i++) {
+		mmu->space[i].cr3 = SOFT_NO_SPACE;
+	}
+	flush_space(mmu, mmu->now);
 }
 
 void soft_mmu_flush(struct soft_mmu *mmu)
 {
-	/* All bits set: SOFT_NO_PAGE. */
-	memset(mmu->tlb, 0xff, sizeof(mmu->tlb));
+	uint64_t cr3 = mmu->now->cr3;
+
+	/* The others when they are used again. */
+	for (unsigned i = 0; i < SOFT_SPACES; i++) {
+		mmu->space[i].cr3 = SOFT_NO_SPACE;
+	}
+	mmu->now->cr3 = cr3;
+	flush_space(mmu, mmu->now);
 	memset(mmu->large, 0, sizeof(mmu->large));
 	memset(mmu->huge, 0, sizeof(mmu->huge));
 	mmu->flushes++;
-	if (mmu->frame != NULL) {
-		st_flush(mmu->frame);
+}
+
+void soft_mmu_flush_pcid(struct soft_mmu *mmu, uint64_t pcid)
+{
+	for (unsigned i = 0; i < SOFT_SPACES; i++) {
+		struct soft_space *space = &mmu->space[i];
+
+		if (space == mmu->now) {
+			if ((space->cr3 & PCID_MASK) == pcid) {
+				flush_space(mmu, space);
+				mmu->flushes++;
+			}
+		} else if (space->cr3 != SOFT_NO_SPACE && (space->cr3 & PCID_MASK) == pcid) {
+			space->cr3 = SOFT_NO_SPACE;
+		}
 	}
 }
 
 void soft_mmu_forget_code(struct soft_mmu *mmu)
 {
-	for (unsigned view = 0; view < 2; view++) {
-		for (unsigned i = 0; i < SOFT_TLB; i++) {
-			mmu->tlb[view][i].fetch = SOFT_NO_PAGE;
+	for (unsigned n = 0; n < SOFT_SPACES; n++) {
+		struct soft_space *space = &mmu->space[n];
+		struct st_frame *frame = frame_of(mmu, space);
+
+		if (space->cr3 == SOFT_NO_SPACE && space != mmu->now) {
+			continue;
 		}
-	}
-	for (unsigned i = 0; i < ST_VIEWS && mmu->frame != NULL; i++) {
-		st_flush_jumps(&mmu->frame->view[i]);
+		for (unsigned i = 0; i < 2 * SOFT_TLB; i++) {
+			space->tlb[i / SOFT_TLB][i % SOFT_TLB].fetch = SOFT_NO_PAGE;
+		}
+		for (unsigned i = 0; i < ST_VIEWS && frame != NULL; i++) {
+			st_flush_exec(&frame->view[i]);
+		}
 	}
 }
 
 void soft_mmu_protect(struct soft_vcpu *vcpu, uint64_t host)
 {
-	for (unsigned view = 0; view < 2; view++) {
-		for (unsigned i = 0; i < SOFT_TLB; i++) {
-			struct soft_tlb_entry *e = &vcpu->mmu.tlb[view][i];
+	struct soft_mmu *mmu = &vcpu->mmu;
+
+	for (unsigned n = 0; n < SOFT_SPACES; n++) {
+		struct soft_space *space = &mmu->space[n];
+		struct st_frame *frame = frame_of(mmu, space);
+
+		if (space->cr3 == SOFT_NO_SPACE && space != mmu->now) {
+			continue;
+		}
+		for (unsigned i = 0; i < 2 * SOFT_TLB; i++) {
+			struct soft_tlb_entry *e = &space->tlb[i / SOFT_TLB][i % SOFT_TLB];
 
 			if ((uintptr_t)e->host == host) {
 				e->write = SOFT_NO_PAGE;
 			}
 		}
+		if (frame != NULL) {
+			st_flush_writes(frame, host);
+		}
 	}
-	if (vcpu->mmu.frame != NULL) {
-		st_flush_writes(vcpu->mmu.frame, host);
+}
+
+/* One that is free, or that has been for longest. */
+static struct soft_space *make_room(struct soft_mmu *mmu)
+{
+	struct soft_space *space;
+
+	for (unsigned i = 0; i < SOFT_SPACES; i++) {
+		space = &mmu->space[i];
+		if (space->cr3 == SOFT_NO_SPACE && space != mmu->now) {
+			return space;
+		}
 	}
+	do {
+		space = &mmu->space[mmu->oldest++ % SOFT_SPACES];
+	} while (space == mmu->now);
+	return space;
 }
 
 void soft_mmu_follow(struct soft_vcpu *vcpu)
 {
-	if (vcpu->mmu.cr3 != vcpu->kvm->cr3) {
-		vcpu->mmu.cr3 = vcpu->kvm->cr3;
-		soft_mmu_flush(&vcpu->mmu);
+	struct soft_mmu *mmu = &vcpu->mmu;
+	uint64_t cr3 = vcpu->kvm->cr3;
+	struct soft_space *space = mmu->now;
+
+	if (space->cr3 == cr3) {
+		return;
+	}
+	space = NULL;
+	for (unsigned i = 0; i < SOFT_SPACES && space == NULL; i++) {
+		space = mmu->space[i].cr3 == cr3 ? &mmu->space[i] : NULL;
+	}
+	if (space == NULL) {
+		space = make_room(mmu);
+		space->cr3 = cr3;
+		flush_space(mmu, space);
+	}
+	mmu->now = space;
+	if (mmu->st != NULL) {
+		st_use_space(mmu->st, (unsigned)(space - mmu->space));
 	}
 }
 
@@ -86,19 +173,27 @@ void soft_mmu_flush_page(struct soft_mmu *mmu, uint64_t linear)
 {
 	uint64_t page = linear >> 12;
 
-	if (has_bit(mmu->large, linear >> LARGE_SHIFT) ||
-	    has_bit(mmu->huge, linear >> HUGE_SHIFT)) {
+	if (has_bit(mmu->large, linear >> 21) || has_bit(mmu->huge, linear >> 30)) {
 		soft_mmu_flush(mmu);
 		return;
 	}
-	for (unsigned view = 0; view < 2; view++) {
-		struct soft_tlb_entry *e = &mmu->tlb[view][page % SOFT_TLB];
+	/* Of all spaces: it may be global. */
+	for (unsigned n = 0; n < SOFT_SPACES; n++) {
+		struct soft_space *space = &mmu->space[n];
+		struct st_frame *frame = frame_of(mmu, space);
 
-		/* Another page's entry may go along. */
-		e->read = e->write = e->fetch = SOFT_NO_PAGE;
-	}
-	if (mmu->frame != NULL) {
-		st_flush_page(mmu->frame, linear);
+		if (space->cr3 == SOFT_NO_SPACE && space != mmu->now) {
+			continue;
+		}
+		for (unsigned view = 0; view < 2; view++) {
+			struct soft_tlb_entry *e = &space->tlb[view][page % SOFT_TLB];
+
+			/* Another page's entry may go along. */
+			e->read = e->write = e->fetch = SOFT_NO_PAGE;
+		}
+		if (frame != NULL) {
+			st_flush_page(frame, linear);
+		}
 	}
 }
 
@@ -201,7 +296,7 @@ static struct soft_tlb_entry *entry_of(struct soft_vcpu *vcpu, uint64_t linear, 
 {
 	unsigned view = vcpu->kvm->cpu.cpl == 3 && !system;
 
-	return &vcpu->mmu.tlb[view][(linear >> 12) % SOFT_TLB];
+	return &vcpu->mmu.now->tlb[view][(linear >> 12) % SOFT_TLB];
 }
 
 static void fill(struct soft_vcpu *vcpu, uint64_t linear, enum soft_access access, bool system,
@@ -232,14 +327,7 @@ static void fill(struct soft_vcpu *vcpu, uint64_t linear, enum soft_access acces
 	    soft_code_mask(vcpu->vm, (uintptr_t)host) == 0) {
 		e->write = tag;
 	}
-	if (result->page_shift >= HUGE_SHIFT) {
-		set_bit(vcpu->mmu.huge, linear >> HUGE_SHIFT);
-	} else if (result->page_shift > 12) {
-		/* One of 4 MiB counts as both its halves. */
-		set_bit(vcpu->mmu.large, linear >> LARGE_SHIFT);
-		set_bit(vcpu->mmu.large,
-			linear >> LARGE_SHIFT ^ (result->page_shift > LARGE_SHIFT));
-	}
+	soft_mmu_note_size(&vcpu->mmu, linear, result->page_shift);
 }
 
 static bool canonical(const struct insn_cpu *cpu, uint64_t linear)

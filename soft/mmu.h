@@ -8,9 +8,11 @@
 #include "lib/kvm/backend.h"
 
 struct soft_vcpu;
+struct st_translator;
 
-#define SOFT_TLB   512 /* entries of each view */
-#define SOFT_LARGE 256
+#define SOFT_TLB    512 /* entries of each view */
+#define SOFT_SPACES 8	/* address spaces that are remembered */
+#define SOFT_LARGE  65536
 
 /** No linear page has this tag. */
 #define SOFT_NO_PAGE UINT64_MAX
@@ -20,18 +22,31 @@ struct soft_tlb_entry {
 	uint8_t *host;
 };
 
-struct soft_mmu {
+/** What is known of an address space. */
+struct soft_space {
+	uint64_t cr3; /* PCID included; SOFT_NO_SPACE: nothing that is valid */
 	/* What CPL 3 may do, and what the others may. */
 	struct soft_tlb_entry tlb[2][SOFT_TLB];
-	struct st_frame
-		*frame;	  /* the translator's TLBs, or NULL; they hold no more than the above */
-	uint64_t flushes; /* how often all was forgotten */
-	uint64_t fetches; /* how often code was found by a walk */
+};
+
+#define SOFT_NO_SPACE UINT64_MAX
+
+struct soft_mmu {
+	struct soft_space space[SOFT_SPACES];
+	struct soft_space *now;
+	unsigned oldest;	  /* who is next to make room */
+	struct st_translator *st; /* has further TLBs for each space; or NULL */
+	uint64_t flushes;	  /* how often all was forgotten */
+	uint64_t fetches;	  /* how often code was found by a walk */
 	/* Parts of pages of 2 MiB or 4 MiB, and of 1 GiB, are in it: bits by a hash of the address.
 	 */
 	uint64_t large[SOFT_LARGE / 64], huge[SOFT_LARGE / 64];
-	uint64_t cr3; /* whose translations they are, PCID included */
 };
+
+static inline unsigned soft_mmu_large_bit(uint64_t number)
+{
+	return (unsigned)(number * UINT64_C(0x9e3779b97f4a7c15) >> 48) % SOFT_LARGE;
+}
 
 enum soft_access {
 	SOFT_READ,
@@ -76,10 +91,30 @@ void soft_mmu_protect(struct soft_vcpu *vcpu, uint64_t host);
 
 /** soft_mmu_forget_code() - code is found by a walk the next time. */
 void soft_mmu_forget_code(struct soft_mmu *mmu);
-/** soft_mmu_follow() - CR3 may have changed: a load that keeps translations keeps another PCID's.
- */
+/** soft_mmu_follow() - CR3 may have changed. */
 void soft_mmu_follow(struct soft_vcpu *vcpu);
 
-/** soft_mmu_flush() - forgets all. soft_mmu_flush_page() - as INVLPG. */
+/** soft_mmu_init() - @st: a translator, or NULL. */
+void soft_mmu_init(struct soft_mmu *mmu, struct st_translator *st);
+/** soft_mmu_flush() - forgets all. soft_mmu_flush_pcid() - what has this PCID. */
 void soft_mmu_flush(struct soft_mmu *mmu);
+void soft_mmu_flush_pcid(struct soft_mmu *mmu, uint64_t pcid);
+/** soft_mmu_flush_page() - as INVLPG. */
 void soft_mmu_flush_page(struct soft_mmu *mmu, uint64_t linear);
+
+/** soft_mmu_note_size() - the page at @linear has 2 to the power of @shift bytes. */
+static inline void soft_mmu_note_size(struct soft_mmu *mmu, uint64_t linear, unsigned shift)
+{
+	unsigned bit;
+
+	if (shift >= 30) {
+		bit = soft_mmu_large_bit(linear >> 30);
+		mmu->huge[bit / 64] |= BIT(bit % 64);
+	} else if (shift > 12) {
+		/* One of 4 MiB counts as both its halves. */
+		bit = soft_mmu_large_bit(linear >> 21);
+		mmu->large[bit / 64] |= BIT(bit % 64);
+		bit = soft_mmu_large_bit(linear >> 21 ^ (shift > 21));
+		mmu->large[bit / 64] |= BIT(bit % 64);
+	}
+}

@@ -181,6 +181,19 @@ static bool is_simple(const struct kvm_vcpu *kvm, unsigned cr, uint64_t value)
 	}
 }
 
+/* With PCIDs, others' translations stay. */
+static int set_cr3(struct soft_vcpu *vcpu, uint64_t value)
+{
+	bool pcid = (vcpu->kvm->cpu.cr4 & CR4_PCIDE) != 0;
+	int r = kvm_reg_set_cr3(vcpu->kvm, pcid ? value | CR3_NO_FLUSH : value);
+
+	if (r == 0 && pcid && (value & CR3_NO_FLUSH) == 0) {
+		soft_mmu_flush_pcid(&vcpu->mmu, value & CR3_PCID);
+	}
+	soft_mmu_follow(vcpu);
+	return r;
+}
+
 static enum insn_outcome op_write_cr(struct insn_env *env, unsigned cr, uint64_t value)
 {
 	struct soft_vcpu *vcpu = vcpu_of(env);
@@ -198,8 +211,7 @@ static enum insn_outcome op_write_cr(struct insn_env *env, unsigned cr, uint64_t
 	if (!is_simple(kvm, cr, value)) {
 		return soft_stop(vcpu, KVM_STOP_EMULATE);
 	}
-	r = cr == 0 ? kvm_reg_set_cr0(kvm, value) : kvm_reg_set_cr3(kvm, value);
-	soft_mmu_follow(vcpu);
+	r = cr == 0 ? kvm_reg_set_cr0(kvm, value) : set_cr3(vcpu, value);
 	return r == 0 ? INSN_DONE : insn_raise(env, INSN_EXC_GP, 0);
 }
 
@@ -301,10 +313,22 @@ static enum insn_outcome op_cpuid(struct insn_env *env, uint32_t regs[4])
 static enum insn_outcome op_invpcid(struct insn_env *env, unsigned type, uint64_t pcid,
 				    uint64_t linear)
 {
-	(void)type;
-	(void)pcid;
-	(void)linear;
-	soft_mmu_flush(&vcpu_of(env)->mmu);
+	struct soft_mmu *mmu = &vcpu_of(env)->mmu;
+
+	if ((env->cpu->cr4 & CR4_PCIDE) == 0) {
+		type = 2; /* what is in the place of PCIDs are other bits */
+	}
+	switch (type) {
+	case 0:
+		soft_mmu_flush_page(mmu, linear); /* of whichever PCID */
+		break;
+	case 1:
+		soft_mmu_flush_pcid(mmu, pcid);
+		break;
+	default:
+		soft_mmu_flush(mmu);
+		break;
+	}
 	return INSN_DONE;
 }
 
@@ -364,6 +388,7 @@ void soft_ops_init(struct soft_vcpu *vcpu)
 {
 	vcpu->env.cpu = &vcpu->kvm->cpu;
 	vcpu->env.ops = &ops;
+	vcpu->env.other = insn_do_other;
 	vcpu->env.buffer = vcpu->buffer;
 	vcpu->env.buffer_len = sizeof(vcpu->buffer);
 }

@@ -96,8 +96,12 @@ void soft_vcpu_enter(struct kvm_vcpu *kvm, struct kvm_stop *stop)
 
 void soft_vcpu_kick(struct soft_vcpu *vcpu)
 {
-	if (vcpu->kick != NULL) {
-		atomic_store(vcpu->kick, 1);
+	char *at = (char *)vcpu->kick;
+
+	/* Whichever it uses. */
+	for (unsigned i = 0; i < SOFT_SPACES && at != NULL; i++) {
+		atomic_store((_Atomic uint32_t *)(void *)at, 1);
+		at += vcpu->kick_stride;
 	}
 }
 

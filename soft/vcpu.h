@@ -56,7 +56,10 @@ struct soft_vcpu {
 	 */
 	_Atomic bool inside;
 	_Atomic bool stale;
-	_Atomic uint32_t *kick; /* set to 1 it ends what the engine does; NULL: not needed */
+	/* Set to 1 they end what the engine does; SOFT_SPACES, so many bytes apart; NULL: not
+	 * needed. */
+	_Atomic uint32_t *kick;
+	size_t kick_stride;
 
 	/* Others than vCPUs may have written to code. */
 	_Atomic bool recheck;

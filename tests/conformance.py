@@ -6,7 +6,8 @@ usage: tests/conformance.py [--table] PROVIDER [CASE]...
 
   kvm   Linux KVM: this machine's where it has VMX or SVM, else the lab's
   core  Yado's own kernel, on an emulated bare machine
-  soft  Yado's own in software, on this machine
+  soft  Yado's own in software, on this machine; soft:interpret, soft:translate and
+        soft:translate-checked choose its engine
   tcg   no provider at all: QEMU's TCG runs the bare payloads as a machine, a second opinion
 
 CASE is a name, an area or a pattern ("slots/*"). Results go to build/conformance/PROVIDER.txt.
@@ -17,6 +18,7 @@ failed.
 import collections
 import concurrent.futures
 import fnmatch
+import functools
 import os
 import re
 import subprocess
@@ -30,6 +32,7 @@ SUITE = 'build/tests/kvm/conformance'
 IMAGE = os.path.join(debian.ROOT, 'build/tests/guest/bare/bare.elf')
 OUT = os.path.join(debian.ROOT, 'build/conformance')
 TABLE = os.path.join(debian.ROOT, 'docs/conformance.md')
+ENGINES = ['soft:interpret', 'soft:translate', 'soft:translate-checked']
 COLUMNS = ['kvm', 'core', 'soft', 'tcg']
 SUITE_SECONDS = 1500
 BARE_SECONDS = 60
@@ -106,9 +109,9 @@ def run_core(words, say):
     return parsed(text)
 
 
-def run_soft(words, say):
+def run_soft(words, say, engine='soft'):
     program = os.path.join(debian.ROOT, SUITE + '-soft')
-    done = subprocess.Popen([program, '--device', 'soft', *words], stdin=subprocess.DEVNULL,
+    done = subprocess.Popen([program, '--device', engine, *words], stdin=subprocess.DEVNULL,
                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     text = ''
     for line in done.stdout:
@@ -146,7 +149,8 @@ def run_tcg(words, say):
     return results
 
 
-PROVIDERS = {'kvm': run_kvm, 'core': run_core, 'soft': run_soft, 'tcg': run_tcg}
+PROVIDERS = {'kvm': run_kvm, 'core': run_core, 'soft': run_soft, 'tcg': run_tcg,
+             **{engine: functools.partial(run_soft, engine=engine) for engine in ENGINES}}
 
 
 def counts(results):
@@ -242,9 +246,9 @@ def main():
         return 0 if words else 2
     table = words[0] == '--table'
     provider, *cases = words[table:] or ['']
-    if provider not in PROVIDERS or (table and cases):
+    if provider not in PROVIDERS or (table and (cases or provider not in COLUMNS)):
         debian.say(f'there is no provider "{provider}"; there are: {", ".join(PROVIDERS)}'
-                   if provider not in PROVIDERS else '--table wants a whole run, without CASE')
+                   if provider not in PROVIDERS else '--table wants a column, and no CASE')
         return 2
     try:
         if not os.path.exists(os.path.join(debian.ROOT, SUITE)):

@@ -22,6 +22,14 @@ enum accel {
 	ACCEL_SOFT,
 };
 
+/** How ACCEL_SOFT executes guest code. */
+enum soft_kind {
+	SOFT_AUTO, /* the fastest that the host's CPU can have */
+	SOFT_INTERPRET,
+	SOFT_TRANSLATE,
+	SOFT_TRANSLATE_CHECKED, /* judges all that the translator emits */
+};
+
 enum console_kind {
 	CONSOLE_TTY,
 	CONSOLE_SOCKET, /* a Unix stream socket that yado listens on */
@@ -60,6 +68,7 @@ struct vm_config {
 	uint64_t memory_bytes;
 	enum cpu_model cpu;
 	enum accel accel;
+	enum soft_kind soft; /* not SOFT_AUTO: asks for ACCEL_SOFT */
 	unsigned ndisks;
 	struct disk_config disk[CONFIG_DISKS_MAX];
 	unsigned nnets;

@@ -241,15 +241,6 @@ size_t console_get(void *data, size_t len)
 	return n;
 }
 
-bool console_can_get(void)
-{
-	uint64_t flags = spin_take_irq(&console.lock);
-	bool can = ring_used(&console.rx) > 0;
-
-	spin_give_irq(&console.lock, flags);
-	return can;
-}
-
 bool console_can_put(void)
 {
 	uint64_t flags = spin_take_irq(&console.lock);

@@ -22,8 +22,6 @@ size_t console_get(void *data, size_t len);
 #define CONSOLE_RX_BYTES 4096
 #define CONSOLE_TX_BYTES 4096
 
-/** console_can_get() / console_can_put() - would one byte go? */
-bool console_can_get(void);
 bool console_can_put(void);
 
 /** console_set_events() - fn(ctx) is called when bytes came in or room came free. In an interrupt

@@ -17,8 +17,9 @@
 #define ENOSYS	       38
 
 /* Offsets in struct user_frame. */
+#define RBP	 32
 #define R11	 48
-#define RCX	 88
+#define RCX	 56
 #define ORIG_RAX 120
 #define RIP	 128
 #define CS	 136
@@ -32,15 +33,15 @@
 #define USER_RFLAGS   0x250dd5	/* USER_RFLAGS_MASK of entry.h */
 #define RFLAGS_ALWAYS 0x202	/* IF, and the bit that is always set */
 
-	/* All but RDI, which is on the stack already. */
+	/* All but R9, which is on the stack already. */
 	.macro	push_registers
-	pushq	%rsi
-	pushq	%rdx
-	pushq	%rcx
-	pushq	%rax
 	pushq	%r8
-	pushq	%r9
 	pushq	%r10
+	pushq	%rdx
+	pushq	%rsi
+	pushq	%rdi
+	pushq	%rax
+	pushq	%rcx
 	pushq	%r11
 	pushq	%rbx
 	pushq	%rbp
@@ -48,6 +49,17 @@
 	pushq	%r13
 	pushq	%r14
 	pushq	%r15
+	.endm
+
+	/* What C does not keep, but for RCX and R11. */
+	.macro	pop_unsaved
+	popq	%rax
+	popq	%rdi
+	popq	%rsi
+	popq	%rdx
+	popq	%r10
+	popq	%r8
+	popq	%r9
 	.endm
 
 	.macro	pop_registers
@@ -58,14 +70,8 @@
 	popq	%rbp
 	popq	%rbx
 	popq	%r11
-	popq	%r10
-	popq	%r9
-	popq	%r8
-	popq	%rax
 	popq	%rcx
-	popq	%rdx
-	popq	%rsi
-	popq	%rdi
+	pop_unsaved
 	.endm
 
 	/* Ring 3, or what was interrupted in user.S, may have set AC. */
@@ -92,14 +98,14 @@ entry_syscall:
 	pushq	$USER_CS
 	pushq	%rcx
 	pushq	%rax			/* orig_rax */
-	pushq	%rdi
-	pushq	%rsi
-	pushq	%rdx
-	pushq	%rcx
-	pushq	$-ENOSYS		/* rax, until told otherwise */
-	pushq	%r8
 	pushq	%r9
+	pushq	%r8
 	pushq	%r10
+	pushq	%rdx
+	pushq	%rsi
+	pushq	%rdi
+	pushq	$-ENOSYS		/* rax, until told otherwise */
+	pushq	%rcx
 	pushq	%r11
 	pushq	%rbx
 	pushq	%rbp
@@ -114,6 +120,19 @@ entry_syscall:
 	cli
 	cmpq	$0, %gs:CPU_WORK
 	jne	leave_with_work
+	testb	%al, %al
+	jz	leave_by_sysret
+	/* Only RAX is new in the frame, and C has kept what it keeps: no need to look at the rest. */
+	movq	R11(%rsp), %r11
+	testl	$RFLAGS_SLOW, %r11d
+	jnz	leave_by_sysret
+	movq	RBP(%rsp), %rbp
+	addq	$RCX, %rsp
+	popq	%rcx
+	pop_unsaved
+	movq	32(%rsp), %rsp		/* behind orig_rax, rip, cs and rflags */
+	swapgs
+	sysretq
 
 	/* SYSRET, if that loads what the frame says. Otherwise IRET. */
 leave_by_sysret:
@@ -213,11 +232,11 @@ usual:
 	testb	$3, 24(%rsp)		/* CS: vector, error code and RIP lie below it */
 	jz	1f
 	swapgs
-1:	xchgq	%rdi, (%rsp)		/* RDI is the vector */
+1:	xchgq	%r9, (%rsp)		/* R9 is the vector */
 	push_registers
 	movq	ORIG_RAX(%rsp), %rdx	/* the error code */
 	movq	$-1, ORIG_RAX(%rsp)
-	movl	%edi, %esi
+	movl	%r9d, %esi
 	movq	%rsp, %rdi
 	testb	$3, CS(%rsp)
 	jnz	2f
@@ -239,32 +258,32 @@ any_time:
 	testb	$3, 24(%rsp)
 	jz	1f
 	swapgs
-	xchgq	%rdi, (%rsp)		/* the vector, kept in RDI */
-	pushq	%rsi
-	movq	%rsp, %rsi		/* rsi rdi error rip cs rflags rsp ss */
+	xchgq	%r9, (%rsp)		/* the vector, kept in R9 */
+	pushq	%r8
+	movq	%rsp, %r8		/* r8 r9 error rip cs rflags rsp ss */
 	movq	%gs:CPU_KERNEL_RSP, %rsp
-	pushq	56(%rsi)
-	pushq	48(%rsi)
-	pushq	40(%rsi)
-	pushq	32(%rsi)
-	pushq	24(%rsi)
-	pushq	16(%rsi)
-	pushq	8(%rsi)			/* RDI */
-	movq	(%rsi), %rsi
+	pushq	56(%r8)
+	pushq	48(%r8)
+	pushq	40(%r8)
+	pushq	32(%r8)
+	pushq	24(%r8)
+	pushq	16(%r8)
+	pushq	8(%r8)			/* R9 */
+	movq	(%r8), %r8
 	push_registers
 	movq	ORIG_RAX(%rsp), %rdx
 	movq	$-1, ORIG_RAX(%rsp)
-	movl	%edi, %esi
+	movl	%r9d, %esi
 	movq	%rsp, %rdi
 	xorl	%ebp, %ebp
 	call	entry_interrupt
 	jmp	entry_leave
 
-1:	xchgq	%rdi, (%rsp)
+1:	xchgq	%r9, (%rsp)
 	push_registers
 	movq	ORIG_RAX(%rsp), %rdx
 	movq	$-1, ORIG_RAX(%rsp)
-	movl	%edi, %esi
+	movl	%r9d, %esi
 	movq	%rdx, %r12
 	/* The kernel's GS base is in the upper half. */
 	movl	$GS_BASE, %ecx

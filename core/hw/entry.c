@@ -14,6 +14,7 @@
 
 _Static_assert(sizeof(struct user_frame) == 168, "entry.S");
 _Static_assert(offsetof(struct user_frame, rip) == 128, "entry.S");
+_Static_assert(offsetof(struct user_frame, rcx) == 56, "entry.S");
 _Static_assert(offsetof(struct cpu, user_rsp) == 8, "entry.S");
 _Static_assert(offsetof(struct cpu, kernel_rsp) == 16, "entry.S");
 _Static_assert(offsetof(struct cpu, work) == 24, "entry.S");
@@ -27,7 +28,7 @@ _Static_assert(USER_RFLAGS_MASK == 0x250dd5, "entry.S");
 extern const uint8_t entry_gates[256][16]; /* entry.S */
 
 /* What entry.S calls. Constant once ring 3 runs. */
-void (*entry_syscall_fn)(struct user_frame *frame);
+bool (*entry_syscall_fn)(struct user_frame *frame);
 void (*entry_leave_fn)(struct user_frame *frame);
 void entry_interrupt(struct user_frame *frame, unsigned vector, uint64_t error);
 
@@ -113,9 +114,9 @@ static const struct fixup *find_fixup(uint64_t rip)
 
 static unsigned access_of(uint64_t error)
 {
-	return (error & PF_FETCH) != 0	 ? SPACE_EXEC
-	       : (error & PF_WRITE) != 0 ? SPACE_WRITE
-					 : SPACE_READ;
+	return (error & PFERR_I) != 0	? SPACE_EXEC
+	       : (error & PFERR_W) != 0 ? SPACE_WRITE
+					: SPACE_READ;
 }
 
 static const char *const names[] = {
@@ -164,7 +165,7 @@ static void user_exception(struct user_frame *frame, struct exception *e)
 	irq_on();
 	if (e->vector == EXCEPTION_PF) {
 		e->result = -EFAULT;
-		if (e->address < USER_END && (e->error & PF_RSVD) == 0) {
+		if (e->address < USER_END && (e->error & PFERR_RSVD) == 0) {
 			e->result = space_fault(space_current(), e->address, access_of(e->error));
 		}
 		if (e->result == 0) {

@@ -11,9 +11,9 @@
 #include "core/hw/cpu.h"
 #include "lib/base/types.h"
 
-/* The order of Linux's struct pt_regs (and of PTRACE_GETREGS). */
 struct user_frame {
-	uint64_t r15, r14, r13, r12, rbp, rbx, r11, r10, r9, r8, rax, rcx, rdx, rsi, rdi;
+	uint64_t r15, r14, r13, r12, rbp, rbx, r11, rcx, rax;
+	uint64_t rdi, rsi, rdx, r10, r8, r9; /* the arguments of system calls, in their order */
 	/* System calls: the number that came in RAX. Exceptions and interrupts: ENTRY_NO_SYSCALL.
 	 */
 	uint64_t orig_rax;
@@ -64,8 +64,9 @@ struct entry_ops {
 	 * syscall() - number in orig_rax, arguments in rdi rsi rdx r10 r8 r9; the result goes into
 	 * rax. It may change any register; registers that differ from what SYSRET can load make
 	 * the return use IRET.
+	 * Return: true if it has changed nothing but rax, which makes the way back shorter.
 	 */
-	void (*syscall)(struct user_frame *frame);
+	bool (*syscall)(struct user_frame *frame);
 	/** exception() - of ring 3. Page faults come here only after space_fault() failed. */
 	void (*exception)(struct user_frame *frame, const struct exception *e);
 	/** leave() - the CPU has work. Called again and again until it has none. */

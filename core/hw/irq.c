@@ -18,7 +18,6 @@ static struct {
 		void *ctx;
 		const char *name;
 		bool is_level;
-		_Atomic uint64_t count;
 	} vector[256];
 } irqs = {.lock = SPINLOCK_INIT(LOCK_IRQ)};
 
@@ -30,7 +29,6 @@ void irq_dispatch(unsigned vector)
 
 	cpu->irq_depth++;
 	cpu->irqs++;
-	atomic_fetch_add_explicit(&irqs.vector[vector].count, 1, memory_order_relaxed);
 	if (!is_level && vector != IRQ_VECTOR_SPURIOUS) {
 		local_apic_eoi();
 	}
@@ -104,9 +102,4 @@ int irq_connect_isa(unsigned irq, irq_handler *fn, void *ctx, const char *name)
 	}
 	irqs.vector[vector].is_level = is_level;
 	return vector;
-}
-
-uint64_t irq_count(int vector)
-{
-	return atomic_load_explicit(&irqs.vector[vector].count, memory_order_relaxed);
 }

@@ -65,9 +65,6 @@ void irq_free_vector(int vector);
  */
 must_use int irq_connect_isa(unsigned irq, irq_handler *fn, void *ctx, const char *name);
 
-/** irq_count() - how often @vector came, on all CPUs. */
-uint64_t irq_count(int vector);
-
 /* Start-up, and for entry.c. */
 
 /** irq_dispatch() - the handler of @vector, with all around it. Context: interrupts off. */

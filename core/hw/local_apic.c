@@ -65,7 +65,7 @@ int local_apic_init(uint64_t base)
 	lapic.x2apic = cpu_features()->x2apic;
 	if (!lapic.x2apic) {
 		if (base == 0) {
-			base = asm_rdmsr(MSR_APIC_BASE) & PTE_ADDR;
+			base = asm_rdmsr(MSR_IA32_APIC_BASE) & PTE_ADDR;
 		}
 		lapic.regs = kmap_device(hpa(base), PAGE_SIZE);
 		if (lapic.regs == NULL) {
@@ -77,14 +77,14 @@ int local_apic_init(uint64_t base)
 
 void local_apic_start(void)
 {
-	uint64_t base = asm_rdmsr(MSR_APIC_BASE);
+	uint64_t base = asm_rdmsr(MSR_IA32_APIC_BASE);
 
 	/* From off to x2APIC one goes by way of xAPIC. */
 	if ((base & APIC_BASE_ENABLE) == 0) {
-		asm_wrmsr(MSR_APIC_BASE, base | APIC_BASE_ENABLE);
+		asm_wrmsr(MSR_IA32_APIC_BASE, base | APIC_BASE_ENABLE);
 	}
 	if (lapic.x2apic) {
-		asm_wrmsr(MSR_APIC_BASE, base | APIC_BASE_ENABLE | APIC_BASE_X2APIC);
+		asm_wrmsr(MSR_IA32_APIC_BASE, base | APIC_BASE_ENABLE | APIC_BASE_X2APIC);
 	}
 	put(REG_SVR, SVR_ENABLE | IRQ_VECTOR_SPURIOUS);
 	put(REG_TPR, 0);

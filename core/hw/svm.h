@@ -7,10 +7,7 @@
 #include "core/hw/asm.h"
 #include "lib/base/types.h"
 
-#define MSR_VM_HSAVE_PA UINT32_C(0xc0010117)
-#define MSR_TSC_RATIO	UINT32_C(0xc0000104)
-#define MSR_TSC_AUX	UINT32_C(0xc0000103)
-#define EFER_SVME	BIT(12)
+#define EFER_SVME BIT(12)
 
 #ifndef CORE_HOSTED
 
@@ -35,12 +32,6 @@ static inline void svm_vmsave(hpa_t pa)
 static inline void svm_vmload(hpa_t pa)
 {
 	__asm__ volatile("vmload %0" ::"a"(pa.v) : "memory");
-}
-
-/** svm_invlpga() - forgets the translation of one linear address of the guest with @asid. */
-static inline void svm_invlpga(uint64_t linear, uint32_t asid)
-{
-	__asm__ volatile("invlpga %0, %1" ::"a"(linear), "c"(asid) : "memory");
 }
 
 /**

@@ -46,7 +46,7 @@ void timer_device_set(uint64_t deadline_ns)
 {
 	if (device.deadlines) {
 		/* A deadline that has passed fires at once; 0 means none. */
-		asm_wrmsr(MSR_TSC_DEADLINE,
+		asm_wrmsr(MSR_IA32_TSC_DEADLINE,
 			  deadline_ns == CLOCK_NEVER ? 0 : clock_ns_to_tsc(deadline_ns));
 		return;
 	}

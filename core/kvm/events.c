@@ -50,8 +50,8 @@ void env_timer_cancel(struct kvm_env *env, struct kvm_timer *timer)
 /* ---- eventfds: struct file * ---- */
 
 /*
- * The counter cannot be read where it is signalled, under the lock of its queue: a thread of the
- * kernel does that, and tells.
+ * Who signals tells at once. Only where the counter cannot be emptied under the lock of its queue,
+ * which is rare, a thread of the kernel does that, and tells.
  */
 struct watch_data {
 	struct waiter waiter;
@@ -62,15 +62,21 @@ struct watch_data {
 _Static_assert(sizeof(struct watch_data) <= sizeof(((struct kvm_eventfd_watch *)0)->opaque),
 	       "lib/kvm/env.h");
 
+static void tell_of(struct watch_data *data)
+{
+	struct kvm_eventfd_watch *watch =
+		container_of((void *)data, struct kvm_eventfd_watch, opaque);
+
+	watch->signalled(watch);
+}
+
 static void tell(struct work *w)
 {
 	struct watch_data *data = container_of(w, struct watch_data, work);
-	struct kvm_eventfd_watch *watch =
-		container_of((void *)data, struct kvm_eventfd_watch, opaque);
 	uint64_t count;
 
 	if (eventfd_take(data->file, &count)) {
-		watch->signalled(watch);
+		tell_of(data);
 	}
 }
 
@@ -78,7 +84,12 @@ static void signalled(struct waiter *w, uint32_t events)
 {
 	struct watch_data *data = container_of(w, struct watch_data, waiter);
 
-	if ((events & READY_IN) != 0) {
+	if ((events & READY_IN) == 0) {
+		return;
+	}
+	if (eventfd_take_some(data->file)) {
+		tell_of(data);
+	} else {
 		work_add(&data->work);
 	}
 }

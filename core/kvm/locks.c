@@ -81,11 +81,26 @@ static bool try_read(struct rw *rw)
 	return false;
 }
 
+static rare void wait_to_write(struct rw *rw)
+{
+	int r;
+
+	wait_until(&rw->waiters, try_write(rw), CLOCK_NEVER, false, r);
+	(void)r; /* it cannot fail */
+}
+
+static rare void wait_to_read(struct rw *rw)
+{
+	int r;
+
+	wait_until(&rw->waiters, try_read(rw), CLOCK_NEVER, false, r);
+	(void)r; /* it cannot fail */
+}
+
 void env_lock(struct kvm_env *env, struct kvm_lock *lock)
 {
 	struct any_lock *l = of(lock);
 	uint64_t flags;
-	int r;
 
 	(void)env;
 	switch (l->kind) {
@@ -94,8 +109,7 @@ void env_lock(struct kvm_env *env, struct kvm_lock *lock)
 		break;
 	case KVM_LOCK_RW:
 		if (!try_write(&l->rw)) {
-			wait_until(&l->rw.waiters, try_write(&l->rw), CLOCK_NEVER, false, r);
-			(void)r; /* it cannot fail */
+			wait_to_write(&l->rw);
 		}
 		break;
 	default:
@@ -132,12 +146,10 @@ void env_unlock(struct kvm_env *env, struct kvm_lock *lock)
 void env_lock_read(struct kvm_env *env, struct kvm_lock *lock)
 {
 	struct rw *rw = &of(lock)->rw;
-	int r;
 
 	(void)env;
 	if (!try_read(rw)) {
-		wait_until(&rw->waiters, try_read(rw), CLOCK_NEVER, false, r);
-		(void)r; /* it cannot fail */
+		wait_to_read(rw);
 	}
 }
 

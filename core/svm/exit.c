@@ -76,18 +76,6 @@ static const uint8_t reasons[] = {
 	[VMEXIT_MCOMMIT] = SAYS(KVM_STOP_UNDEFINED), [VMEXIT_TLBSYNC] = SAYS(KVM_STOP_UNDEFINED),
 };
 
-static void decode_simple(struct vmcb *vmcb, struct kvm_stop *stop)
-{
-	uint64_t code = vmcb->c.exitcode;
-
-	if (code < ARRAY_SIZE(reasons) && reasons[code] != 0) {
-		stop->reason = reasons[code] - 1;
-		return;
-	}
-	stop->reason = KVM_STOP_UNKNOWN;
-	stop->hardware = code;
-}
-
 static void decode(struct vmcb *vmcb, struct kvm_stop *stop)
 {
 	uint64_t code = vmcb->c.exitcode;
@@ -97,7 +85,9 @@ static void decode(struct vmcb *vmcb, struct kvm_stop *stop)
 	    vmcb->c.nrip - vmcb->s.rip <= INSN_MAX) {
 		stop->insn_len = (uint8_t)(vmcb->c.nrip - vmcb->s.rip);
 	}
-	if (code < VMEXIT_EXCEPTION) {
+	if (code < ARRAY_SIZE(reasons) && reasons[code] != 0) {
+		stop->reason = reasons[code] - 1;
+	} else if (code < VMEXIT_EXCEPTION) {
 		stop->reason = KVM_STOP_EMULATE; /* control and debug registers */
 	} else if (code < VMEXIT_INTR) {
 		decode_exception(vmcb, stop);
@@ -111,7 +101,8 @@ static void decode(struct vmcb *vmcb, struct kvm_stop *stop)
 		stop->reason = KVM_STOP_FAIL_ENTRY;
 		stop->hardware = (uint32_t)code;
 	} else {
-		decode_simple(vmcb, stop);
+		stop->reason = KVM_STOP_UNKNOWN;
+		stop->hardware = code;
 	}
 }
 

@@ -130,12 +130,6 @@ static void flush_guest_tlb(struct kvm_vcpu *vcpu)
 	svm_of(vcpu)->flush = true;
 }
 
-static void invlpg(struct kvm_vcpu *vcpu, uint64_t linear)
-{
-	(void)linear; /* the ID it is cached under is another CPU's, perhaps: all of it goes */
-	svm_of(vcpu)->flush = true;
-}
-
 /* ---- execution ---- */
 
 /* MSRs that neither VMRUN nor VMLOAD switch. The kernel has no use for them. */
@@ -288,7 +282,7 @@ static void enter(struct kvm_vcpu *vcpu, struct kvm_stop *stop)
 	/* What the CPU has changes nothing of these; see state.c. */
 	vcpu->loaded = KVM_REGS_DEBUG;
 	svm_exit_decode(vcpu, stop);
-	svm_state_load(vcpu, KVM_REGS_CORE);
+	svm_state_load_core(vcpu);
 }
 
 void svm_kick(struct kvm_vcpu *vcpu)
@@ -346,7 +340,6 @@ struct kvm_backend svm_backend = {
 	.features_changed = features_changed,
 	.enter = enter,
 	.flush_guest_tlb = flush_guest_tlb,
-	.invlpg = invlpg,
 	.map = map,
 	.unmap = unmap,
 	.write_protect = write_protect,

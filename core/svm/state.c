@@ -175,19 +175,27 @@ static void load_msrs(struct kvm_vcpu *vcpu, const struct vmcb *vmcb)
 	vcpu->msr[KVM_MSR_SYSENTER_EIP] = vmcb->s.sysenter_eip;
 }
 
+void svm_state_load_core(struct kvm_vcpu *vcpu)
+{
+	const struct vmcb *vmcb = svm_of(vcpu)->vmcb;
+
+	vcpu->cpu.gpr[RAX] = vmcb->s.rax;
+	vcpu->cpu.gpr[RSP] = vmcb->s.rsp;
+	vcpu->cpu.rip = vmcb->s.rip;
+	vcpu->cpu.rflags = vmcb->s.rflags;
+	vcpu->cpu.cpl = vmcb->s.cpl;
+	vcpu->cpu.interrupt_shadow = (vmcb->c.interrupt_shadow & 1) != 0;
+	copy_segments(&vcpu->cpu.seg[INSN_CS], &vmcb->s.cs, 1);
+	load_control(vcpu, vmcb);
+	vcpu->loaded |= KVM_REGS_CORE;
+}
+
 void svm_state_load(struct kvm_vcpu *vcpu, uint32_t groups)
 {
 	struct vmcb *vmcb = svm_of(vcpu)->vmcb;
 
 	if ((groups & KVM_REGS_CORE) != 0) {
-		vcpu->cpu.gpr[RAX] = vmcb->s.rax;
-		vcpu->cpu.gpr[RSP] = vmcb->s.rsp;
-		vcpu->cpu.rip = vmcb->s.rip;
-		vcpu->cpu.rflags = vmcb->s.rflags;
-		vcpu->cpu.cpl = vmcb->s.cpl;
-		vcpu->cpu.interrupt_shadow = (vmcb->c.interrupt_shadow & 1) != 0;
-		copy_segments(&vcpu->cpu.seg[INSN_CS], &vmcb->s.cs, 1);
-		load_control(vcpu, vmcb);
+		svm_state_load_core(vcpu);
 	}
 	if ((groups & KVM_REGS_CONTROL) != 0) {
 		vcpu->cr2 = vmcb->s.cr2;

@@ -67,6 +67,9 @@ void svm_state_store(struct kvm_vcpu *vcpu);
 /** svm_state_load() - the other way. KVM_REGS_FPU is not looked at. */
 void svm_state_load(struct kvm_vcpu *vcpu, uint32_t groups);
 
+/** svm_state_load_core() - of KVM_REGS_CORE, which each exit wants. */
+void svm_state_load_core(struct kvm_vcpu *vcpu);
+
 /** svm_intercepts() - what of the vCPU's instructions and exceptions to intercept, from its
  * orders. */
 void svm_intercepts(struct kvm_vcpu *vcpu);

@@ -12,6 +12,7 @@
 #define EFD_CLOEXEC   O_CLOEXEC
 #define EFD_NONBLOCK  O_NONBLOCK
 #define COUNT_MAX     (UINT64_MAX - 1)
+#define COUNT_SOME    (UINT64_MAX / 2) /* below it nobody waits for room, who writes less */
 
 struct eventfd {
 	struct spinlock lock;
@@ -138,6 +139,19 @@ void eventfd_watch(struct file *f, struct waiter *w, waiter_fn *fn)
 	wait_add(&((struct eventfd *)f->data)->changed, w, fn);
 }
 
+bool eventfd_take_some(struct file *f)
+{
+	struct eventfd *e = f->data;
+	uint64_t flags = spin_take_irq(&e->lock);
+	bool some = e->count != 0 && e->count < COUNT_SOME;
+
+	if (some) {
+		e->count = 0;
+	}
+	spin_give_irq(&e->lock, flags);
+	return some;
+}
+
 bool eventfd_take(struct file *f, uint64_t *count)
 {
 	*count = take(f->data);
@@ -157,7 +171,7 @@ static int64_t create(uint64_t initial, uint64_t flags)
 		return -ENOMEM;
 	}
 	spin_init(&e->lock, LOCK_LEAF);
-	wait_queue_init(&e->changed);
+	wait_queue_init_rank(&e->changed, LOCK_EVENTFD);
 	e->count = (uint32_t)initial;
 	e->is_semaphore = (flags & EFD_SEMAPHORE) != 0;
 	fd = anon_fd(&eventfd_ops, e, FILE_READWRITE | (uint32_t)(flags & EFD_NONBLOCK),

@@ -19,6 +19,10 @@ void eventfd_signal(struct file *f, uint64_t count);
  * The caller holds the file. */
 void eventfd_watch(struct file *f, struct waiter *w, waiter_fn *fn);
 
+/** eventfd_take_some() - for a watch's fn: empties it if there is something, but not so much that a
+ * writer may be waiting for room, which eventfd_take() would have to wake. Return: is it done? */
+bool eventfd_take_some(struct file *f);
+
 /** eventfd_take() - empties it without waiting. Return: was anything there? Context: any without
  * its queue's lock: not within a watch's fn. */
 bool eventfd_take(struct file *f, uint64_t *count);

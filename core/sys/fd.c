@@ -18,7 +18,6 @@ struct fd_slot {
 };
 
 struct fd_table {
-	_Atomic uint32_t refs;
 	struct spinlock lock;
 	/* Guarded by lock. */
 	struct fd_slot *slots;
@@ -34,18 +33,12 @@ struct fd_table *fd_table_create(void)
 		return NULL;
 	}
 	spin_init(&t->lock, LOCK_FILE);
-	t->refs = 1;
 	return t;
-}
-
-void fd_table_get(struct fd_table *t)
-{
-	atomic_fetch_add_explicit(&t->refs, 1, memory_order_relaxed);
 }
 
 void fd_table_put(struct fd_table *t)
 {
-	if (t == NULL || atomic_fetch_sub(&t->refs, 1) != 1) {
+	if (t == NULL) {
 		return;
 	}
 	for (unsigned i = 0; i < t->count; i++) {
@@ -111,18 +104,17 @@ struct file *fd_get(int fd)
 	return fd_table_file(process_current()->files, fd);
 }
 
-struct file *fd_borrow(int fd, bool *counted)
+struct fd_loan fd_borrow(int fd)
 {
 	const struct process *p = process_current();
 	const struct fd_table *t = p->files;
 
 	/* Nobody but this thread could change either. */
-	*counted = __atomic_load_n(&p->thread_count, __ATOMIC_RELAXED) != 1 ||
-		   atomic_load_explicit(&t->refs, memory_order_relaxed) != 1;
-	if (*counted) {
-		return fd_get(fd);
+	if (__atomic_load_n(&p->thread_count, __ATOMIC_RELAXED) != 1) {
+		return (struct fd_loan){fd_get(fd), true};
 	}
-	return (unsigned)fd < t->count ? t->slots[fd].file : NULL;
+	return (struct fd_loan){(unsigned)fd < t->count ? t->slots[(unsigned)fd].file : NULL,
+				false};
 }
 
 static unsigned limit(void)

@@ -17,7 +17,6 @@ must_use struct fd_table *fd_table_create(void);
 /** fd_table_copy() - with the same files. Return: it, or NULL. */
 must_use struct fd_table *fd_table_copy(struct fd_table *t);
 
-void fd_table_get(struct fd_table *t);
 /** fd_table_put() - the last holder closes all. Context: thread, no lock held. */
 void fd_table_put(struct fd_table *t);
 
@@ -25,12 +24,17 @@ void fd_table_put(struct fd_table *t);
  * is none. */
 must_use struct file *fd_get(int fd);
 
+/* A file for the length of one system call. */
+struct fd_loan {
+	struct file *file; /* NULL: there is none */
+	bool counted;	   /* file_put() is needed afterwards */
+};
+
 /**
  * fd_borrow() - as fd_get(), for the length of one system call. A process with one thread and a
  * table of its own cannot close it meanwhile: then it is not counted.
- * @counted: file_put() is needed.
  */
-must_use struct file *fd_borrow(int fd, bool *counted);
+must_use struct fd_loan fd_borrow(int fd);
 
 /** fd_reserve() - the lowest free number from @least on. Return: it; -EMFILE, -ENOMEM, -EINVAL. */
 must_use int fd_reserve(struct fd_table *t, int least);

@@ -206,7 +206,7 @@ static int64_t set_nonblocking(struct file *f, uint64_t va)
 }
 
 /* Those that every file has. */
-static int64_t ioctl_of_all(struct file *f, int fd, uint32_t command, uint64_t argument)
+static rare int64_t ioctl_of_all(struct file *f, int fd, uint32_t command, uint64_t argument)
 {
 	switch (command) {
 	case FIONBIO:
@@ -222,19 +222,21 @@ static int64_t ioctl_of_all(struct file *f, int fd, uint32_t command, uint64_t a
 SYSCALL(ioctl)
 {
 	uint32_t command = (uint32_t)a[1];
-	bool counted;
-	struct file *f = fd_borrow((int)a[0], &counted);
+	struct fd_loan loan = fd_borrow((int)a[0]);
+	struct file *f = loan.file;
 	int64_t result;
 
 	if (f == NULL) {
 		return -EBADF;
 	}
-	if (_IOC_TYPE(command) != _IOC_TYPE(FIONBIO) && f->ops->ioctl != NULL) {
-		result = f->ops->ioctl(f, command, a[2]);
-	} else {
+	if (_IOC_TYPE(command) == _IOC_TYPE(FIONBIO) || f->ops->ioctl == NULL) {
 		result = ioctl_of_all(f, (int)a[0], command, a[2]);
+	} else if (!loan.counted) {
+		return f->ops->ioctl(f, command, a[2]);
+	} else {
+		result = f->ops->ioctl(f, command, a[2]);
 	}
-	if (counted) {
+	if (loan.counted) {
 		file_put(f);
 	}
 	return result;

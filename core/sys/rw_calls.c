@@ -40,7 +40,8 @@ static int64_t transfer(struct file *f, struct uio *u, uint64_t *offset, bool wr
 
 static int64_t one(uint64_t fd, uint64_t va, uint64_t len, uint64_t *offset, bool write)
 {
-	struct file *f = fd_get((int)fd);
+	struct fd_loan loan = fd_borrow((int)fd);
+	struct file *f = loan.file;
 	struct uio u;
 	int64_t result;
 
@@ -51,7 +52,9 @@ static int64_t one(uint64_t fd, uint64_t va, uint64_t len, uint64_t *offset, boo
 	if (result == 0) {
 		result = transfer(f, &u, offset, write);
 	}
-	file_put(f);
+	if (loan.counted) {
+		file_put(f);
+	}
 	return result;
 }
 

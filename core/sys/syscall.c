@@ -13,7 +13,7 @@ static syscall_fn *const table[] = {
 };
 
 /* Once for each program and number. */
-static void tell_unknown(uint64_t number)
+static rare void tell_unknown(uint64_t number)
 {
 	struct thread *t = thread_current();
 	struct process *p = t->process;
@@ -27,33 +27,36 @@ static void tell_unknown(uint64_t number)
 	}
 }
 
-void syscall_enter(struct user_frame *frame)
+/* What user_frame() calls arguments is what SYSCALL() takes. */
+_Static_assert(offsetof(struct user_frame, r9) == offsetof(struct user_frame, rdi) + 40, "order");
+
+bool syscall_enter(struct user_frame *frame)
 {
+	struct thread *t = thread_current();
 	uint64_t number = frame->orig_rax;
 	int64_t result;
 
-	if (atomic_load_explicit(&process_current()->seccomp.last, memory_order_relaxed) != NULL &&
+	if (atomic_load_explicit(&t->process->seccomp.last, memory_order_relaxed) != NULL &&
 	    !seccomp_allows(frame)) {
-		return;
+		return false;
 	}
 	if (number >= ARRAY_SIZE(table) || table[number] == NULL) {
 		tell_unknown(number);
 		frame->rax = (uint64_t)-ENOSYS;
-		return;
+		return false;
 	}
-	const uint64_t a[6] = {frame->rdi, frame->rsi, frame->rdx,
-			       frame->r10, frame->r8,  frame->r9};
-
-	result = table[number](a);
+	result = table[number](&frame->rdi);
 	if (frame->orig_rax == ENTRY_NO_SYSCALL) {
-		return; /* the call has set all registers: rt_sigreturn(), execve() */
+		return false; /* the call has set all registers: rt_sigreturn(), execve() */
 	}
 	frame->rax = (uint64_t)result;
-	if ((result <= -ERESTARTSYS && result >= -ERESTART_RESTARTBLOCK) ||
-	    thread_current()->has_saved_blocked || signal_is_pending()) {
+	if ((result <= -ERESTARTSYS && result >= -ERESTART_RESTARTBLOCK) || t->has_saved_blocked ||
+	    atomic_load_explicit(&t->signal_pending, memory_order_relaxed)) {
 		/* Ring 3 must not see it, even if the signal has gone elsewhere meanwhile. And it
 		 * must not see that a call was interrupted before the signal itself: who sends one
 		 * makes it known first, and interrupts this CPU then. */
 		signal_deliver(frame);
+		return false;
 	}
+	return true;
 }

@@ -16,4 +16,4 @@ typedef int64_t syscall_fn(const uint64_t a[6]);
 #include "abi/linux/core.def"
 
 /** syscall_enter() - what entry_ops, syscall(), does. */
-void syscall_enter(struct user_frame *frame);
+bool syscall_enter(struct user_frame *frame);

@@ -17,13 +17,18 @@ static bool try(struct mutex *m)
 	return !atomic_exchange(&m->taken, true);
 }
 
-void mutex_take(struct mutex *m)
+static rare void wait_for(struct mutex *m)
 {
 	int ignored;
 
+	wait_until(&m->waiters, try(m), CLOCK_NEVER, false, ignored);
+	(void)ignored;
+}
+
+void mutex_take(struct mutex *m)
+{
 	if (!try(m)) {
-		wait_until(&m->waiters, try(m), CLOCK_NEVER, false, ignored);
-		(void)ignored;
+		wait_for(m);
 	}
 }
 

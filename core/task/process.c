@@ -320,17 +320,6 @@ int process_signal_group(int group, const struct signal_info *info)
 	return result;
 }
 
-void process_each(void (*fn)(void *ctx, struct process *p), void *ctx)
-{
-	spin_take(&task_lock);
-	for (int pid = 1; pid < TID_MAX; pid++) {
-		if (slots[pid].process != NULL) {
-			fn(ctx, slots[pid].process);
-		}
-	}
-	spin_give(&task_lock);
-}
-
 /* The end. */
 
 /* Gives back all but the number and what the parent wants to know. */

@@ -128,9 +128,6 @@ void process_continue(struct process *p);
 /** process_signal_group() - to all processes of a group. Return: 0, -ESRCH. */
 int process_signal_group(int group, const struct signal_info *info);
 
-/** process_each() - calls fn with every process, under the task lock. */
-void process_each(void (*fn)(void *ctx, struct process *p), void *ctx);
-
 /* wait.c of Linux: */
 #define PROCESS_WAIT_EXITED    0x4 /* as WEXITED, WUNTRACED/WSTOPPED, WCONTINUED, WNOHANG, WNOWAIT */
 #define PROCESS_WAIT_STOPPED   0x2

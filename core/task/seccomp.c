@@ -285,7 +285,7 @@ static uint32_t strictest(const struct seccomp_filter *f, const struct seccomp_c
 	return answer;
 }
 
-bool seccomp_allows(struct user_frame *frame)
+__attribute__((noinline)) bool seccomp_allows(struct user_frame *frame)
 {
 	struct process *p = process_current();
 	struct seccomp_filter *last = atomic_load_explicit(&p->seccomp.last, memory_order_acquire);

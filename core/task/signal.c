@@ -202,7 +202,7 @@ static void fault_info(const struct exception *e, uint64_t rip, struct signal_in
 	*info = (struct signal_info){.signo = SIGSEGV, .code = SI_KERNEL, .address = 0};
 	if (e->vector == EXCEPTION_PF) {
 		info->address = e->address;
-		info->code = (e->error & PF_PRESENT) != 0 ? SEGV_ACCERR : SEGV_MAPERR;
+		info->code = (e->error & PFERR_P) != 0 ? SEGV_ACCERR : SEGV_MAPERR;
 		if (e->result == -ENXIO || e->result == -ENOMEM) {
 			info->signo = SIGBUS;
 			info->code = BUS_ADRERR;
@@ -381,7 +381,7 @@ static void run_handler(struct user_frame *frame, const struct signal_info *info
 	signal_set_blocked(t->blocked | mask);
 }
 
-void signal_deliver(struct user_frame *frame)
+rare void signal_deliver(struct user_frame *frame)
 {
 	struct thread *t = thread_current();
 	struct process *p = t->process;

@@ -54,6 +54,10 @@ static inline gpa_t gpa_add(gpa_t a, uint64_t bytes)
 /** must_use - the caller has to look at the result. */
 #define must_use __attribute__((warn_unused_result))
 
+/** rare - a function for what seldom happens: out of line, so that the usual way past it is short.
+ */
+#define rare __attribute__((cold, noinline))
+
 /** printf_like() - lets the compiler check a format string. */
 #define printf_like(fmt, args) __attribute__((format(printf, fmt, args)))
 

@@ -1,6 +1,4 @@
-#include "lib/chip/ioapic.h"
-
-#include <errno.h>
+#include "lib/chip/ioapic_internal.h"
 
 /* Registers behind IOREGSEL and IOWIN. */
 #define REG_ID		0x00
@@ -12,11 +10,8 @@
 #define ENTRY_MODE_SHIFT 8
 #define ENTRY_MODE	 UINT64_C(0x700)
 #define ENTRY_LOGICAL	 BIT(11)
-#define ENTRY_REMOTE_IRR BIT(14)
-#define ENTRY_LEVEL	 BIT(15)
 #define ENTRY_MASK	 BIT(16)
 #define ENTRY_DEST_SHIFT 56
-#define ENTRY_WRITABLE	 UINT64_C(0xff0000000001afff)
 
 /* Delivery modes that a message can carry: fixed, lowest priority, SMI, NMI, INIT. */
 #define MODES_DELIVERABLE 0x37
@@ -181,35 +176,5 @@ void ioapic_write(struct ioapic *ioapic, uint64_t offset, uint32_t value)
 		break;
 	default:
 		break;
-	}
-}
-
-void ioapic_state(struct ioapic *ioapic, struct state *s)
-{
-	struct ioapic copy = *ioapic;
-
-	state_begin(s, "ioapic", 1);
-	state_u8(s, &copy.ioregsel);
-	state_u8(s, &copy.id);
-	state_u32(s, &copy.lines);
-	for (unsigned pin = 0; pin < IOAPIC_PINS; pin++) {
-		uint64_t *entry = &copy.redirection[pin];
-
-		state_u64(s, entry);
-		if ((*entry & ~(ENTRY_WRITABLE | ENTRY_REMOTE_IRR)) != 0 ||
-		    ((*entry & ENTRY_REMOTE_IRR) != 0 && (*entry & ENTRY_LEVEL) == 0)) {
-			state_fail(s, -EINVAL);
-		}
-	}
-	if (copy.id > 0xf || copy.lines >> IOAPIC_PINS != 0) {
-		state_fail(s, -EINVAL);
-	}
-	state_end(s);
-	if (!s->loading || s->error != 0) {
-		return;
-	}
-	*ioapic = copy;
-	for (unsigned pin = 0; pin < IOAPIC_PINS; pin++) {
-		ioapic->ops->changed(ioapic->ctx, pin);
 	}
 }

@@ -8,7 +8,8 @@
 #pragma once
 
 #include "lib/base/irq_line.h"
-#include "lib/base/state.h"
+
+struct state;
 
 #define IOAPIC_PINS    24
 #define IOAPIC_VERSION 0x20

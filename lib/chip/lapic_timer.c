@@ -118,8 +118,10 @@ void lapic_set_deadline(struct lapic *lapic, uint64_t tsc, const struct lapic_ti
 	if (tsc == 0) {
 		lapic_arm(lapic, UINT64_MAX);
 	} else if (tsc <= time->tsc) {
-		lapic_arm(lapic, time->now_ns);
-		lapic_expire(lapic, time);
+		/* It is over: no timer has to be started for that. */
+		lapic_arm(lapic, UINT64_MAX);
+		lapic->deadline_tsc = 0;
+		lapic_raise_lvt(lapic, LAPIC_LVT_TIMER);
 	} else {
 		lapic_arm(lapic, time->now_ns + ns_until(tsc, time));
 	}

@@ -1,6 +1,4 @@
-#include "lib/chip/pic.h"
-
-#include <errno.h>
+#include "lib/chip/pic_internal.h"
 
 #define CASCADE 2
 
@@ -23,10 +21,6 @@
 #define OCW3_ESMM 0x40
 
 #define POLL_REQUEST 0x80
-
-/* Timer, keyboard, cascade, RTC and FPU inputs are edge-triggered for good (ICH9, ELCR1/2). */
-#define ELCR1_WRITABLE 0xf8
-#define ELCR2_WRITABLE 0xde
 
 /* The input of highest priority in @inputs, as its distance from the top; 8 for none. */
 static unsigned highest(const struct pic_chip *chip, uint8_t inputs)
@@ -63,7 +57,7 @@ static int request(const struct pic_chip *chip, bool master)
 	return (int)input_at(chip, wanted);
 }
 
-static void update(struct pic *pic)
+void pic_update(struct pic *pic)
 {
 	struct pic_chip *m = &pic->master;
 	struct pic_chip *s = &pic->slave;
@@ -106,7 +100,7 @@ void pic_set_irq(struct pic *pic, unsigned pin, bool level)
 	} else {
 		chip->lines &= (uint8_t)~bit;
 	}
-	update(pic);
+	pic_update(pic);
 }
 
 /* The chip's part of INTA for @input: into service, unless it ends it by itself. */
@@ -139,7 +133,7 @@ uint8_t pic_ack(struct pic *pic)
 			acknowledge(chip, (unsigned)input);
 		}
 	}
-	update(pic);
+	pic_update(pic);
 	return (uint8_t)(chip->icw2 | (input >= 0 ? input : 7));
 }
 
@@ -268,7 +262,7 @@ void pic_write(struct pic *pic, uint16_t port, uint8_t value)
 	default:
 		return;
 	}
-	update(pic);
+	pic_update(pic);
 }
 
 /* After a poll command the next read, at either port, is an INTA for this chip alone. */
@@ -281,7 +275,7 @@ static uint8_t poll(struct pic *pic, struct pic_chip *chip)
 		return 0;
 	}
 	acknowledge(chip, (unsigned)input);
-	update(pic);
+	pic_update(pic);
 	return (uint8_t)(POLL_REQUEST | input);
 }
 
@@ -312,46 +306,4 @@ uint8_t pic_read(struct pic *pic, uint16_t port)
 	default:
 		return 0xff;
 	}
-}
-
-static void chip_state(struct pic_chip *chip, struct state *s, uint8_t elcr_writable)
-{
-	state_u8(s, &chip->lines);
-	state_u8(s, &chip->irr);
-	state_u8(s, &chip->imr);
-	state_u8(s, &chip->isr);
-	state_u8(s, &chip->elcr);
-	state_u8(s, &chip->icw2);
-	state_u8(s, &chip->icw3);
-	state_u8(s, &chip->next_icw);
-	state_u8(s, &chip->lowest);
-	state_bool(s, &chip->ic4);
-	state_bool(s, &chip->single);
-	state_bool(s, &chip->fully_nested);
-	state_bool(s, &chip->auto_eoi);
-	state_bool(s, &chip->rotate_in_aeoi);
-	state_bool(s, &chip->special_mask);
-	state_bool(s, &chip->read_isr);
-	state_bool(s, &chip->poll);
-	if ((chip->elcr & ~elcr_writable) != 0 || (chip->icw2 & 7) != 0 || chip->lowest > 7 ||
-	    chip->next_icw == 1 || chip->next_icw > 4) {
-		state_fail(s, -EINVAL);
-	}
-}
-
-void pic_state(struct pic *pic, struct state *s)
-{
-	struct pic copy = *pic;
-
-	state_begin(s, "pic", 1);
-	chip_state(&copy.master, s, ELCR1_WRITABLE);
-	chip_state(&copy.slave, s, ELCR2_WRITABLE);
-	state_end(s);
-	if (!s->loading || s->error != 0) {
-		return;
-	}
-	*pic = copy;
-	pic->intr = (struct irq_line){0}; /* the other end has saved the level */
-	update(pic);
-	pic->intr = copy.intr;
 }

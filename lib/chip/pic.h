@@ -12,7 +12,8 @@
 #pragma once
 
 #include "lib/base/irq_line.h"
-#include "lib/base/state.h"
+
+struct state;
 
 #define PIC_PINS 16
 

@@ -1,12 +1,8 @@
-#include "lib/chip/pit.h"
+#include "lib/chip/pit_internal.h"
 
-#include <errno.h>
-
-#define CONTROL_BCD 0x01
-#define CONTROL_RW  0x30
-#define RW_LSB	    0x10
-#define RW_MSB	    0x20
-#define RW_BOTH	    0x30
+#define RW_LSB	0x10
+#define RW_MSB	0x20
+#define RW_BOTH 0x30
 
 #define READ_BACK	 3 /* in the place of a counter's number */
 #define READ_BACK_COUNT	 0x20
@@ -15,25 +11,14 @@
 #define STATUS_OUT  0x80
 #define STATUS_NULL 0x40
 
-#define PORT_B_GATE2	0x01
-#define PORT_B_WRITABLE 0x0f
-#define PORT_B_REFRESH	0x10
-#define PORT_B_OUT2	0x20
+#define PORT_B_REFRESH 0x10
+#define PORT_B_OUT2    0x20
 
 /* The refresh toggle changes with every DRAM refresh of a PC, each 15.09 us. */
 #define REFRESH_PULSES 18
 
-#define NS_PER_S 1000000000
-
 /* More pulses than any counter needs from one change of OUT to the next. */
 #define FAR 0x100000
-
-#define PERIOD_MIN_PULSES (PIT_PERIOD_MIN_NS * (uint64_t)PIT_HZ / NS_PER_S)
-
-static uint64_t pulses_at(uint64_t ns)
-{
-	return ns / NS_PER_S * PIT_HZ + ns % NS_PER_S * PIT_HZ / NS_PER_S;
-}
 
 /* The first nanosecond at which that many pulses have passed. */
 static uint64_t ns_at(uint64_t pulses)
@@ -41,28 +26,10 @@ static uint64_t ns_at(uint64_t pulses)
 	return pulses / PIT_HZ * NS_PER_S + (pulses % PIT_HZ * NS_PER_S + PIT_HZ - 1) / PIT_HZ;
 }
 
-/* Modes 2 and 3 ignore the high bit of M. */
-static unsigned mode(const struct pit_counter *c)
-{
-	unsigned m = c->control >> 1 & 7;
-
-	return m > 5 ? m - 4 : m;
-}
-
-static bool periodic(const struct pit_counter *c)
-{
-	return mode(c) == 2 || mode(c) == 3;
-}
-
-static uint32_t modulus(const struct pit_counter *c)
-{
-	return (c->control & CONTROL_BCD) != 0 ? 10000 : 0x10000;
-}
-
 /* What CE gets. A count of 1 is illegal in the periodic modes; it counts as 2. */
 static uint32_t reload(const struct pit_counter *c)
 {
-	return periodic(c) && c->reload < 2 ? 2 : c->reload;
+	return pit_periodic(c) && c->reload < 2 ? 2 : c->reload;
 }
 
 static void set_out(struct pit_counter *c, bool out)
@@ -79,7 +46,7 @@ static void reload_count(struct pit_counter *c)
 	uint32_t n = reload(c);
 
 	c->null_count = false;
-	c->odd = mode(c) == 3 && (n & 1) != 0;
+	c->odd = pit_mode(c) == 3 && (n & 1) != 0;
 	c->count = c->odd ? n - 1 : n;
 }
 
@@ -88,17 +55,17 @@ static void load(struct pit_counter *c)
 {
 	c->load = false;
 	c->running = true;
-	c->armed = !periodic(c);
+	c->armed = !pit_periodic(c);
 	reload_count(c);
-	if (mode(c) != 0) {
-		set_out(c, mode(c) != 1);
+	if (pit_mode(c) != 0) {
+		set_out(c, pit_mode(c) != 1);
 	}
 }
 
 /* Modes 0, 1, 4 and 5: down to zero, where OUT changes once, and on. */
 static uint64_t run_once(struct pit_counter *c, uint64_t n)
 {
-	uint32_t m = modulus(c);
+	uint32_t m = pit_modulus(c);
 
 	if (!c->armed) {
 		c->count = (uint32_t)((c->count + m - n % m) % m);
@@ -108,7 +75,7 @@ static uint64_t run_once(struct pit_counter *c, uint64_t n)
 	c->count -= (uint32_t)n;
 	if (c->count == 0) {
 		c->armed = false;
-		set_out(c, mode(c) < 4);
+		set_out(c, pit_mode(c) < 4);
 	}
 	return n;
 }
@@ -146,7 +113,7 @@ static uint64_t run_square(struct pit_counter *c, uint64_t n)
 /* Up to @n pulses, at most as far as the next thing that happens; returns how many. */
 static uint64_t run(struct pit_counter *c, uint64_t n)
 {
-	unsigned m = mode(c);
+	unsigned m = pit_mode(c);
 
 	if (c->load) {
 		load(c);
@@ -159,7 +126,7 @@ static uint64_t run(struct pit_counter *c, uint64_t n)
 		/* The end of the strobe. */
 		set_out(c, true);
 		if (c->gate || m == 5) {
-			c->count = modulus(c) - 1;
+			c->count = pit_modulus(c) - 1;
 		}
 		return 1;
 	}
@@ -177,10 +144,10 @@ static uint32_t steady_period(const struct pit_counter *c)
 {
 	uint32_t n = reload(c);
 
-	if (!periodic(c) || !c->running || !c->gate || c->load || c->null_count || !c->out) {
+	if (!pit_periodic(c) || !c->running || !c->gate || c->load || c->null_count || !c->out) {
 		return 0;
 	}
-	if (mode(c) == 3) {
+	if (pit_mode(c) == 3) {
 		return c->count == (n & ~1u) && c->odd == ((n & 1) != 0) ? n : 0;
 	}
 	return c->count == n ? n : 0;
@@ -240,7 +207,7 @@ static void drive_irq(struct pit *pit)
 
 void pit_run(struct pit *pit, uint64_t now_ns)
 {
-	uint64_t n = pulses_at(now_ns) - pit->tick;
+	uint64_t n = pit_pulses_at(now_ns) - pit->tick;
 
 	if ((int64_t)n > 0) {
 		pit->tick += n;
@@ -259,7 +226,7 @@ uint64_t pit_deadline(const struct pit *pit)
 	if (n == 0) {
 		return UINT64_MAX;
 	}
-	if (periodic(&pit->counter[0]) && at - pit->edge_tick < PERIOD_MIN_PULSES) {
+	if (pit_periodic(&pit->counter[0]) && at - pit->edge_tick < PERIOD_MIN_PULSES) {
 		at = pit->edge_tick + PERIOD_MIN_PULSES;
 	}
 	return ns_at(at);
@@ -267,7 +234,7 @@ uint64_t pit_deadline(const struct pit *pit)
 
 void pit_init(struct pit *pit, struct irq_line irq0, uint64_t now_ns)
 {
-	*pit = (struct pit){.irq0 = irq0, .tick = pulses_at(now_ns)};
+	*pit = (struct pit){.irq0 = irq0, .tick = pit_pulses_at(now_ns)};
 	pit->edge_tick = pit->tick - PERIOD_MIN_PULSES;
 	for (unsigned i = 0; i < ARRAY_SIZE(pit->counter); i++) {
 		pit->counter[i].control = RW_BOTH;
@@ -279,7 +246,7 @@ void pit_init(struct pit *pit, struct irq_line irq0, uint64_t now_ns)
 
 static uint16_t shown_count(const struct pit_counter *c)
 {
-	uint32_t n = c->count % modulus(c);
+	uint32_t n = c->count % pit_modulus(c);
 
 	if ((c->control & CONTROL_BCD) != 0) {
 		n = n / 1000 << 12 | n / 100 % 10 << 8 | n / 10 % 10 << 4 | n % 10;
@@ -336,10 +303,10 @@ uint8_t pit_read(struct pit *pit, uint16_t port, uint64_t now_ns)
 
 static void set_gate(struct pit_counter *c, bool gate)
 {
-	if (gate && !c->gate && mode(c) != 0 && mode(c) != 4 && c->programmed) {
+	if (gate && !c->gate && pit_mode(c) != 0 && pit_mode(c) != 4 && c->programmed) {
 		c->load = true;
 	}
-	if (!gate && periodic(c)) {
+	if (!gate && pit_periodic(c)) {
 		set_out(c, true);
 	}
 	c->gate = gate;
@@ -353,10 +320,10 @@ static void write_count(struct pit_counter *c, uint16_t value)
 		n = (n >> 12) * 1000 + (n >> 8 & 15) * 100 + (n >> 4 & 15) * 10 + (n & 15);
 		n %= 10000; /* digits above 9 are undefined, and must only do no harm */
 	}
-	c->reload = n == 0 ? modulus(c) : n;
+	c->reload = n == 0 ? pit_modulus(c) : n;
 	c->programmed = true;
 	c->null_count = true;
-	switch (mode(c)) {
+	switch (pit_mode(c)) {
 	case 0:
 		set_out(c, false);
 		c->load = true;
@@ -391,7 +358,7 @@ static void write_counter(struct pit_counter *c, uint8_t value)
 		}
 		c->write_msb = true;
 		c->write_lsb = value;
-		if (mode(c) == 0) {
+		if (pit_mode(c) == 0) {
 			/* "Writing the first byte disables counting. OUT is set low." */
 			c->running = false;
 			c->armed = false;
@@ -453,7 +420,7 @@ static void write_control(struct pit *pit, uint8_t value)
 	c->read_msb = false;
 	c->count_latched = false;
 	c->status_latched = false;
-	set_out(c, mode(c) != 0);
+	set_out(c, pit_mode(c) != 0);
 }
 
 void pit_write(struct pit *pit, uint16_t port, uint8_t value, uint64_t now_ns)
@@ -476,80 +443,4 @@ void pit_write(struct pit *pit, uint16_t port, uint8_t value, uint64_t now_ns)
 		return;
 	}
 	drive_irq(pit);
-}
-
-/* Could this counter have come to be by what a guest writes? */
-static bool plausible(const struct pit_counter *c)
-{
-	bool counting = c->programmed && c->running;
-	uint32_t m = modulus(c);
-
-	if (c->control > 0x3f || (c->control & CONTROL_RW) == 0 || c->reload == 0 ||
-	    c->reload > 0x10000 || (c->programmed && c->reload > m) || c->count > 0x10000) {
-		return false;
-	}
-	if (!counting) {
-		return !c->running && !c->armed && (!c->load || c->programmed);
-	}
-	if (c->count > m || (c->odd && mode(c) != 3) || (c->armed && periodic(c))) {
-		return false;
-	}
-	if (mode(c) == 3) {
-		return (c->count & 1) == 0 && c->count + (c->out && c->odd) > 0;
-	}
-	return c->count > 0 || (!c->armed && mode(c) != 2);
-}
-
-static void counter_state(struct pit_counter *c, struct state *s)
-{
-	state_u8(s, &c->control);
-	state_bool(s, &c->gate);
-	state_bool(s, &c->out);
-	state_u32(s, &c->reload);
-	state_u32(s, &c->count);
-	state_bool(s, &c->programmed);
-	state_bool(s, &c->null_count);
-	state_bool(s, &c->load);
-	state_bool(s, &c->running);
-	state_bool(s, &c->armed);
-	state_bool(s, &c->odd);
-	state_bool(s, &c->rose);
-	state_bool(s, &c->write_msb);
-	state_bool(s, &c->read_msb);
-	state_u8(s, &c->write_lsb);
-	state_bool(s, &c->count_latched);
-	state_bool(s, &c->status_latched);
-	state_u16(s, &c->latch);
-	state_u8(s, &c->status);
-	if (!plausible(c)) {
-		state_fail(s, -EINVAL);
-	}
-}
-
-void pit_state(struct pit *pit, struct state *s, uint64_t now_ns)
-{
-	struct pit copy = *pit;
-	uint64_t behind = pulses_at(now_ns) - pit->tick;
-
-	if ((int64_t)behind < 0) {
-		behind = 0;
-	}
-	state_begin(s, "pit", 1);
-	for (unsigned i = 0; i < ARRAY_SIZE(copy.counter); i++) {
-		counter_state(&copy.counter[i], s);
-	}
-	state_u8(s, &copy.port_b);
-	state_bool(s, &copy.irq_level);
-	state_u64(s, &behind); /* pulses that passed after the last call */
-	if ((copy.port_b & ~PORT_B_WRITABLE) != 0 || behind > INT64_MAX || !copy.counter[0].gate ||
-	    !copy.counter[1].gate || copy.counter[2].gate != ((copy.port_b & PORT_B_GATE2) != 0)) {
-		state_fail(s, -EINVAL);
-	}
-	state_end(s);
-	if (!s->loading || s->error != 0) {
-		return;
-	}
-	*pit = copy;
-	pit->tick = pulses_at(now_ns) - behind;
-	pit->edge_tick = pit->tick - PERIOD_MIN_PULSES;
 }

@@ -13,7 +13,8 @@
 #pragma once
 
 #include "lib/base/irq_line.h"
-#include "lib/base/state.h"
+
+struct state;
 
 #define PIT_HZ 1193182
 

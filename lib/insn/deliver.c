@@ -9,9 +9,6 @@
  */
 #include "lib/insn/task.h"
 
-#define CR0_PE	BIT(0)
-#define CR4_VME BIT(0)
-
 /* An event on its way. */
 struct event {
 	struct insn_env *env;
@@ -26,15 +23,6 @@ struct gate {
 	uint64_t rip;
 	unsigned type, ist, cpl;
 };
-
-bool insn_vector_has_error(unsigned vector)
-{
-	const uint32_t with_error = BIT(INSN_EXC_DF) | BIT(INSN_EXC_TS) | BIT(INSN_EXC_NP) |
-				    BIT(INSN_EXC_SS) | BIT(INSN_EXC_GP) | BIT(INSN_EXC_PF) |
-				    BIT(INSN_EXC_AC) | BIT(21) | BIT(29) | BIT(30);
-
-	return vector < 32 && (with_error >> vector & 1) != 0;
-}
 
 static void arrive(struct insn_cpu *cpu, const struct insn_stack *s, uint64_t rip, uint64_t clear)
 {

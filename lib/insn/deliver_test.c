@@ -5,7 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "lib/insn/control.h"
 #include "lib/insn/emulate.h"
 #include "tests/unit.h"
 
@@ -119,7 +118,7 @@ static void start(bool wide)
 	uint64_t code = wide ? UINT64_C(0x00af9a000000ffff) : UINT64_C(0x00cf9a000000ffff);
 
 	memset(&g, 0, sizeof(g));
-	g.env = (struct insn_env){.cpu = &g.cpu, .ops = &ops};
+	g.env = (struct insn_env){.cpu = &g.cpu, .ops = &ops, .other = insn_do_other};
 	put(GDT + CS0, code, 8);
 	put(GDT + SS0, UINT64_C(0x00cf92000000ffff), 8);
 	put(GDT + (CS3 & ~3), code | UINT64_C(0x600000000000), 8);
@@ -441,42 +440,6 @@ static void test_syscall(void **state)
 	assert_fault("0f 05", INSN_EXC_UD, 0);
 }
 
-static void test_control(void **state)
-{
-	const struct control_model model = {
-		.cr4 = 0x3f07ff, .efer = 0xd01, .xcr0 = 7, .address_bits = 40};
-	uint64_t value, efer = 0;
-
-	(void)state;
-	value = 0x11;
-	assert_false(control_write_cr0(&g.cpu, &value, &efer)); /* from 64-bit code */
-	value = 0x80000010;
-	assert_false(control_write_cr0(&g.cpu, &value, &efer));
-	value = 0xa0000011;
-	assert_false(control_write_cr0(&g.cpu, &value, &efer));
-	value = 0x80000001;
-	assert_true(control_write_cr0(&g.cpu, &value, &efer));
-	assert_int_equal(value, 0x80000011);
-	assert_false(control_write_cr4(&model, &g.cpu, 0, 0)); /* PAE */
-	assert_false(control_write_cr4(&model, &g.cpu, 1, BIT(5) | BIT(17)));
-	assert_true(control_write_cr4(&model, &g.cpu, 0, BIT(5) | BIT(17)));
-	assert_false(control_write_cr4(&model, &g.cpu, 0, BIT(5) | BIT(30)));
-	value = BIT(0);
-	assert_false(control_write_efer(&model, &g.cpu, &value)); /* LME, paging */
-	value = BIT(8);
-	assert_true(control_write_efer(&model, &g.cpu, &value));
-	assert_int_equal(value, BIT(8) | BIT(10));
-	value = BIT(41);
-	assert_false(control_write_cr3(&model, &g.cpu, &value));
-	assert_false(control_write_xcr(&model, 0, 6));
-	assert_false(control_write_xcr(&model, 0, 5));
-	assert_false(control_write_xcr(&model, 1, 7));
-	assert_true(control_write_xcr(&model, 0, 7));
-	assert_true(control_valid(&model, g.cpu.cr0, 0x1000, g.cpu.cr4, g.cpu.efer));
-	assert_false(control_valid(&model, g.cpu.cr0, 0x1000, 0, g.cpu.efer));
-	assert_false(control_valid(&model, 0x11, 0x1000, g.cpu.cr4, g.cpu.efer));
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -487,7 +450,6 @@ int main(void)
 		cmocka_unit_test_setup(test_system_segments, start_32),
 		cmocka_unit_test_setup(test_far, start_32),
 		cmocka_unit_test_setup(test_syscall, start_64),
-		cmocka_unit_test_setup(test_control, start_64),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -93,6 +93,10 @@ struct insn_cpu {
 };
 
 struct insn_env;
+struct insn_exec;
+
+/** A family of instructions: executes one. */
+typedef enum insn_outcome insn_family_fn(struct insn_exec *x);
 
 /** Why memory is accessed; bits. */
 #define INSN_ACCESS_WRITE BIT(0) /* of a read: a write to the same place follows */
@@ -183,6 +187,7 @@ struct insn_ops {
 struct insn_env {
 	struct insn_cpu *cpu;
 	const struct insn_ops *ops;
+	insn_family_fn *other;	 /* insn_do_other(), or NULL; see insn_emulate() */
 	struct insn_fault fault; /* of the last INSN_FAULT */
 	/* For the memory operand of ops->native; 64-aligned. What is longer is unsupported. */
 	uint8_t *buffer;
@@ -227,8 +232,13 @@ must_use enum insn_outcome insn_deliver(struct insn_env *env, unsigned vector, u
 /** insn_vector_has_error() - does the exception push an error code? */
 bool insn_vector_has_error(unsigned vector);
 
+/** insn_do_other() - instructions that guests which a CPU executes are hardly stopped by, and those
+ * of x87 and vectors that ops->native executes; for insn_env.other. */
+insn_family_fn insn_do_other;
+
 /**
- * insn_emulate() - one instruction.
+ * insn_emulate() - one instruction: if it computes, moves data or has an operand in memory, by
+ * itself; others by env->other.
  * @insn: as decoded at CS:RIP, in insn_mode(). CPUID features are the caller's to check.
  * Return: as above.
  * Context: that of the ops; no lock, no allocation, at most about 512 bytes of stack.

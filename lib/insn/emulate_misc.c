@@ -8,10 +8,6 @@
 
 #include "lib/insn/descriptor.h"
 
-#define CR4_PCE	     BIT(8)
-#define CR4_FSGSBASE BIT(16)
-#define CR4_PCIDE    BIT(17)
-
 #define MSR_TSC_AUX 0xc0000103
 
 enum insn_outcome insn_do_random(struct insn_exec *x)

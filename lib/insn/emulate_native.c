@@ -10,13 +10,6 @@
 #include "lib/insn/descriptor.h"
 #include "lib/insn/native.h"
 
-#define CR0_MP	       BIT(1)
-#define CR0_EM	       BIT(2)
-#define CR0_TS	       BIT(3)
-#define CR4_OSFXSR     BIT(9)
-#define CR4_OSXMMEXCPT BIT(10)
-#define CR4_OSXSAVE    BIT(18)
-
 #define XCR0_AVX    UINT64_C(0x06)
 #define XCR0_AVX512 UINT64_C(0xe6)
 

@@ -776,8 +776,11 @@ static void run_random(bool in_64)
 	__builtin_cpu_init();
 	vendor = __builtin_cpu_is("amd") ? INSN_AMD : 0;
 	memset(&counts, 0, offsetof(struct counts, of));
-	guest.env = (struct insn_env){
-		.cpu = &guest.cpu, .ops = &ops, .buffer = buffer, .buffer_len = sizeof(buffer)};
+	guest.env = (struct insn_env){.cpu = &guest.cpu,
+				      .ops = &ops,
+				      .other = insn_do_other,
+				      .buffer = buffer,
+				      .buffer_len = sizeof(buffer)};
 	guest.cpu.cr0 = 0x80050033;
 	guest.cpu.cr4 = BIT(5) | BIT(9) | BIT(10) | BIT(18);
 	guest.cpu.efer = BIT(8) | BIT(10) | BIT(0);

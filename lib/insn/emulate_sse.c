@@ -8,10 +8,6 @@
 
 #include "lib/insn/exec.h"
 
-#define CR0_EM	   BIT(2)
-#define CR0_TS	   BIT(3)
-#define CR4_OSFXSR BIT(9)
-
 /* Legacy SSE only: VEX is not emulated. */
 static enum insn_outcome usable(struct insn_exec *x)
 {

@@ -1,5 +1,5 @@
 /*
- * What the operating system owns: control and debug registers, MSRs, descriptor tables, interrupts.
+ * What the operating system owns: MSRs, descriptor tables, the interrupt flag; CPUID and time.
  *
  * Spec: Intel SDM vol. 2, the instructions' pages; vol. 3A, 2.8 "System Instruction Summary"
  */
@@ -7,115 +7,7 @@
 
 #include "lib/insn/descriptor.h"
 
-#define CR0_LOW UINT64_C(0xf) /* PE, MP, EM, TS */
-#define CR0_PE	BIT(0)
-#define CR0_TS	BIT(3)
-#define CR4_VME BIT(0)
-#define CR4_PVI BIT(1)
-#define CR4_TSD BIT(2)
-#define CR4_DE	BIT(3)
-
-#define DR6_BD BIT(13)
-#define DR7_GD BIT(13)
-
 #define MSR_KERNEL_GS_BASE 0xc0000102
-
-/* Calls an op that may be missing. */
-#define CALL(x, op, ...) \
-	((x)->ops->op == NULL ? INSN_UNSUPPORTED : (x)->ops->op((x)->env, __VA_ARGS__))
-
-static enum insn_outcome move_cr(struct insn_exec *x, bool to, unsigned cr, unsigned gpr)
-{
-	unsigned bytes = insn_long_mode(x) ? 8 : 4;
-	uint64_t value = 0;
-	enum insn_outcome r;
-
-	if (to) {
-		return CALL(x, write_cr, cr, insn_get_gpr(x, gpr, bytes));
-	}
-	r = CALL(x, read_cr, cr, &value);
-	if (r == INSN_DONE) {
-		insn_set_gpr(x, gpr, bytes, value);
-	}
-	return r;
-}
-
-/* General detect: a debugger protects its registers. Spec: Intel SDM vol. 3B, 17.2.4 */
-static enum insn_outcome guarded(struct insn_exec *x)
-{
-	uint64_t dr7 = 0;
-	enum insn_outcome r = CALL(x, read_dr, 7, &dr7);
-
-	if (r == INSN_DONE && (dr7 & DR7_GD) != 0) {
-		r = insn_raise(x->env, INSN_EXC_DB, 0);
-		x->env->fault.dr6 = DR6_BD;
-	}
-	return r;
-}
-
-static enum insn_outcome move_dr(struct insn_exec *x, bool to, unsigned dr, unsigned gpr)
-{
-	unsigned bytes = insn_long_mode(x) ? 8 : 4;
-	uint64_t value = 0;
-	enum insn_outcome r;
-
-	if (dr == 4 || dr == 5) {
-		if ((x->cpu->cr4 & CR4_DE) != 0) {
-			return insn_raise(x->env, INSN_EXC_UD, 0);
-		}
-		dr += 2;
-	}
-	r = guarded(x);
-	if (r != INSN_DONE) {
-		return r;
-	}
-	if (to && dr >= 6 && insn_get_gpr(x, gpr, bytes) >> 32 != 0) {
-		return insn_raise(x->env, INSN_EXC_GP, 0);
-	}
-	if (to) {
-		return CALL(x, write_dr, dr, insn_get_gpr(x, gpr, bytes));
-	}
-	r = CALL(x, read_dr, dr, &value);
-	if (r == INSN_DONE) {
-		insn_set_gpr(x, gpr, bytes, value);
-	}
-	return r;
-}
-
-enum insn_outcome insn_do_mov_crdr(struct insn_exec *x)
-{
-	const struct insn_operand *o = x->insn->operand;
-	bool to = o[0].klass == INSN_CR || o[0].klass == INSN_DR;
-	unsigned reg = o[to ? 0 : 1].reg, gpr = o[to ? 1 : 0].reg;
-
-	return o[to ? 0 : 1].klass == INSN_CR ? move_cr(x, to, reg, gpr) : move_dr(x, to, reg, gpr);
-}
-
-enum insn_outcome insn_do_msw(struct insn_exec *x)
-{
-	uint64_t cr0 = 0, value = 0;
-	enum insn_outcome r = CALL(x, read_cr, 0, &cr0);
-
-	if (r != INSN_DONE) {
-		return r;
-	}
-	switch (x->insn->mnemonic) {
-	case INSN_SMSW:
-		return insn_write(x, 0, cr0);
-	case INSN_LMSW:
-		r = insn_read(x, 0, &value);
-		if (r != INSN_DONE) {
-			return r;
-		}
-		/* It sets PE, but cannot clear it. */
-		value = (cr0 & ~CR0_LOW) | (value & CR0_LOW) | (cr0 & CR0_PE);
-		break;
-	default: /* CLTS */
-		value = cr0 & ~CR0_TS;
-		break;
-	}
-	return CALL(x, write_cr, 0, value);
-}
 
 /* No segment check is made, nor any of the address. */
 enum insn_outcome insn_do_invlpg(struct insn_exec *x)
@@ -128,7 +20,7 @@ enum insn_outcome insn_do_invlpg(struct insn_exec *x)
 	} else if (m->seg >= INSN_FS) {
 		linear += x->cpu->seg[m->seg].base;
 	}
-	return CALL(x, invlpg, linear);
+	return INSN_CALL(x, invlpg, linear);
 }
 
 enum insn_outcome insn_do_cache(struct insn_exec *x)
@@ -147,7 +39,7 @@ enum insn_outcome insn_do_cpuid(struct insn_exec *x)
 	uint64_t *gpr = x->cpu->gpr;
 	uint32_t regs[4] = {(uint32_t)gpr[RAX], (uint32_t)gpr[RBX], (uint32_t)gpr[RCX],
 			    (uint32_t)gpr[RDX]};
-	enum insn_outcome r = CALL(x, cpuid, regs);
+	enum insn_outcome r = INSN_CALL(x, cpuid, regs);
 
 	if (r == INSN_DONE) {
 		gpr[RAX] = regs[0];
@@ -176,9 +68,9 @@ enum insn_outcome insn_do_msr(struct insn_exec *x)
 	enum insn_outcome r;
 
 	if (x->insn->mnemonic == INSN_WRMSR) {
-		return CALL(x, write_msr, msr, get_edx_eax(x));
+		return INSN_CALL(x, write_msr, msr, get_edx_eax(x));
 	}
-	r = CALL(x, read_msr, msr, &value);
+	r = INSN_CALL(x, read_msr, msr, &value);
 	if (r == INSN_DONE) {
 		set_edx_eax(x, value);
 	}
@@ -194,7 +86,7 @@ enum insn_outcome insn_do_tsc(struct insn_exec *x)
 	if ((x->cpu->cr4 & CR4_TSD) != 0 && x->cpu->cpl != 0) {
 		return insn_raise(x->env, INSN_EXC_GP, 0);
 	}
-	r = CALL(x, read_tsc, &tsc, &aux);
+	r = INSN_CALL(x, read_tsc, &tsc, &aux);
 	if (r != INSN_DONE) {
 		return r;
 	}
@@ -212,9 +104,9 @@ enum insn_outcome insn_do_xcr(struct insn_exec *x)
 	enum insn_outcome r;
 
 	if (x->insn->mnemonic == INSN_XSETBV) {
-		return CALL(x, write_xcr, index, get_edx_eax(x));
+		return INSN_CALL(x, write_xcr, index, get_edx_eax(x));
 	}
-	r = CALL(x, read_xcr, index, &value);
+	r = INSN_CALL(x, read_xcr, index, &value);
 	if (r == INSN_DONE) {
 		set_edx_eax(x, value);
 	}
@@ -277,10 +169,10 @@ enum insn_outcome insn_do_interrupt_flag(struct insn_exec *x)
 enum insn_outcome insn_do_swapgs(struct insn_exec *x)
 {
 	uint64_t *base = &x->cpu->seg[INSN_GS].base, other = 0;
-	enum insn_outcome r = CALL(x, read_msr, MSR_KERNEL_GS_BASE, &other);
+	enum insn_outcome r = INSN_CALL(x, read_msr, MSR_KERNEL_GS_BASE, &other);
 
 	if (r == INSN_DONE) {
-		r = CALL(x, write_msr, MSR_KERNEL_GS_BASE, *base);
+		r = INSN_CALL(x, write_msr, MSR_KERNEL_GS_BASE, *base);
 	}
 	if (r == INSN_DONE) {
 		*base = other;

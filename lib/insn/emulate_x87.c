@@ -9,9 +9,6 @@
 
 #include "lib/insn/exec.h"
 
-#define CR0_EM BIT(2)
-#define CR0_TS BIT(3)
-
 /* In the image. */
 #define AT_FCW 0
 #define AT_FSW 2

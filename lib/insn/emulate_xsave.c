@@ -13,10 +13,6 @@
 #include "lib/insn/descriptor.h"
 #include "lib/insn/native.h"
 
-#define CR0_EM	    BIT(2)
-#define CR0_TS	    BIT(3)
-#define CR4_OSXSAVE BIT(18)
-
 #define FXSAVE_BYTES	512
 #define FXSAVE_NARROW	288 /* without XMM8 to XMM15, which 32-bit code has not */
 #define HEADER_BYTES	64

@@ -7,8 +7,6 @@
 
 #include "lib/insn/descriptor.h"
 
-#define CR0_AM BIT(18)
-
 uint64_t insn_get_gpr(const struct insn_exec *x, unsigned reg, unsigned bytes)
 {
 	return x->cpu->gpr[reg] & insn_mask(bytes);

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "lib/insn/emulate.h"
+#include "lib/x86/regs.h"
 
 #define RAX 0
 #define RCX 1
@@ -125,7 +126,12 @@ must_use enum insn_outcome insn_do_task(struct insn_exec *x, const struct insn_t
 /** insn_io_allowed() - IOPL and the permission map of the TSS. */
 must_use enum insn_outcome insn_io_allowed(struct insn_exec *x, uint16_t port, unsigned bytes);
 
-/* The families. Each emulates the mnemonics that the table in emulate.c gives it. */
+/* Calls an op that may be missing. */
+#define INSN_CALL(x, op, ...) \
+	((x)->ops->op == NULL ? INSN_UNSUPPORTED : (x)->ops->op((x)->env, __VA_ARGS__))
+
+/* The families. Each emulates the mnemonics that the tables in emulate.c and emulate_other.c give
+ * it. */
 enum insn_outcome insn_do_alu(struct insn_exec *x);
 enum insn_outcome insn_do_unary(struct insn_exec *x);
 enum insn_outcome insn_do_shift(struct insn_exec *x);

@@ -2,9 +2,6 @@
 
 #include <string.h>
 
-#define CR0_TS BIT(3)
-#define CR0_PG BIT(31)
-
 #define DR6_BT BIT(15)
 
 #define TSS_BYTES 104

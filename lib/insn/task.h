@@ -3,7 +3,7 @@
  */
 #pragma once
 
-#include "lib/insn/descriptor.h"
+#include "lib/insn/transfer.h"
 
 enum insn_task_how {
 	INSN_TASK_JUMP,

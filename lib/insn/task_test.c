@@ -97,7 +97,7 @@ static int start(void **state)
 	(void)state;
 	memset(&g, 0, sizeof(g));
 	g.not_there = UINT64_MAX;
-	g.env = (struct insn_env){.cpu = &g.cpu, .ops = &ops};
+	g.env = (struct insn_env){.cpu = &g.cpu, .ops = &ops, .other = insn_do_other};
 	put(GDT + CS0, UINT64_C(0x00cf9b000000ffff), 8);
 	put(GDT + DS0, UINT64_C(0x00cf93000000ffff), 8);
 	descriptor(A, TSS_A, 103, 0x8b);

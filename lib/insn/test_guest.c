@@ -224,7 +224,7 @@ const struct insn_ops memory_ops = {.read = read_op, .write = write_op};
 static void start(void)
 {
 	memset(&g, 0, sizeof(g));
-	g.env = (struct insn_env){.cpu = &g.cpu, .ops = &all_ops};
+	g.env = (struct insn_env){.cpu = &g.cpu, .ops = &all_ops, .other = insn_do_other};
 	g.mmio = UINT64_MAX;
 	g.read_only = MEMORY_BYTES;
 	g.batch_max = 64;

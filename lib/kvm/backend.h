@@ -11,6 +11,7 @@
 #pragma once
 
 #include "lib/base/types.h"
+#include "lib/insn/emulate.h"
 
 struct kvm_vm;
 struct kvm_vcpu;
@@ -131,6 +132,9 @@ struct kvm_backend {
 	uint64_t
 		arch_capabilities; /* IA32_ARCH_CAPABILITIES: what guests need not defend against */
 
+	/** insn_do_other() where guests are executed by lib/insn; NULL: what stops them is few. */
+	insn_family_fn *insn_other;
+
 	/**
 	 * What the CPU below offers a guest, before lib/kvm takes away what it does not know and
 	 * adds what it emulates. @regs: EAX, EBX, ECX, EDX.
@@ -160,8 +164,6 @@ struct kvm_backend {
 	void (*enter)(struct kvm_vcpu *vcpu, struct kvm_stop *stop);
 	/** Forgets what it knows of the guest's own page tables: after CR writes from outside. */
 	void (*flush_guest_tlb)(struct kvm_vcpu *vcpu);
-	/** As INVLPG. */
-	void (*invlpg)(struct kvm_vcpu *vcpu, uint64_t linear);
 
 	/* ---- memory; vm->memory is held ---- */
 	/**

@@ -72,8 +72,8 @@ static int add(struct kvm_vm *vm, const struct kvm_doorbell *new)
 		return -ENOSPC;
 	}
 	if (vm->doorbells == NULL) {
-		vm->doorbells = vm->env->ops->alloc(vm->env, KVM_STORE_TABLE,
-						    KVM_DOORBELLS_MAX * sizeof(*vm->doorbells));
+		vm->doorbells = kvm_ops(vm->env)->alloc(vm->env, KVM_STORE_TABLE,
+							KVM_DOORBELLS_MAX * sizeof(*vm->doorbells));
 		if (vm->doorbells == NULL) {
 			return -ENOMEM;
 		}
@@ -95,7 +95,7 @@ static int take(struct kvm_vm *vm, const struct kvm_doorbell *old)
 
 		if (d->eventfd == old->eventfd && d->bytes == old->bytes &&
 		    d->match == old->match && (!d->match || d->data == old->data)) {
-			vm->env->ops->eventfd_put(vm->env, d->eventfd);
+			kvm_ops(vm->env)->eventfd_put(vm->env, d->eventfd);
 			memmove(&vm->doorbells[i], &vm->doorbells[i + 1],
 				(vm->doorbell_count - i - 1) * sizeof(*vm->doorbells));
 			vm->doorbell_count--;
@@ -120,7 +120,7 @@ static bool spec_valid(const struct kvm_ioeventfd *spec)
 
 int kvm_bus_ioeventfd(struct kvm_vm *vm, const struct kvm_ioeventfd *spec)
 {
-	const struct kvm_env_ops *ops = vm->env->ops;
+	const struct kvm_env_ops *ops = kvm_ops(vm->env);
 	bool deassign = (spec->flags & KVM_IOEVENTFD_FLAG_DEASSIGN) != 0;
 	struct kvm_doorbell doorbell = {
 		.addr = spec->addr,
@@ -157,7 +157,7 @@ static bool ring_doorbell(struct kvm_vm *vm, bool pio, uint64_t addr, unsigned b
 
 		if (d->bytes == 0 ||
 		    (d->bytes == bytes && (!d->match || load_le(data, bytes) == d->data))) {
-			vm->env->ops->eventfd_signal(vm->env, d->eventfd);
+			kvm_ops(vm->env)->eventfd_signal(vm->env, d->eventfd);
 			return true;
 		}
 	}
@@ -173,7 +173,7 @@ static bool zone_has(const struct kvm_zone *zone, bool pio, uint64_t addr, unsig
 
 int kvm_bus_register(struct kvm_vm *vm, const struct kvm_coalesced_mmio_zone *zone)
 {
-	const struct kvm_env_ops *ops = vm->env->ops;
+	const struct kvm_env_ops *ops = kvm_ops(vm->env);
 	int r = 0;
 
 	if (zone->pio > 1) {
@@ -198,7 +198,7 @@ int kvm_bus_register(struct kvm_vm *vm, const struct kvm_coalesced_mmio_zone *zo
 
 int kvm_bus_unregister(struct kvm_vm *vm, const struct kvm_coalesced_mmio_zone *zone)
 {
-	const struct kvm_env_ops *ops = vm->env->ops;
+	const struct kvm_env_ops *ops = kvm_ops(vm->env);
 	uint32_t kept = 0;
 
 	if (zone->pio > 1) {
@@ -220,7 +220,7 @@ static bool put_into_ring(struct kvm_vm *vm, bool pio, uint64_t addr, unsigned b
 			  const void *data)
 {
 	struct kvm_coalesced_mmio_ring *ring = vm->ring_page;
-	const struct kvm_env_ops *ops = vm->env->ops;
+	const struct kvm_env_ops *ops = kvm_ops(vm->env);
 	uint32_t last;
 	uint32_t first;
 	bool room;
@@ -262,7 +262,7 @@ bool kvm_bus_write(struct kvm_vm *vm, bool pio, uint64_t addr, unsigned bytes, c
 
 void kvm_bus_fini(struct kvm_vm *vm)
 {
-	const struct kvm_env_ops *ops = vm->env->ops;
+	const struct kvm_env_ops *ops = kvm_ops(vm->env);
 
 	for (uint32_t i = 0; i < vm->doorbell_count; i++) {
 		ops->eventfd_put(vm->env, vm->doorbells[i].eventfd);

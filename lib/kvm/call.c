@@ -11,7 +11,7 @@ int kvm_call_begin(struct kvm_env *env, enum kvm_call_argument argument, uint32_
 		return arg == 0 ? 0 : -EINVAL;
 	case KVM_CALL_IN:
 	case KVM_CALL_INOUT:
-		return env->ops->copy_in(env, data, arg, KVM_CALL_BYTES(request));
+		return kvm_ops(env)->copy_in(env, data, arg, KVM_CALL_BYTES(request));
 	case KVM_CALL_OUT:
 		memset(data, 0, KVM_CALL_BYTES(request));
 		return 0;
@@ -26,5 +26,6 @@ int64_t kvm_call_end(struct kvm_env *env, enum kvm_call_argument argument, uint3
 	if (result < 0 || (argument != KVM_CALL_OUT && argument != KVM_CALL_INOUT)) {
 		return result;
 	}
-	return env->ops->copy_out(env, arg, data, KVM_CALL_BYTES(request)) == 0 ? result : -EFAULT;
+	return kvm_ops(env)->copy_out(env, arg, data, KVM_CALL_BYTES(request)) == 0 ? result
+										    : -EFAULT;
 }

@@ -80,7 +80,7 @@ static int set_dirty_manual(struct kvm_vm *vm, uint64_t value)
 
 int kvm_cap_enable(struct kvm_vm *vm, const struct kvm_enable_cap *cap)
 {
-	const struct kvm_env_ops *ops = vm->env->ops;
+	const struct kvm_env_ops *ops = kvm_ops(vm->env);
 	uint64_t value = cap->args[0];
 	uint64_t flags = 0;
 	int r = 0;

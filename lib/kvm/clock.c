@@ -101,12 +101,7 @@ static uint64_t scaled(const struct kvm_vcpu *vcpu, uint64_t host_tsc)
 
 uint64_t kvm_vcpu_guest_tsc(struct kvm_vcpu *vcpu)
 {
-	return scaled(vcpu, vcpu->env->ops->tsc(vcpu->env)) + vcpu->tsc_offset;
-}
-
-uint64_t kvm_vcpu_tsc_to_ns(struct kvm_vcpu *vcpu, uint64_t ticks)
-{
-	return mul_div(ticks, 1000000, vcpu->tsc_khz);
+	return scaled(vcpu, kvm_ops(vcpu->env)->tsc(vcpu->env)) + vcpu->tsc_offset;
 }
 
 void kvm_clock_move_tsc(struct kvm_vcpu *vcpu, uint64_t offset)
@@ -121,7 +116,7 @@ void kvm_clock_move_tsc(struct kvm_vcpu *vcpu, uint64_t offset)
 void kvm_clock_write_tsc(struct kvm_vcpu *vcpu, uint64_t value)
 {
 	struct kvm_vm *vm = vcpu->vm;
-	const struct kvm_env_ops *ops = vcpu->env->ops;
+	const struct kvm_env_ops *ops = kvm_ops(vcpu->env);
 	struct kvm_tsc_write *last = &vm->tsc_write;
 	uint64_t hz = vcpu->tsc_khz * 1000;
 	uint64_t offset;
@@ -148,7 +143,7 @@ void kvm_clock_write_tsc(struct kvm_vcpu *vcpu, uint64_t value)
 
 void kvm_clock_set_offset(struct kvm_vcpu *vcpu, uint64_t offset)
 {
-	const struct kvm_env_ops *ops = vcpu->env->ops;
+	const struct kvm_env_ops *ops = kvm_ops(vcpu->env);
 	uint64_t tsc;
 
 	ops->lock(vcpu->env, &vcpu->vm->clock_lock);
@@ -200,12 +195,12 @@ void kvm_clock_vcpu_init(struct kvm_vcpu *vcpu)
 
 void kvm_clock_vm_init(struct kvm_vm *vm)
 {
-	vm->clock_offset_ns = -(int64_t)vm->env->ops->now_ns(vm->env);
+	vm->clock_offset_ns = -(int64_t)kvm_ops(vm->env)->now_ns(vm->env);
 }
 
 void kvm_clock_get(struct kvm_vm *vm, struct kvm_clock_data *data)
 {
-	const struct kvm_env_ops *ops = vm->env->ops;
+	const struct kvm_env_ops *ops = kvm_ops(vm->env);
 	uint64_t now;
 	uint64_t tsc;
 
@@ -222,7 +217,7 @@ void kvm_clock_get(struct kvm_vm *vm, struct kvm_clock_data *data)
 
 int kvm_clock_set(struct kvm_vm *vm, const struct kvm_clock_data *data)
 {
-	const struct kvm_env_ops *ops = vm->env->ops;
+	const struct kvm_env_ops *ops = kvm_ops(vm->env);
 	uint64_t clock = data->clock;
 
 	if ((data->flags & ~(uint32_t)KVM_CLOCK_REALTIME) != 0) {
@@ -270,7 +265,7 @@ void kvm_clock_set_page(struct kvm_vcpu *vcpu, uint64_t value)
 
 static void fill_time(struct kvm_vcpu *vcpu, struct time_page *page)
 {
-	const struct kvm_env_ops *ops = vcpu->env->ops;
+	const struct kvm_env_ops *ops = kvm_ops(vcpu->env);
 	struct kvm_vm *vm = vcpu->vm;
 	uint64_t now;
 	uint64_t tsc;
@@ -300,7 +295,7 @@ void kvm_clock_update(struct kvm_vcpu *vcpu)
 		return;
 	}
 	fill_time(vcpu, &page);
-	vcpu->env->ops->lock_read(vcpu->env, &vcpu->vm->memory);
+	kvm_ops(vcpu->env)->lock_read(vcpu->env, &vcpu->vm->memory);
 	if (fetch(vcpu, gpa, &old, sizeof(old))) {
 		/* A guest that did not see GUEST_STOPPED yet shall still see it. */
 		page.flags |= vcpu->clock_version != 0 ? old.flags & GUEST_STOPPED : 0;
@@ -315,7 +310,7 @@ void kvm_clock_update(struct kvm_vcpu *vcpu)
 			vcpu->pv_time_guest_stopped = false;
 		}
 	}
-	vcpu->env->ops->unlock_read(vcpu->env, &vcpu->vm->memory);
+	kvm_ops(vcpu->env)->unlock_read(vcpu->env, &vcpu->vm->memory);
 }
 
 int kvm_clock_pause(struct kvm_vcpu *vcpu)
@@ -330,7 +325,7 @@ int kvm_clock_pause(struct kvm_vcpu *vcpu)
 
 void kvm_clock_write_wall(struct kvm_vcpu *vcpu, uint64_t gpa)
 {
-	const struct kvm_env_ops *ops = vcpu->env->ops;
+	const struct kvm_env_ops *ops = kvm_ops(vcpu->env);
 	uint64_t boot_ns;
 	struct wall_page page;
 	uint32_t version;
@@ -362,7 +357,7 @@ void kvm_clock_write_wall(struct kvm_vcpu *vcpu, uint64_t gpa)
 
 int kvm_clock_set_steal(struct kvm_vcpu *vcpu, uint64_t value)
 {
-	if (vcpu->env->ops->steal_ns == NULL || (value & STEAL_RESERVED) != 0) {
+	if (kvm_ops(vcpu->env)->steal_ns == NULL || (value & STEAL_RESERVED) != 0) {
 		return -EINVAL;
 	}
 	vcpu->msr[KVM_MSR_STEAL_TIME] = value;
@@ -374,7 +369,7 @@ int kvm_clock_set_steal(struct kvm_vcpu *vcpu, uint64_t value)
 
 void kvm_clock_update_steal(struct kvm_vcpu *vcpu)
 {
-	const struct kvm_env_ops *ops = vcpu->env->ops;
+	const struct kvm_env_ops *ops = kvm_ops(vcpu->env);
 	uint64_t gpa = vcpu->msr[KVM_MSR_STEAL_TIME] & ~UINT64_C(0x3f);
 	struct kvm_steal_time record;
 	uint64_t stolen;

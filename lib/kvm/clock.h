@@ -17,9 +17,6 @@ void kvm_clock_vcpu_init(struct kvm_vcpu *vcpu);
 /** kvm_vcpu_guest_tsc() - what RDTSC gives the guest now. Context: any. */
 uint64_t kvm_vcpu_guest_tsc(struct kvm_vcpu *vcpu);
 
-/** kvm_vcpu_tsc_to_ns() - a distance of the guest's TSC in ns; saturates. Context: any. */
-uint64_t kvm_vcpu_tsc_to_ns(struct kvm_vcpu *vcpu, uint64_t ticks);
-
 /**
  * kvm_clock_write_tsc() - user space sets the TSC. Values that could be meant to be the same clock
  * (within a second of what the last one would be now, or 0) get the same offset.

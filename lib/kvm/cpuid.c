@@ -285,7 +285,8 @@ int kvm_cpuid_set(struct kvm_vcpu *vcpu, struct kvm_cpuid_entry2 *entries, uint3
 void kvm_cpuid_free(struct kvm_env *env, struct kvm_cpuid_entry2 *entries, uint32_t count)
 {
 	if (entries != NULL) {
-		env->ops->free(env, KVM_STORE_TABLE, entries, MAX(count, 1u) * sizeof(*entries));
+		kvm_ops(env)->free(env, KVM_STORE_TABLE, entries,
+				   MAX(count, 1u) * sizeof(*entries));
 	}
 }
 

@@ -277,7 +277,7 @@ static void add_kvm(struct list *list)
 			    BIT(KVM_FEATURE_CLOCKSOURCE_STABLE_BIT) | BIT(KVM_FEATURE_PV_UNHALT) |
 			    BIT(KVM_FEATURE_POLL_CONTROL) | BIT(KVM_FEATURE_PV_SCHED_YIELD);
 
-	if (list->env->ops->steal_ns != NULL) {
+	if (kvm_ops(list->env)->steal_ns != NULL) {
 		features |= BIT(KVM_FEATURE_STEAL_TIME);
 	}
 	add(list, CPUID_KVM_SIGNATURE, 0,

@@ -18,7 +18,7 @@
 
 static void init_locks(struct kvm_vm *vm)
 {
-	const struct kvm_env_ops *ops = vm->env->ops;
+	const struct kvm_env_ops *ops = kvm_ops(vm->env);
 
 	ops->lock_init(vm->env, &vm->lock, KVM_LOCK_MUTEX);
 	ops->lock_init(vm->env, &vm->memory, KVM_LOCK_RW);
@@ -30,7 +30,7 @@ static void init_locks(struct kvm_vm *vm)
 static void free_vm(struct kvm_vm *vm)
 {
 	struct kvm_env *env = vm->env;
-	const struct kvm_env_ops *ops = env->ops;
+	const struct kvm_env_ops *ops = kvm_ops(env);
 
 	if (vm->ring_page != NULL) {
 		ops->free(env, KVM_STORE_PAGES, vm->ring_page, KVM_PAGE_BYTES);
@@ -49,7 +49,7 @@ static void free_vm(struct kvm_vm *vm)
 
 int kvm_vm_create(struct kvm_env *env, struct kvm_vm **result)
 {
-	const struct kvm_env_ops *ops = env->ops;
+	const struct kvm_env_ops *ops = kvm_ops(env);
 	struct kvm_vm *vm = ops->alloc(env, KVM_STORE_VM, sizeof(*vm));
 	int r;
 
@@ -115,7 +115,7 @@ void kvm_vm_release(struct kvm_vm *vm)
 
 void kvm_user_invalidate(struct kvm_vm *vm, uint64_t user, uint64_t bytes)
 {
-	const struct kvm_env_ops *ops = vm->env->ops;
+	const struct kvm_env_ops *ops = kvm_ops(vm->env);
 
 	ops->lock_read(vm->env, &vm->memory);
 	kvm_slots_user_range(vm, user, bytes, vm->env->backend->unmap);
@@ -132,7 +132,7 @@ static size_t scratch_bytes(const struct kvm_env *env)
 static void free_if(struct kvm_env *env, enum kvm_store kind, void *p, size_t bytes)
 {
 	if (p != NULL) {
-		env->ops->free(env, kind, p, bytes);
+		kvm_ops(env)->free(env, kind, p, bytes);
 	}
 }
 
@@ -147,8 +147,8 @@ static void free_vcpu(struct kvm_vcpu *vcpu)
 	free_if(env, KVM_STORE_VM, vcpu->exits, sizeof(*vcpu->exits));
 	kvm_cpuid_free(env, vcpu->cpuid, vcpu->cpuid_count);
 	kvm_ring_fini(vcpu);
-	env->ops->lock_fini(env, &vcpu->lock);
-	env->ops->free(env, KVM_STORE_VM, vcpu, sizeof(*vcpu));
+	kvm_ops(env)->lock_fini(env, &vcpu->lock);
+	kvm_ops(env)->free(env, KVM_STORE_VM, vcpu, sizeof(*vcpu));
 }
 
 static void destroy_vcpu(struct kvm_vcpu *vcpu)
@@ -161,7 +161,7 @@ static void destroy_vcpu(struct kvm_vcpu *vcpu)
 static struct kvm_vcpu *alloc_vcpu(struct kvm_vm *vm, uint32_t id)
 {
 	struct kvm_env *env = vm->env;
-	const struct kvm_env_ops *ops = env->ops;
+	const struct kvm_env_ops *ops = kvm_ops(env);
 	struct kvm_vcpu *vcpu = ops->alloc(env, KVM_STORE_VM, sizeof(*vcpu));
 
 	if (vcpu == NULL) {
@@ -244,7 +244,7 @@ static int64_t create_locked(struct kvm_vm *vm, uint32_t id)
 	}
 	__atomic_fetch_add((uint32_t *)&vm->refs, 1, __ATOMIC_RELAXED);
 	vm->vcpus[vcpu->index] = vcpu;
-	r = vm->env->ops->vcpu_fd(vm->env, vcpu);
+	r = kvm_ops(vm->env)->vcpu_fd(vm->env, vcpu);
 	if (r < 0) {
 		__atomic_fetch_sub((uint32_t *)&vm->refs, 1, __ATOMIC_RELAXED);
 		vm->vcpus[vcpu->index] = NULL;
@@ -258,7 +258,7 @@ static int64_t create_locked(struct kvm_vm *vm, uint32_t id)
 
 int64_t kvm_vcpu_create(struct kvm_vm *vm, uint64_t id)
 {
-	const struct kvm_env_ops *ops = vm->env->ops;
+	const struct kvm_env_ops *ops = kvm_ops(vm->env);
 	int64_t r;
 
 	/* Linux looks at the lower half only. */

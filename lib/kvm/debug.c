@@ -101,7 +101,7 @@ bool kvm_debug_exception(struct kvm_vcpu *vcpu, uint8_t vector, uint64_t dr6)
 	return false;
 }
 
-bool kvm_debug_stepped(struct kvm_vcpu *vcpu, bool was_set)
+rare bool kvm_debug_stepped(struct kvm_vcpu *vcpu, bool was_set)
 {
 	if (vcpu->single_step) {
 		exit_debug(vcpu, EXC_DB, DR6_BS | DR6_ACTIVE_LOW);

@@ -19,7 +19,7 @@ int kvm_dirty_start(struct kvm_vm *vm, struct kvm_slot *slot)
 	if (slot->dirty != NULL) {
 		return 0;
 	}
-	slot->dirty = vm->env->ops->alloc(vm->env, KVM_STORE_BITMAP, words * sizeof(uint64_t));
+	slot->dirty = kvm_ops(vm->env)->alloc(vm->env, KVM_STORE_BITMAP, words * sizeof(uint64_t));
 	if (slot->dirty == NULL) {
 		return -ENOMEM;
 	}
@@ -36,8 +36,8 @@ int kvm_dirty_start(struct kvm_vm *vm, struct kvm_slot *slot)
 void kvm_dirty_stop(struct kvm_vm *vm, struct kvm_slot *slot)
 {
 	if (slot->dirty != NULL) {
-		vm->env->ops->free(vm->env, KVM_STORE_BITMAP, slot->dirty,
-				   words_of(slot) * sizeof(uint64_t));
+		kvm_ops(vm->env)->free(vm->env, KVM_STORE_BITMAP, slot->dirty,
+				       words_of(slot) * sizeof(uint64_t));
 		slot->dirty = NULL;
 	}
 }
@@ -117,8 +117,8 @@ int kvm_dirty_get(struct kvm_vm *vm, const struct kvm_dirty_log *log)
 							  : take(vm, slot, first + i, UINT64_MAX);
 			any |= buffer[i];
 		}
-		r = vm->env->ops->copy_out(vm->env, to + first * sizeof(uint64_t), buffer,
-					   count * sizeof(uint64_t));
+		r = kvm_ops(vm->env)->copy_out(vm->env, to + first * sizeof(uint64_t), buffer,
+					       count * sizeof(uint64_t));
 	}
 	if (vm->dirty_manual == 0 && any != 0) {
 		vm->env->backend->flush(vm);
@@ -157,8 +157,8 @@ int kvm_dirty_clear(struct kvm_vm *vm, const struct kvm_clear_dirty_log *log)
 	for (size_t done = 0; done < words; done += CHUNK) {
 		size_t count = MIN(words - done, (size_t)CHUNK);
 
-		r = vm->env->ops->copy_in(vm->env, buffer, from + done * sizeof(uint64_t),
-					  count * sizeof(uint64_t));
+		r = kvm_ops(vm->env)->copy_in(vm->env, buffer, from + done * sizeof(uint64_t),
+					      count * sizeof(uint64_t));
 		if (r != 0) {
 			break;
 		}

@@ -34,7 +34,7 @@ static uint32_t used(const struct kvm_vcpu *vcpu)
 
 int kvm_ring_set_size(struct kvm_vm *vm, uint64_t bytes)
 {
-	const struct kvm_env_ops *ops = vm->env->ops;
+	const struct kvm_env_ops *ops = kvm_ops(vm->env);
 
 	if (bytes < KVM_PAGE_BYTES || (bytes & (bytes - 1)) != 0) {
 		return -EINVAL;
@@ -60,12 +60,12 @@ int kvm_ring_init(struct kvm_vcpu *vcpu)
 	if (count == 0) {
 		return 0;
 	}
-	vcpu->ring.pages = env->ops->alloc(env, KVM_STORE_TABLE, count * sizeof(void *));
+	vcpu->ring.pages = kvm_ops(env)->alloc(env, KVM_STORE_TABLE, count * sizeof(void *));
 	if (vcpu->ring.pages == NULL) {
 		return -ENOMEM;
 	}
 	for (uint32_t i = 0; i < count; i++) {
-		vcpu->ring.pages[i] = env->ops->alloc(env, KVM_STORE_PAGES, KVM_PAGE_BYTES);
+		vcpu->ring.pages[i] = kvm_ops(env)->alloc(env, KVM_STORE_PAGES, KVM_PAGE_BYTES);
 		if (vcpu->ring.pages[i] == NULL) {
 			return -ENOMEM;
 		}
@@ -82,9 +82,9 @@ void kvm_ring_fini(struct kvm_vcpu *vcpu)
 		return;
 	}
 	for (uint32_t i = 0; i < count && vcpu->ring.pages[i] != NULL; i++) {
-		env->ops->free(env, KVM_STORE_PAGES, vcpu->ring.pages[i], KVM_PAGE_BYTES);
+		kvm_ops(env)->free(env, KVM_STORE_PAGES, vcpu->ring.pages[i], KVM_PAGE_BYTES);
 	}
-	env->ops->free(env, KVM_STORE_TABLE, vcpu->ring.pages, count * sizeof(void *));
+	kvm_ops(env)->free(env, KVM_STORE_TABLE, vcpu->ring.pages, count * sizeof(void *));
 	vcpu->ring.pages = NULL;
 }
 

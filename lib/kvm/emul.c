@@ -393,17 +393,12 @@ static const struct insn_ops insn_ops = {
 	.write_cr = kvm_op_write_cr,
 	.read_dr = kvm_op_read_dr,
 	.write_dr = kvm_op_write_dr,
-	.cpuid = kvm_op_cpuid,
-	.read_tsc = kvm_op_read_tsc,
-	.read_xcr = kvm_op_read_xcr,
-	.write_xcr = kvm_op_write_xcr,
-	.invlpg = kvm_op_invlpg,
-	.write_back = kvm_op_write_back,
 };
 
 void kvm_emul_init(struct kvm_vcpu *vcpu)
 {
-	vcpu->emulator = (struct insn_env){.cpu = &vcpu->cpu, .ops = &insn_ops};
+	vcpu->emulator = (struct insn_env){
+		.cpu = &vcpu->cpu, .ops = &insn_ops, .other = vcpu->env->backend->insn_other};
 }
 
 /* ---- one instruction ---- */
@@ -441,10 +436,10 @@ static bool peek(struct kvm_vcpu *vcpu, uint64_t bytes[2])
 {
 	const struct kvm_env *env = vcpu->env;
 
-	return env->ops->fetch_code != NULL && usual_mode(vcpu) &&
+	return kvm_ops(env)->fetch_code != NULL && usual_mode(vcpu) &&
 	       vcpu->slot_generation == vcpu->vm->slots.generation && vcpu->slot_hint != NULL &&
-	       env->ops->fetch_code(vcpu->env, vcpu->slot_hint, vcpu->cr3, vcpu->cpu.rip, bytes) ==
-		       0;
+	       kvm_ops(env)->fetch_code(vcpu->env, vcpu->slot_hint, vcpu->cr3, vcpu->cpu.rip,
+					bytes) == 0;
 }
 
 /*
@@ -576,7 +571,7 @@ static void exit_failed(struct kvm_vcpu *vcpu)
 }
 
 /* It could not be emulated: the guest's fault if user code did it, else nobody knows further. */
-static bool failed(struct kvm_vcpu *vcpu)
+static rare bool failed(struct kvm_vcpu *vcpu)
 {
 	struct kvm_exits *x = vcpu->exits;
 
@@ -671,16 +666,19 @@ static bool emulate(struct kvm_vcpu *vcpu)
 }
 
 /* 16- and 32-bit code wraps at 4 GiB; RIP above it is 64-bit code's. */
-static void advance(struct kvm_vcpu *vcpu, unsigned len)
+static rare uint64_t wrapped(struct kvm_vcpu *vcpu, uint64_t rip)
+{
+	kvm_regs_need(vcpu, NEEDED);
+	return insn_mode(&vcpu->cpu) != INSN_64 ? (uint32_t)rip : rip;
+}
+
+static inline void advance(struct kvm_vcpu *vcpu, unsigned len)
 {
 	uint64_t rip = vcpu->cpu.rip + len;
 
 	kvm_regs_change(vcpu, KVM_REGS_CORE);
-	if (rip > UINT32_MAX && vcpu->cpu.rip <= UINT32_MAX) {
-		kvm_regs_need(vcpu, NEEDED);
-		if (insn_mode(&vcpu->cpu) != INSN_64) {
-			rip = (uint32_t)rip;
-		}
+	if ((rip ^ vcpu->cpu.rip) >> 32 != 0) {
+		rip = wrapped(vcpu, rip);
 	}
 	vcpu->cpu.rip = rip;
 	vcpu->cpu.rflags &= ~RFLAGS_RF;
@@ -688,32 +686,91 @@ static void advance(struct kvm_vcpu *vcpu, unsigned len)
 }
 
 /*
- * Stores by MOV are most of what drivers do to devices. They are carried out here, if there is
- * nothing about them that the emulator would have to look at: @value gets what is stored.
+ * Loads and stores by MOV are most of what drivers do to devices. They are carried out here, if
+ * there is nothing about them that the emulator would have to look at.
  */
-static bool is_plain_store(const struct kvm_vcpu *vcpu, const struct insn *insn, uint64_t gpa,
-			   uint64_t *value)
+static bool is_plain_mov(const struct kvm_vcpu *vcpu, const struct insn *insn, uint64_t gpa)
 {
-	const struct insn_operand *from = &insn->operand[1];
 	const struct insn_mem *m = &insn->mem[0];
 	const uint64_t *gpr = vcpu->cpu.gpr;
 	uint64_t address = (uint64_t)m->disp;
 
-	if (insn->mnemonic != INSN_MOV || insn->operand[0].kind != INSN_OP_MEM ||
-	    m->kind != INSN_MEM_MODRM || insn->adr_bytes != 8 || m->base >= 16 ||
-	    (vcpu->cpu.rflags & RFLAGS_AC) != 0 || !is_simple(vcpu, insn)) {
-		return false;
-	}
-	if (from->kind == INSN_OP_IMM) {
-		*value = insn->imm[from->reg];
-	} else if (from->kind == INSN_OP_REG && from->klass == INSN_GPR) {
-		*value = gpr[from->reg];
-	} else {
+	if (insn->mnemonic != INSN_MOV || vcpu->single_step || m->kind != INSN_MEM_MODRM ||
+	    insn->adr_bytes != 8 || m->base >= 16 || (vcpu->cpu.rflags & RFLAGS_AC) != 0 ||
+	    !is_simple(vcpu, insn)) {
 		return false;
 	}
 	address += gpr[m->base] + (m->index != INSN_NO_REG ? gpr[m->index] * m->scale : 0);
 	return (address ^ gpa) % KVM_PAGE_BYTES == 0 &&
 	       gpa % KVM_PAGE_BYTES + m->bytes <= KVM_PAGE_BYTES;
+}
+
+/* @value: what is stored. */
+static bool is_plain_store(const struct kvm_vcpu *vcpu, const struct insn *insn, uint64_t gpa,
+			   uint64_t *value)
+{
+	const struct insn_operand *from = &insn->operand[1];
+
+	if (insn->operand[0].kind != INSN_OP_MEM) {
+		return false;
+	}
+	if (from->kind == INSN_OP_IMM) {
+		*value = insn->imm[from->reg];
+	} else if (from->kind == INSN_OP_REG && from->klass == INSN_GPR) {
+		*value = vcpu->cpu.gpr[from->reg];
+	} else {
+		return false;
+	}
+	return is_plain_mov(vcpu, insn, gpa);
+}
+
+static bool is_plain_load(const struct kvm_vcpu *vcpu, const struct insn *insn, uint64_t gpa)
+{
+	const struct insn_operand *to = &insn->operand[0];
+
+	return to->kind == INSN_OP_REG && to->klass == INSN_GPR &&
+	       insn->operand[1].kind == INSN_OP_MEM && is_plain_mov(vcpu, insn, gpa);
+}
+
+void kvm_emul_finish_load(struct kvm_vcpu *vcpu, uint64_t value)
+{
+	const struct insn *insn = vcpu->exits->insn;
+	uint64_t *to = &vcpu->cpu.gpr[insn->operand[0].reg];
+
+	advance(vcpu, insn->len);
+	vcpu->cpu.trap_shadow = false;
+	switch (insn->mem[0].bytes) {
+	case 1:
+		*to = (*to & ~UINT64_C(0xff)) | (uint8_t)value;
+		break;
+	case 2:
+		*to = (*to & ~UINT64_C(0xffff)) | (uint16_t)value;
+		break;
+	case 4:
+		*to = (uint32_t)value;
+		break;
+	default:
+		*to = value;
+	}
+}
+
+/* Return: as kvm_emul_insn(). */
+static bool load(struct kvm_vcpu *vcpu, const struct insn *insn, uint64_t gpa)
+{
+	struct kvm_exits *x = vcpu->exits;
+	unsigned bytes = insn->mem[0].bytes;
+	uint8_t data[8] = {0};
+
+	forget(x);
+	x->written_count = 0;
+	if (kvm_irq_mmio(vcpu, gpa, bytes, data, false)) {
+		kvm_emul_finish_load(vcpu, load_le64(data));
+		return false;
+	}
+	x->asked = (struct kvm_fragment){.gpa = gpa, .bytes = (uint8_t)bytes};
+	x->pending = KVM_PENDING_MMIO_LOAD;
+	kvm_exit_mmio(vcpu, &x->asked, false);
+	return true;
 }
 
 /* Return: as kvm_emul_insn(). */
@@ -771,8 +828,11 @@ bool kvm_emul_access(struct kvm_vcpu *vcpu, uint64_t gpa, bool write)
 		if (!begin(vcpu, &exit)) {
 			return exit;
 		}
-		if (write && !vcpu->single_step && is_plain_store(vcpu, x->insn, gpa, &value)) {
+		if (write && is_plain_store(vcpu, x->insn, gpa, &value)) {
 			return store(vcpu, x->insn, gpa, value);
+		}
+		if (!write && is_plain_load(vcpu, x->insn, gpa)) {
+			return load(vcpu, x->insn, gpa);
 		}
 	}
 	x->operand_gpa = gpa;
@@ -790,7 +850,7 @@ bool kvm_emul_insn(struct kvm_vcpu *vcpu)
 	return emulate(vcpu);
 }
 
-static unsigned decoded_length(struct kvm_vcpu *vcpu)
+static rare unsigned decoded_length(struct kvm_vcpu *vcpu)
 {
 	struct insn insn;
 
@@ -798,20 +858,28 @@ static unsigned decoded_length(struct kvm_vcpu *vcpu)
 	return decode(vcpu, &insn) == INSN_OK ? insn.len : 0;
 }
 
+/* Of the instruction at RIP. 0: there is none. */
+static __attribute__((noinline)) unsigned length_of(struct kvm_vcpu *vcpu)
+{
+	const struct kvm_env_ops *ops = kvm_ops(vcpu->env);
+	uint64_t bytes[2];
+	unsigned len;
+
+	ops->lock_read(vcpu->env, &vcpu->vm->memory);
+	len = peek(vcpu, bytes) ? short_length(bytes[0]) : 0;
+	if (len == 0) {
+		len = decoded_length(vcpu);
+	}
+	ops->unlock_read(vcpu->env, &vcpu->vm->memory);
+	return len;
+}
+
 bool kvm_emul_skip(struct kvm_vcpu *vcpu, unsigned len)
 {
-	const struct kvm_env_ops *ops = vcpu->env->ops;
 	bool stepping = (vcpu->cpu.rflags & RFLAGS_TF) != 0;
 
 	if (len == 0) {
-		uint64_t bytes[2];
-
-		ops->lock_read(vcpu->env, &vcpu->vm->memory);
-		len = peek(vcpu, bytes) ? short_length(bytes[0]) : 0;
-		if (len == 0) {
-			len = decoded_length(vcpu);
-		}
-		ops->unlock_read(vcpu->env, &vcpu->vm->memory);
+		len = length_of(vcpu);
 		if (len == 0) {
 			return failed(vcpu);
 		}

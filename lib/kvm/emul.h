@@ -25,6 +25,9 @@ must_use bool kvm_emul_insn(struct kvm_vcpu *vcpu);
  */
 must_use bool kvm_emul_access(struct kvm_vcpu *vcpu, uint64_t gpa, bool write);
 
+/** kvm_emul_finish_load() - KVM_PENDING_MMIO_LOAD: what was at the address is known. */
+void kvm_emul_finish_load(struct kvm_vcpu *vcpu, uint64_t value);
+
 /**
  * kvm_emul_skip() - RIP goes behind the instruction that was carried out here.
  * @len: its length; 0: it is fetched and decoded.

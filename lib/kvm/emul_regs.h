@@ -14,9 +14,3 @@ enum insn_outcome kvm_op_read_cr(struct insn_env *env, unsigned cr, uint64_t *va
 enum insn_outcome kvm_op_write_cr(struct insn_env *env, unsigned cr, uint64_t value);
 enum insn_outcome kvm_op_read_dr(struct insn_env *env, unsigned dr, uint64_t *value);
 enum insn_outcome kvm_op_write_dr(struct insn_env *env, unsigned dr, uint64_t value);
-enum insn_outcome kvm_op_cpuid(struct insn_env *env, uint32_t regs[4]);
-enum insn_outcome kvm_op_read_tsc(struct insn_env *env, uint64_t *tsc, uint32_t *aux);
-enum insn_outcome kvm_op_read_xcr(struct insn_env *env, uint32_t index, uint64_t *value);
-enum insn_outcome kvm_op_write_xcr(struct insn_env *env, uint32_t index, uint64_t value);
-enum insn_outcome kvm_op_invlpg(struct insn_env *env, uint64_t linear);
-enum insn_outcome kvm_op_write_back(struct insn_env *env);

@@ -167,3 +167,22 @@ struct kvm_env {
 	uint64_t tsc_khz;     /* of the host's TSC */
 	_Atomic uint32_t vms; /* how many there are */
 };
+
+/**
+ * kvm_ops() - the surroundings' operations. Where there is only one, KVM_ENV_OPS names it, and what
+ * it does is called without a detour, or built in.
+ */
+#ifdef KVM_ENV_OPS
+extern const struct kvm_env_ops KVM_ENV_OPS;
+
+static inline const struct kvm_env_ops *kvm_ops(const struct kvm_env *env)
+{
+	(void)env;
+	return &KVM_ENV_OPS;
+}
+#else
+static inline const struct kvm_env_ops *kvm_ops(const struct kvm_env *env)
+{
+	return env->ops;
+}
+#endif

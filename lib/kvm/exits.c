@@ -89,31 +89,35 @@ static void exit_port(struct kvm_vcpu *vcpu, uint16_t port, unsigned bytes, bool
 	run->io.data_offset = KVM_PAGE_BYTES;
 }
 
-static bool port_is_served(struct kvm_vcpu *vcpu, uint16_t port, unsigned bytes, uint8_t *data,
-			   bool in)
+/* By the chips, or by whom user space has told to listen. */
+static __attribute__((noinline)) bool port_is_served(struct kvm_vcpu *vcpu, uint16_t port,
+						     unsigned bytes, bool in)
 {
-	return (vcpu->vm->irqchip == KVM_IRQCHIP_FULL &&
-		kvm_irq_pio(vcpu, port, bytes, data, !in)) ||
-	       (!in && kvm_bus_write(vcpu->vm, true, port, bytes, data));
-}
-
-bool kvm_exit_port(struct kvm_vcpu *vcpu, uint16_t port, unsigned bytes, bool in, unsigned insn_len)
-{
-	struct kvm_exits *x = vcpu->exits;
 	uint8_t data[8] = {0};
 
 	if (!in) {
 		store_le32(data, (uint32_t)vcpu->cpu.gpr[RAX]);
 	}
-	if (kvm_bus_has_ports(vcpu->vm) && port_is_served(vcpu, port, bytes, data, in)) {
-		if (in) {
-			set_in_data(vcpu, bytes, data);
-		}
+	if ((vcpu->vm->irqchip != KVM_IRQCHIP_FULL || !kvm_irq_pio(vcpu, port, bytes, data, !in)) &&
+	    (in || !kvm_bus_write(vcpu->vm, true, port, bytes, data))) {
+		return false;
+	}
+	if (in) {
+		set_in_data(vcpu, bytes, data);
+	}
+	return true;
+}
+
+bool kvm_exit_port(struct kvm_vcpu *vcpu, uint16_t port, unsigned bytes, bool in, unsigned insn_len)
+{
+	struct kvm_exits *x = vcpu->exits;
+
+	if (kvm_bus_has_ports(vcpu->vm) && port_is_served(vcpu, port, bytes, in)) {
 		return kvm_emul_skip(vcpu, insn_len);
 	}
 	exit_port(vcpu, port, bytes, in);
 	if (!in) {
-		put_element(vcpu->pio_page, bytes, load_le32(data));
+		put_element(vcpu->pio_page, bytes, (uint32_t)vcpu->cpu.gpr[RAX]);
 		if (port == PORT_POST_SKIPPED &&
 		    (vcpu->vm->quirks_off & KVM_X86_QUIRK_OUT_7E_INC_RIP) == 0) {
 			/* The port comes before a step that ends here. */
@@ -168,6 +172,15 @@ static bool complete_mmio_read(struct kvm_vcpu *vcpu)
 	memcpy(f->data, vcpu->run->mmio.data, f->bytes);
 	x->answered_count++;
 	return kvm_emul_insn(vcpu);
+}
+
+static bool complete_mmio_load(struct kvm_vcpu *vcpu)
+{
+	uint64_t value;
+
+	memcpy(&value, vcpu->run->mmio.data, sizeof(value));
+	kvm_emul_finish_load(vcpu, value);
+	return false;
 }
 
 static bool complete_mmio_write(struct kvm_vcpu *vcpu)
@@ -228,9 +241,9 @@ static bool filter_allows(struct kvm_vcpu *vcpu, uint32_t msr, bool write)
 	if (vcpu->vm->msr_filter == NULL) {
 		return true;
 	}
-	vcpu->env->ops->lock_read(vcpu->env, &vcpu->vm->memory);
+	kvm_ops(vcpu->env)->lock_read(vcpu->env, &vcpu->vm->memory);
 	allowed = kvm_msr_filter_allows(vcpu->vm, msr, write);
-	vcpu->env->ops->unlock_read(vcpu->env, &vcpu->vm->memory);
+	kvm_ops(vcpu->env)->unlock_read(vcpu->env, &vcpu->vm->memory);
 	return allowed;
 }
 
@@ -345,7 +358,7 @@ bool kvm_exit_hypercall(struct kvm_vcpu *vcpu, unsigned insn_len)
 		kick_cpu(vcpu->vm, (uint32_t)arg[1]);
 		result = 0;
 	} else if (nr == KVM_HC_SCHED_YIELD && has_feature(vcpu, KVM_FEATURE_PV_SCHED_YIELD)) {
-		vcpu->env->ops->resched(vcpu->env, vcpu);
+		kvm_ops(vcpu->env)->resched(vcpu->env, vcpu);
 		result = 0;
 	} else if (nr == KVM_HC_MAP_GPA_RANGE && vcpu->vm->hypercall_exits) {
 		if (range_valid(arg)) {
@@ -385,6 +398,8 @@ bool kvm_exit_complete(struct kvm_vcpu *vcpu)
 		return kvm_emul_insn(vcpu);
 	case KVM_PENDING_MMIO_READ:
 		return complete_mmio_read(vcpu);
+	case KVM_PENDING_MMIO_LOAD:
+		return complete_mmio_load(vcpu);
 	case KVM_PENDING_MMIO_WRITE:
 		return complete_mmio_write(vcpu);
 	case KVM_PENDING_MSR_READ:

@@ -13,6 +13,7 @@ enum kvm_pending {
 	KVM_PENDING_PORT_OUT,	/* OUT: the instruction is over */
 	KVM_PENDING_STRING_IN,	/* INS: the emulator goes on with the data */
 	KVM_PENDING_MMIO_READ,	/* the emulator goes on with the data */
+	KVM_PENDING_MMIO_LOAD,	/* a plain MOV: a register takes the data */
 	KVM_PENDING_MMIO_WRITE, /* the next part of what was written, if there is more */
 	KVM_PENDING_MSR_READ,
 	KVM_PENDING_MSR_WRITE,

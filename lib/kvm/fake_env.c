@@ -430,12 +430,6 @@ static void fake_enter(struct kvm_vcpu *vcpu, struct kvm_stop *stop)
 	}
 }
 
-static void fake_invlpg(struct kvm_vcpu *vcpu, uint64_t linear)
-{
-	(void)vcpu;
-	(void)linear;
-}
-
 static void note(struct fake *f, char what, uint64_t gfn, uint64_t pages)
 {
 	if (f->changes < FAKE_CHANGES) {
@@ -488,7 +482,6 @@ void fake_init(struct fake *f)
 		.features_changed = fake_nothing,
 		.enter = fake_enter,
 		.flush_guest_tlb = fake_nothing,
-		.invlpg = fake_invlpg,
 		.map = fake_map,
 		.unmap = fake_unmap,
 		.write_protect = fake_protect,

@@ -13,19 +13,19 @@ static size_t lapics_bytes(const struct kvm_vm *vm)
 int kvm_irq_vm_init(struct kvm_vm *vm)
 {
 	struct kvm_env *env = vm->env;
-	struct kvm_irq *irq = env->ops->alloc(env, KVM_STORE_VM, sizeof(*irq));
+	struct kvm_irq *irq = kvm_ops(env)->alloc(env, KVM_STORE_VM, sizeof(*irq));
 
 	if (irq == NULL) {
 		return -ENOMEM;
 	}
-	irq->lapics = env->ops->alloc(env, KVM_STORE_TABLE, lapics_bytes(vm));
+	irq->lapics = kvm_ops(env)->alloc(env, KVM_STORE_TABLE, lapics_bytes(vm));
 	if (irq->lapics == NULL) {
-		env->ops->free(env, KVM_STORE_VM, irq, sizeof(*irq));
+		kvm_ops(env)->free(env, KVM_STORE_VM, irq, sizeof(*irq));
 		return -ENOMEM;
 	}
 	irq->vm = vm;
 	vm->irq = irq;
-	env->ops->lock_init(env, &irq->irqfds_lock, KVM_LOCK_MUTEX);
+	kvm_ops(env)->lock_init(env, &irq->irqfds_lock, KVM_LOCK_MUTEX);
 	return 0;
 }
 
@@ -41,12 +41,12 @@ void kvm_irq_vm_fini(struct kvm_vm *vm)
 
 	irq_fd_fini(irq);
 	if (irq->pit_there) {
-		env->ops->timer_cancel(env, &irq->pit_timer);
+		kvm_ops(env)->timer_cancel(env, &irq->pit_timer);
 	}
 	irq_routes_free(irq, irq->routes);
-	env->ops->lock_fini(env, &irq->irqfds_lock);
-	env->ops->free(env, KVM_STORE_TABLE, irq->lapics, lapics_bytes(vm));
-	env->ops->free(env, KVM_STORE_VM, irq, sizeof(*irq));
+	kvm_ops(env)->lock_fini(env, &irq->irqfds_lock);
+	kvm_ops(env)->free(env, KVM_STORE_TABLE, irq->lapics, lapics_bytes(vm));
+	kvm_ops(env)->free(env, KVM_STORE_VM, irq, sizeof(*irq));
 	vm->irq = NULL;
 }
 
@@ -137,6 +137,24 @@ int irq_set(struct kvm_irq *irq, enum kvm_irq_source source, uint32_t gsi, bool 
 		}
 	}
 	return status;
+}
+
+void irq_edge(struct kvm_irq *irq, uint32_t gsi)
+{
+	const struct kvm_routes *routes = irq->routes;
+
+	if (routes == NULL || gsi >= routes->gsis || routes->first[gsi] == routes->first[gsi + 1]) {
+		return;
+	}
+	/* A message is the only route of its GSI. */
+	const struct kvm_route *route = &routes->route[routes->first[gsi]];
+
+	if (route->msi) {
+		(void)irq_send_msi(irq, route->address, route->data);
+	} else {
+		(void)irq_set(irq, KVM_SOURCE_USER, gsi, true);
+		(void)irq_set(irq, KVM_SOURCE_USER, gsi, false);
+	}
 }
 
 int kvm_irq_line(struct kvm_vm *vm, uint32_t line, bool level, int *status)

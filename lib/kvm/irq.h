@@ -137,6 +137,5 @@ void kvm_irq_cpuid_changed(struct kvm_vcpu *vcpu);
  *	kvm_vcpu_init_reset(vcpu)		INIT; own thread
  *	kvm_vcpu_sipi(vcpu, page)		start at page * 4096; own thread
  *	kvm_vcpu_guest_tsc(vcpu)		what the guest's RDTSC gives now; any context
- *	kvm_vcpu_tsc_to_ns(vcpu, ticks)		a distance of the guest's TSC in ns
  *	kvm_cpuid_has(vcpu, ...)		lib/kvm/cpuid.h
  */

@@ -20,7 +20,7 @@ static bool is_timer(uint32_t offset)
 static struct lapic_time time_now(struct kvm_vcpu *vcpu)
 {
 	return (struct lapic_time){
-		.now_ns = vcpu->env->ops->now_ns(vcpu->env),
+		.now_ns = kvm_ops(vcpu->env)->now_ns(vcpu->env),
 		.tsc = kvm_vcpu_guest_tsc(vcpu),
 		.tsc_khz = MAX(vcpu->tsc_khz, UINT64_C(1)),
 	};
@@ -59,9 +59,9 @@ static void set_timer(void *ctx, uint64_t deadline_ns)
 	struct kvm_env *env = apic->vcpu->env;
 
 	if (deadline_ns == UINT64_MAX) {
-		env->ops->timer_cancel(env, &apic->timer);
+		kvm_ops(env)->timer_cancel(env, &apic->timer);
 	} else {
-		env->ops->timer_arm(env, &apic->timer, deadline_ns);
+		kvm_ops(env)->timer_arm(env, &apic->timer, deadline_ns);
 	}
 }
 
@@ -130,7 +130,7 @@ int kvm_irq_vcpu_init(struct kvm_vcpu *vcpu)
 		vcpu->apic_base = LAPIC_BASE | LAPIC_BASE_ENABLE | (first ? LAPIC_BASE_BSP : 0);
 		return 0;
 	}
-	apic = env->ops->alloc(env, KVM_STORE_VM, sizeof(*apic));
+	apic = kvm_ops(env)->alloc(env, KVM_STORE_VM, sizeof(*apic));
 	if (apic == NULL) {
 		return -ENOMEM;
 	}
@@ -150,8 +150,8 @@ void kvm_irq_vcpu_fini(struct kvm_vcpu *vcpu)
 	struct kvm_env *env = vcpu->env;
 
 	if (vcpu->apic != NULL) {
-		env->ops->timer_cancel(env, &vcpu->apic->timer);
-		env->ops->free(env, KVM_STORE_VM, vcpu->apic, sizeof(*vcpu->apic));
+		kvm_ops(env)->timer_cancel(env, &vcpu->apic->timer);
+		kvm_ops(env)->free(env, KVM_STORE_VM, vcpu->apic, sizeof(*vcpu->apic));
 		vcpu->apic = NULL;
 	}
 }

@@ -170,7 +170,7 @@ static void arm_pit(struct kvm_irq *irq)
 	uint64_t deadline = pit_deadline(&irq->pit);
 
 	if (deadline != UINT64_MAX) {
-		env->ops->timer_arm(env, &irq->pit_timer, deadline);
+		kvm_ops(env)->timer_arm(env, &irq->pit_timer, deadline);
 	}
 }
 
@@ -179,7 +179,7 @@ static void pit_expired(struct kvm_timer *timer)
 	struct kvm_irq *irq = timer->owner;
 
 	irq_lock(irq->vm);
-	pit_run(&irq->pit, irq->vm->env->ops->now_ns(irq->vm->env));
+	pit_run(&irq->pit, kvm_ops(irq->vm->env)->now_ns(irq->vm->env));
 	arm_pit(irq);
 	irq_unlock(irq->vm);
 }
@@ -201,7 +201,7 @@ int kvm_irq_create_pit(struct kvm_vm *vm, uint32_t flags)
 	irq->pit_timer.owner = irq;
 	irq_lock(vm);
 	pit_init(&irq->pit, (struct irq_line){.set = pit_output, .ctx = irq, .pin = 0},
-		 env->ops->now_ns(env));
+		 kvm_ops(env)->now_ns(env));
 	irq->reinject = true;
 	irq->speaker = (flags & KVM_PIT_SPEAKER_DUMMY) != 0;
 	irq->pit_there = true;
@@ -228,7 +228,7 @@ int kvm_irq_reinject(struct kvm_vm *vm, bool on)
 
 static uint8_t port_access(struct kvm_irq *irq, uint16_t port, uint8_t value, bool write, bool pit)
 {
-	uint64_t now = pit ? irq->vm->env->ops->now_ns(irq->vm->env) : 0;
+	uint64_t now = pit ? kvm_ops(irq->vm->env)->now_ns(irq->vm->env) : 0;
 
 	if (!pit) {
 		if (!write) {

@@ -13,12 +13,12 @@
 
 static void lock_list(struct kvm_irq *irq)
 {
-	irq->vm->env->ops->lock(irq->vm->env, &irq->irqfds_lock);
+	kvm_ops(irq->vm->env)->lock(irq->vm->env, &irq->irqfds_lock);
 }
 
 static void unlock_list(struct kvm_irq *irq)
 {
-	irq->vm->env->ops->unlock(irq->vm->env, &irq->irqfds_lock);
+	kvm_ops(irq->vm->env)->unlock(irq->vm->env, &irq->irqfds_lock);
 }
 
 /* Takes @entry off the list. Return: was it there? The lock is held. */
@@ -49,7 +49,7 @@ static void end(struct kvm_irq *irq, struct kvm_irqfd_entry *entry)
 {
 	struct kvm_env *env = irq->vm->env;
 
-	env->ops->eventfd_unwatch(env, entry->eventfd, &entry->watch);
+	kvm_ops(env)->eventfd_unwatch(env, entry->eventfd, &entry->watch);
 	if (entry->resample != NULL) {
 		lock_list(irq);
 		if (!line_is_shared(irq, entry->gsi)) {
@@ -59,10 +59,10 @@ static void end(struct kvm_irq *irq, struct kvm_irqfd_entry *entry)
 		}
 		unlock_list(irq);
 		atomic_fetch_sub_explicit(&irq->resamplers, 1, memory_order_relaxed);
-		env->ops->eventfd_put(env, entry->resample);
+		kvm_ops(env)->eventfd_put(env, entry->resample);
 	}
-	env->ops->eventfd_put(env, entry->eventfd);
-	env->ops->free(env, KVM_STORE_TABLE, entry, sizeof(*entry));
+	kvm_ops(env)->eventfd_put(env, entry->eventfd);
+	kvm_ops(env)->free(env, KVM_STORE_TABLE, entry, sizeof(*entry));
 }
 
 static void signalled(struct kvm_eventfd_watch *watch)
@@ -74,8 +74,7 @@ static void signalled(struct kvm_eventfd_watch *watch)
 	if (entry->resample != NULL) {
 		(void)irq_set(irq, KVM_SOURCE_RESAMPLE, entry->gsi, true);
 	} else {
-		(void)irq_set(irq, KVM_SOURCE_USER, entry->gsi, true);
-		(void)irq_set(irq, KVM_SOURCE_USER, entry->gsi, false);
+		irq_edge(irq, entry->gsi);
 	}
 	irq_unlock(irq->vm);
 }
@@ -117,7 +116,7 @@ static int deassign(struct kvm_irq *irq, const struct kvm_irqfd *args)
 	struct kvm_env *env = irq->vm->env;
 	struct kvm_irqfd_entry *found = NULL;
 	void *eventfd;
-	int error = env->ops->eventfd_get(env, (int)args->fd, &eventfd);
+	int error = kvm_ops(env)->eventfd_get(env, (int)args->fd, &eventfd);
 
 	if (error != 0) {
 		return error;
@@ -135,7 +134,7 @@ static int deassign(struct kvm_irq *irq, const struct kvm_irqfd *args)
 	if (found != NULL) {
 		end(irq, found);
 	}
-	env->ops->eventfd_put(env, eventfd);
+	kvm_ops(env)->eventfd_put(env, eventfd);
 	return 0;
 }
 
@@ -152,7 +151,7 @@ static int add(struct kvm_irq *irq, struct kvm_irqfd_entry *entry)
 		}
 	}
 	if (error == 0) {
-		error = env->ops->eventfd_watch(env, entry->eventfd, &entry->watch);
+		error = kvm_ops(env)->eventfd_watch(env, entry->eventfd, &entry->watch);
 	}
 	if (error == 0) {
 		entry->next = irq->irqfds;
@@ -168,7 +167,7 @@ static int add(struct kvm_irq *irq, struct kvm_irqfd_entry *entry)
 static int assign(struct kvm_irq *irq, const struct kvm_irqfd *args)
 {
 	struct kvm_env *env = irq->vm->env;
-	struct kvm_irqfd_entry *entry = env->ops->alloc(env, KVM_STORE_TABLE, sizeof(*entry));
+	struct kvm_irqfd_entry *entry = kvm_ops(env)->alloc(env, KVM_STORE_TABLE, sizeof(*entry));
 	int error;
 
 	if (entry == NULL) {
@@ -178,12 +177,12 @@ static int assign(struct kvm_irq *irq, const struct kvm_irqfd *args)
 	entry->gsi = args->gsi;
 	entry->watch.signalled = signalled;
 	entry->watch.closed = closed;
-	error = env->ops->eventfd_get(env, (int)args->fd, &entry->eventfd);
+	error = kvm_ops(env)->eventfd_get(env, (int)args->fd, &entry->eventfd);
 	if (error != 0) {
 		goto free_entry;
 	}
 	if ((args->flags & KVM_IRQFD_FLAG_RESAMPLE) != 0) {
-		error = env->ops->eventfd_get(env, (int)args->resamplefd, &entry->resample);
+		error = kvm_ops(env)->eventfd_get(env, (int)args->resamplefd, &entry->resample);
 		if (error != 0) {
 			goto put_eventfd;
 		}
@@ -193,12 +192,12 @@ static int assign(struct kvm_irq *irq, const struct kvm_irqfd *args)
 		return 0;
 	}
 	if (entry->resample != NULL) {
-		env->ops->eventfd_put(env, entry->resample);
+		kvm_ops(env)->eventfd_put(env, entry->resample);
 	}
 put_eventfd:
-	env->ops->eventfd_put(env, entry->eventfd);
+	kvm_ops(env)->eventfd_put(env, entry->eventfd);
 free_entry:
-	env->ops->free(env, KVM_STORE_TABLE, entry, sizeof(*entry));
+	kvm_ops(env)->free(env, KVM_STORE_TABLE, entry, sizeof(*entry));
 	return error;
 }
 
@@ -257,7 +256,7 @@ void irq_fd_acknowledged(struct kvm_irq *irq, unsigned chip, uint32_t pins)
 		}
 		irq_unlock(irq->vm);
 		if (mine) {
-			env->ops->eventfd_signal(env, e->resample);
+			kvm_ops(env)->eventfd_signal(env, e->resample);
 		}
 	}
 	unlock_list(irq);

@@ -92,12 +92,12 @@ struct kvm_apic {
 
 static inline void irq_lock(struct kvm_vm *vm)
 {
-	vm->env->ops->lock(vm->env, &vm->irq_lock);
+	kvm_ops(vm->env)->lock(vm->env, &vm->irq_lock);
 }
 
 static inline void irq_unlock(struct kvm_vm *vm)
 {
-	vm->env->ops->unlock(vm->env, &vm->irq_lock);
+	kvm_ops(vm->env)->unlock(vm->env, &vm->irq_lock);
 }
 
 /* A message of a device to local APICs. Return: how many took it, or -1. Any context. */
@@ -105,6 +105,9 @@ int irq_send_msi(struct kvm_irq *irq, uint64_t address, uint32_t data);
 
 /* Drives all wires of a GSI. Return: as KVM_IRQ_LINE_STATUS tells. irq_lock is held. */
 int irq_set(struct kvm_irq *irq, enum kvm_irq_source source, uint32_t gsi, bool level);
+
+/* A message or an edge at a GSI. irq_lock is held. */
+void irq_edge(struct kvm_irq *irq, uint32_t gsi);
 
 /* Irqfds: one for the edge or the level at @gsi; who waits for EOI at a pin (bits) hears of it. */
 void irq_fd_acknowledged(struct kvm_irq *irq, unsigned chip, uint32_t pins);

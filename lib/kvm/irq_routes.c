@@ -8,7 +8,7 @@ static struct kvm_routes *alloc_routes(struct kvm_irq *irq, uint32_t count, uint
 	struct kvm_env *env = irq->vm->env;
 	size_t first_at = sizeof(struct kvm_routes) + count * sizeof(struct kvm_route);
 	size_t bytes = first_at + (gsis + 1) * sizeof(uint16_t);
-	struct kvm_routes *routes = env->ops->alloc(env, KVM_STORE_TABLE, bytes);
+	struct kvm_routes *routes = kvm_ops(env)->alloc(env, KVM_STORE_TABLE, bytes);
 
 	if (routes != NULL) {
 		routes->bytes = bytes;
@@ -24,7 +24,7 @@ void irq_routes_free(struct kvm_irq *irq, struct kvm_routes *routes)
 	struct kvm_env *env = irq->vm->env;
 
 	if (routes != NULL) {
-		env->ops->free(env, KVM_STORE_TABLE, routes, routes->bytes);
+		kvm_ops(env)->free(env, KVM_STORE_TABLE, routes, routes->bytes);
 	}
 }
 

@@ -201,7 +201,7 @@ static void get_counter(const struct pit_counter *c, uint64_t now_ns,
 int kvm_irq_get_pit(struct kvm_vm *vm, struct kvm_pit_state2 *state)
 {
 	struct kvm_irq *irq = vm->irq;
-	uint64_t now = vm->env->ops->now_ns(vm->env);
+	uint64_t now = kvm_ops(vm->env)->now_ns(vm->env);
 
 	if (!irq->pit_there) {
 		return -ENXIO;
@@ -252,7 +252,7 @@ static void set_counter(struct pit *pit, unsigned i, const struct kvm_pit_channe
 int kvm_irq_set_pit(struct kvm_vm *vm, const struct kvm_pit_state2 *state)
 {
 	struct kvm_irq *irq = vm->irq;
-	uint64_t now = vm->env->ops->now_ns(vm->env), deadline;
+	uint64_t now = kvm_ops(vm->env)->now_ns(vm->env), deadline;
 	uint8_t port_b = 0;
 
 	if (!irq->pit_there) {
@@ -268,7 +268,7 @@ int kvm_irq_set_pit(struct kvm_vm *vm, const struct kvm_pit_state2 *state)
 	pit_run(&irq->pit, now);
 	deadline = pit_deadline(&irq->pit);
 	if (deadline != UINT64_MAX) {
-		vm->env->ops->timer_arm(vm->env, &irq->pit_timer, deadline);
+		kvm_ops(vm->env)->timer_arm(vm->env, &irq->pit_timer, deadline);
 	}
 	irq_unlock(vm);
 	return 0;

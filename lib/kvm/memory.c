@@ -27,7 +27,7 @@ int kvm_memory_read(struct kvm_vcpu *vcpu, uint64_t gpa, void *data, unsigned by
 	if (slot == NULL) {
 		return -ENOENT;
 	}
-	return vcpu->env->ops->copy_in(vcpu->env, data, kvm_memory_user(slot, gpa), bytes);
+	return kvm_ops(vcpu->env)->copy_in(vcpu->env, data, kvm_memory_user(slot, gpa), bytes);
 }
 
 /* The slot, if it can be written to. */
@@ -46,7 +46,7 @@ int kvm_memory_write(struct kvm_vcpu *vcpu, uint64_t gpa, const void *data, unsi
 	if (slot == NULL) {
 		return -ENOENT;
 	}
-	r = vcpu->env->ops->copy_out(vcpu->env, kvm_memory_user(slot, gpa), data, bytes);
+	r = kvm_ops(vcpu->env)->copy_out(vcpu->env, kvm_memory_user(slot, gpa), data, bytes);
 	if (r == 0) {
 		kvm_dirty_mark(vcpu, slot, gpa >> KVM_PAGE_SHIFT);
 	}
@@ -62,7 +62,7 @@ int kvm_memory_cmpxchg(struct kvm_vcpu *vcpu, uint64_t gpa, const void *old, con
 	if (slot == NULL) {
 		return -ENOENT;
 	}
-	r = vcpu->env->ops->cmpxchg(vcpu->env, kvm_memory_user(slot, gpa), old, new, bytes);
+	r = kvm_ops(vcpu->env)->cmpxchg(vcpu->env, kvm_memory_user(slot, gpa), old, new, bytes);
 	if (r == 0) {
 		kvm_dirty_mark(vcpu, slot, gpa >> KVM_PAGE_SHIFT);
 	}

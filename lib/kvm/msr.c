@@ -7,8 +7,8 @@
 #include "lib/kvm/clock.h"
 #include "lib/kvm/cpuid.h"
 #include "lib/kvm/irq.h"
-#include "lib/kvm/msr_index.h"
 #include "lib/kvm/registers.h"
+#include "lib/x86/msr.h"
 #include "lib/x86/regs.h"
 
 #define MC_BANKS     32
@@ -18,6 +18,8 @@
 #define MISC_ENABLE_READONLY (BIT(7) | BIT(11) | BIT(12)) /* as a guest without counters has it */
 #define MISC_ENABLE_AT_START (BIT(0) | BIT(11) | BIT(12)) /* fast strings; no BTS, no PEBS */
 #define MISC_ENABLE_MONITOR  BIT(18)
+
+#define X2APIC_COUNT 256
 
 #define HWCR_IGNORED	  UINT64_C(0x148) /* flush filter, IGNNE emulation, TLB cache */
 #define HWCR_MC_STATUS_WR BIT(18)
@@ -292,7 +294,9 @@ static int set_misc_enable(struct kvm_vcpu *vcpu, uint32_t msr, uint64_t value, 
 		return -EINVAL;
 	}
 	vcpu->msr[KVM_MSR_MISC_ENABLE] = value;
-	kvm_cpuid_refresh(vcpu);
+	if (((old ^ value) & MISC_ENABLE_MONITOR) != 0) {
+		kvm_cpuid_refresh(vcpu);
+	}
 	return 0;
 }
 
@@ -548,7 +552,7 @@ static const struct row rows[] = {
 	OUR(MSR_PERF_CAPABILITIES, 1, LISTED | HOST_WRITES, KVM_MSR_PERF_CAPABILITIES, 0),
 	{MSR_MC0_CTL, 4 * MC_BANKS, 0, KVM_MSR_MC_BANKS, 0, NULL, set_mc},
 	{MSR_IA32_TSC_DEADLINE, 1, LISTED, 0, 0, get_tsc_deadline, set_tsc_deadline},
-	{MSR_X2APIC, 256, 0, 0, 0, get_x2apic, set_x2apic},
+	{MSR_X2APIC, X2APIC_COUNT, 0, 0, 0, get_x2apic, set_x2apic},
 	{MSR_IA32_XSS, 1, 0, KVM_MSR_XSS, 0, NULL, set_xss},
 	{MSR_KVM_WALL_CLOCK_NEW, 2, LISTED, 0, 0, get_kvm, set_kvm},
 	{MSR_KVM_STEAL_TIME, 1, LISTED, 0, 0, get_kvm, set_kvm},
@@ -597,10 +601,20 @@ static const struct row *find(uint32_t msr)
 	return low < ARRAY_SIZE(rows) && rows[low].first <= msr ? &rows[low] : NULL;
 }
 
+/* Those of the local APIC are used more than all others. */
+static bool is_x2apic(uint32_t msr)
+{
+	return msr - MSR_X2APIC < X2APIC_COUNT;
+}
+
 int kvm_msr_get(struct kvm_vcpu *vcpu, uint32_t msr, uint64_t *value, bool host)
 {
-	const struct row *row = find(msr);
+	const struct row *row;
 
+	if (is_x2apic(msr)) {
+		return get_x2apic(vcpu, msr, value, host);
+	}
+	row = find(msr);
 	if (row == NULL) {
 		return -ENOENT;
 	}
@@ -646,9 +660,13 @@ static int check_value(struct kvm_vcpu *vcpu, const struct row *row, uint64_t *v
 
 int kvm_msr_set(struct kvm_vcpu *vcpu, uint32_t msr, uint64_t value, bool host)
 {
-	const struct row *row = find(msr);
+	const struct row *row;
 	int r;
 
+	if (is_x2apic(msr)) {
+		return set_x2apic(vcpu, msr, value, host);
+	}
+	row = find(msr);
 	if (row == NULL) {
 		return -ENOENT;
 	}
@@ -677,7 +695,7 @@ uint32_t kvm_msr_list(const struct kvm_env *env, uint32_t list[KVM_MSR_LIST_MAX]
 
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
 		if ((rows[i].flags & LISTED) == 0 ||
-		    (rows[i].first == MSR_KVM_STEAL_TIME && env->ops->steal_ns == NULL)) {
+		    (rows[i].first == MSR_KVM_STEAL_TIME && kvm_ops(env)->steal_ns == NULL)) {
 			continue;
 		}
 		for (uint32_t j = 0; j < rows[i].count && count < KVM_MSR_LIST_MAX; j++) {

@@ -41,20 +41,20 @@ static int add_range(struct kvm_vm *vm, struct kvm_msr_filter_table *table,
 	table->range[table->count].flags = range->flags;
 	table->range[table->count].first = range->base;
 	table->range[table->count].count = range->nmsrs;
-	return vm->env->ops->copy_in(vm->env, table->range[table->count++].bitmap,
-				     (uintptr_t)range->bitmap, bytes);
+	return kvm_ops(vm->env)->copy_in(vm->env, table->range[table->count++].bitmap,
+					 (uintptr_t)range->bitmap, bytes);
 }
 
 static void drop(struct kvm_vm *vm, struct kvm_msr_filter_table *table)
 {
 	if (table != NULL) {
-		vm->env->ops->free(vm->env, KVM_STORE_TABLE, table, sizeof(*table));
+		kvm_ops(vm->env)->free(vm->env, KVM_STORE_TABLE, table, sizeof(*table));
 	}
 }
 
 int kvm_msr_filter_set(struct kvm_vm *vm, const struct kvm_msr_filter *filter)
 {
-	const struct kvm_env_ops *ops = vm->env->ops;
+	const struct kvm_env_ops *ops = kvm_ops(vm->env);
 	struct kvm_msr_filter_table *table;
 	struct kvm_msr_filter_table *old;
 	bool empty = true;

@@ -42,7 +42,7 @@ static int exit_if(bool exit)
 void kvm_vcpu_request(struct kvm_vcpu *vcpu, enum kvm_request request)
 {
 	kvm_vcpu_note(vcpu, request);
-	vcpu->env->ops->kick(vcpu->env, vcpu);
+	kvm_ops(vcpu->env)->kick(vcpu->env, vcpu);
 }
 
 void kvm_vcpu_nmi(struct kvm_vcpu *vcpu)
@@ -59,12 +59,12 @@ void kvm_vcpu_eoi_exit(struct kvm_vcpu *vcpu, uint8_t vector)
 
 static void lock_memory(struct kvm_vcpu *vcpu)
 {
-	vcpu->env->ops->lock_read(vcpu->env, &vcpu->vm->memory);
+	kvm_ops(vcpu->env)->lock_read(vcpu->env, &vcpu->vm->memory);
 }
 
 static void unlock_memory(struct kvm_vcpu *vcpu)
 {
-	vcpu->env->ops->unlock_read(vcpu->env, &vcpu->vm->memory);
+	kvm_ops(vcpu->env)->unlock_read(vcpu->env, &vcpu->vm->memory);
 }
 
 /* ---- stops ---- */
@@ -299,7 +299,7 @@ static int on_stop(struct kvm_vcpu *vcpu, const struct kvm_stop *stop)
 	case KVM_STOP_MWAIT:
 		return on_monitor(vcpu, stop);
 	case KVM_STOP_PAUSE:
-		vcpu->env->ops->resched(vcpu->env, vcpu);
+		kvm_ops(vcpu->env)->resched(vcpu->env, vcpu);
 		return exit_if(kvm_emul_skip(vcpu, stop->insn_len));
 	case KVM_STOP_FLUSH:
 		return exit_if(kvm_emul_skip(vcpu, stop->insn_len));
@@ -403,7 +403,7 @@ static int enter(struct kvm_vcpu *vcpu)
 /* ---- vCPUs that wait ---- */
 
 /* HLT, or the time before a start-up IPI. */
-static int wait_for_events(struct kvm_vcpu *vcpu)
+static __attribute__((noinline)) int wait_for_events(struct kvm_vcpu *vcpu)
 {
 	if (kvm_vcpu_take(vcpu, KVM_REQ_NMI)) {
 		kvm_event_take_nmis(vcpu);
@@ -430,15 +430,15 @@ static int wait_for_events(struct kvm_vcpu *vcpu)
 	if (__atomic_load_n((bool *)&vcpu->vm->dead, __ATOMIC_RELAXED)) {
 		return -EIO;
 	}
-	if (!vcpu->env->ops->signal_pending(vcpu->env, vcpu)) {
-		vcpu->env->ops->block(vcpu->env, vcpu);
+	if (!kvm_ops(vcpu->env)->signal_pending(vcpu->env, vcpu)) {
+		kvm_ops(vcpu->env)->block(vcpu->env, vcpu);
 	}
 	return GO_ON;
 }
 
 static int loop(struct kvm_vcpu *vcpu)
 {
-	const struct kvm_env_ops *ops = vcpu->env->ops;
+	const struct kvm_env_ops *ops = kvm_ops(vcpu->env);
 
 	for (;;) {
 		int r = vcpu->mp_state == KVM_MP_STATE_RUNNABLE ? enter(vcpu)
@@ -460,9 +460,9 @@ static int loop(struct kvm_vcpu *vcpu)
 }
 
 /* Before the first SIPI: KVM_RUN returns once when the vCPU has been started. */
-static int wait_for_start(struct kvm_vcpu *vcpu)
+static rare int wait_for_start(struct kvm_vcpu *vcpu)
 {
-	const struct kvm_env_ops *ops = vcpu->env->ops;
+	const struct kvm_env_ops *ops = kvm_ops(vcpu->env);
 
 	if (!kvm_irq_has_init_sipi(vcpu) && !ops->signal_pending(vcpu->env, vcpu)) {
 		ops->block(vcpu->env, vcpu);
@@ -480,7 +480,7 @@ static int wait_for_start(struct kvm_vcpu *vcpu)
 /* ---- KVM_RUN ---- */
 
 /* Registers that user space gives by the shared page instead of by ioctls. */
-static int take_synced(struct kvm_vcpu *vcpu)
+static __attribute__((noinline)) int take_synced(struct kvm_vcpu *vcpu)
 {
 	struct kvm_run *run = vcpu->run;
 	uint64_t dirty = __atomic_load_n(&run->kvm_dirty_regs, __ATOMIC_RELAXED);
@@ -517,7 +517,7 @@ static int take_synced(struct kvm_vcpu *vcpu)
 	return 0;
 }
 
-static void give_synced(struct kvm_vcpu *vcpu)
+static __attribute__((noinline)) void give_synced(struct kvm_vcpu *vcpu)
 {
 	struct kvm_run *run = vcpu->run;
 	uint64_t valid = __atomic_load_n(&run->kvm_valid_regs, __ATOMIC_RELAXED);
@@ -537,7 +537,9 @@ static void tell_user_space(struct kvm_vcpu *vcpu)
 {
 	struct kvm_run *run = vcpu->run;
 
-	give_synced(vcpu);
+	if (__atomic_load_n(&run->kvm_valid_regs, __ATOMIC_RELAXED) != 0) {
+		give_synced(vcpu);
+	}
 	run->if_flag = (vcpu->cpu.rflags & RFLAGS_IF) != 0;
 	run->cr8 = kvm_reg_cr8(vcpu);
 	run->apic_base = kvm_irq_apic_base(vcpu);
@@ -591,7 +593,7 @@ static int run_locked(struct kvm_vcpu *vcpu, bool immediate)
 	if (immediate) {
 		return -EINTR;
 	}
-	if (vcpu->env->ops->signal_pending(vcpu->env, vcpu)) {
+	if (kvm_ops(vcpu->env)->signal_pending(vcpu->env, vcpu)) {
 		run->exit_reason = KVM_EXIT_INTR;
 		return -EINTR;
 	}
@@ -603,7 +605,7 @@ static int run_locked(struct kvm_vcpu *vcpu, bool immediate)
 
 int kvm_run(struct kvm_vcpu *vcpu)
 {
-	const struct kvm_env_ops *ops = vcpu->env->ops;
+	const struct kvm_env_ops *ops = kvm_ops(vcpu->env);
 	bool immediate = *(volatile __u8 *)&vcpu->run->immediate_exit != 0;
 	int r;
 

@@ -80,7 +80,7 @@ static size_t tables_bytes(uint32_t room)
 /* Makes room for one more slot. */
 static int grow(struct kvm_vm *vm, struct kvm_slots *slots)
 {
-	const struct kvm_env_ops *ops = vm->env->ops;
+	const struct kvm_env_ops *ops = kvm_ops(vm->env);
 	uint32_t room = slots->room == 0 ? ROOM_FIRST : slots->room * 2;
 	struct kvm_slot **tables;
 
@@ -152,7 +152,7 @@ static void unmap(struct kvm_vm *vm, const struct kvm_slot *slot, uint64_t gfn)
 
 static int create(struct kvm_vm *vm, struct kvm_slots *slots, const struct kvm_slot *wanted)
 {
-	const struct kvm_env_ops *ops = vm->env->ops;
+	const struct kvm_env_ops *ops = kvm_ops(vm->env);
 	struct kvm_slot *slot;
 	int r;
 
@@ -182,7 +182,7 @@ static int create(struct kvm_vm *vm, struct kvm_slots *slots, const struct kvm_s
 static void destroy(struct kvm_vm *vm, struct kvm_slot *slot)
 {
 	kvm_dirty_stop(vm, slot);
-	vm->env->ops->free(vm->env, KVM_STORE_TABLE, slot, sizeof(*slot));
+	kvm_ops(vm->env)->free(vm->env, KVM_STORE_TABLE, slot, sizeof(*slot));
 }
 
 static int set_flags(struct kvm_vm *vm, struct kvm_slot *slot, uint32_t flags)
@@ -233,7 +233,7 @@ static bool region_valid(struct kvm_vm *vm, const struct kvm_userspace_memory_re
 	       region->memory_size % KVM_PAGE_BYTES == 0 &&
 	       region->guest_phys_addr % KVM_PAGE_BYTES == 0 &&
 	       region->userspace_addr % KVM_PAGE_BYTES == 0 &&
-	       vm->env->ops->user_range(vm->env, region->userspace_addr, region->memory_size) &&
+	       kvm_ops(vm->env)->user_range(vm->env, region->userspace_addr, region->memory_size) &&
 	       range_end(region->guest_phys_addr, region->memory_size, &end) &&
 	       region->memory_size >> KVM_PAGE_SHIFT <= KVM_SLOT_PAGES_MAX &&
 	       (region->memory_size == 0 || end <= last);
@@ -293,8 +293,8 @@ static void fini(struct kvm_vm *vm, struct kvm_slots *slots)
 		destroy(vm, slots->by_gfn[i]);
 	}
 	if (slots->room != 0) {
-		vm->env->ops->free(vm->env, KVM_STORE_TABLE, slots->by_gfn,
-				   tables_bytes(slots->room));
+		kvm_ops(vm->env)->free(vm->env, KVM_STORE_TABLE, slots->by_gfn,
+				       tables_bytes(slots->room));
 	}
 	*slots = (struct kvm_slots){0};
 }

@@ -230,7 +230,7 @@ static int set_common(struct kvm_vcpu *vcpu, const struct kvm_sregs2 *s)
 
 static void load_pdptrs(struct kvm_vcpu *vcpu)
 {
-	const struct kvm_env_ops *ops = vcpu->env->ops;
+	const struct kvm_env_ops *ops = kvm_ops(vcpu->env);
 
 	ops->lock_read(vcpu->env, &vcpu->vm->memory);
 	if (kvm_reg_load_pdptrs(vcpu, vcpu->cr3) != 0) {

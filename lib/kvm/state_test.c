@@ -9,8 +9,8 @@
 #include "lib/kvm/fake_env.h"
 #include "lib/kvm/fake_irq.h"
 #include "lib/kvm/msr.h"
-#include "lib/kvm/msr_index.h"
 #include "lib/kvm/registers.h"
+#include "lib/x86/msr.h"
 #include "lib/x86/regs.h"
 
 #define PAGE 4096

@@ -32,7 +32,7 @@ static int64_t create_vm(struct kvm_env *env, uint64_t arg, void *data)
 	if (r != 0) {
 		return r;
 	}
-	r = env->ops->vm_fd(env, vm);
+	r = kvm_ops(env)->vm_fd(env, vm);
 	if (r < 0) {
 		kvm_vm_put(vm);
 	}
@@ -59,18 +59,18 @@ static int64_t give_list(struct kvm_env *env, uint64_t arg, const uint32_t *list
 	struct kvm_msr_list head;
 	uint32_t room;
 
-	if (env->ops->copy_in(env, &head, arg, sizeof(head)) != 0) {
+	if (kvm_ops(env)->copy_in(env, &head, arg, sizeof(head)) != 0) {
 		return -EFAULT;
 	}
 	room = head.nmsrs;
 	head.nmsrs = count;
-	if (env->ops->copy_out(env, arg, &head, sizeof(head)) != 0) {
+	if (kvm_ops(env)->copy_out(env, arg, &head, sizeof(head)) != 0) {
 		return -EFAULT;
 	}
 	if (room < count) {
 		return -E2BIG;
 	}
-	return env->ops->copy_out(env, arg + sizeof(head), list, count * sizeof(*list));
+	return kvm_ops(env)->copy_out(env, arg + sizeof(head), list, count * sizeof(*list));
 }
 
 static int64_t get_msr_index_list(struct kvm_env *env, uint64_t arg, void *data)
@@ -95,7 +95,7 @@ static int64_t get_feature_msrs(struct kvm_env *env, uint64_t arg, void *data)
 	uint32_t done = 0;
 
 	(void)data;
-	if (env->ops->copy_in(env, &head, arg, sizeof(head)) != 0) {
+	if (kvm_ops(env)->copy_in(env, &head, arg, sizeof(head)) != 0) {
 		return -EFAULT;
 	}
 	if (head.nmsrs >= MSRS_MAX) {
@@ -106,14 +106,14 @@ static int64_t get_feature_msrs(struct kvm_env *env, uint64_t arg, void *data)
 		struct kvm_msr_entry entry;
 		uint64_t value;
 
-		if (env->ops->copy_in(env, &entry, at, sizeof(entry)) != 0) {
+		if (kvm_ops(env)->copy_in(env, &entry, at, sizeof(entry)) != 0) {
 			return -EFAULT;
 		}
 		if (kvm_msr_feature(env, entry.index, &value) != 0) {
 			break;
 		}
 		entry.data = value;
-		if (env->ops->copy_out(env, at, &entry, sizeof(entry)) != 0) {
+		if (kvm_ops(env)->copy_out(env, at, &entry, sizeof(entry)) != 0) {
 			return -EFAULT;
 		}
 	}
@@ -124,7 +124,7 @@ static int64_t give_cpuid(struct kvm_env *env, uint64_t arg,
 			  int (*fill)(struct kvm_env *env, struct kvm_cpuid_entry2 *entries,
 				      uint32_t room, uint32_t *count))
 {
-	const struct kvm_env_ops *ops = env->ops;
+	const struct kvm_env_ops *ops = kvm_ops(env);
 	struct kvm_cpuid2 head;
 	struct kvm_cpuid_entry2 *entries;
 	uint32_t room;
@@ -181,8 +181,8 @@ static int64_t get_attr(struct kvm_env *env, uint64_t arg, void *data)
 	int64_t r = has_attr(env, arg, data);
 
 	return r != 0 ? r
-		      : env->ops->copy_out(env, attr->addr, &env->backend->xcr0,
-					   sizeof(env->backend->xcr0));
+		      : kvm_ops(env)->copy_out(env, attr->addr, &env->backend->xcr0,
+					       sizeof(env->backend->xcr0));
 }
 
 static const struct {

@@ -119,7 +119,7 @@ static int64_t set_guest_debug(struct kvm_vcpu *vcpu, uint64_t arg, void *data)
 
 static int64_t translate(struct kvm_vcpu *vcpu, uint64_t arg, void *data)
 {
-	const struct kvm_env_ops *ops = vcpu->env->ops;
+	const struct kvm_env_ops *ops = kvm_ops(vcpu->env);
 	struct kvm_translation *t = data;
 	struct walk_result result;
 	enum walk_outcome outcome;
@@ -144,7 +144,7 @@ static int64_t translate(struct kvm_vcpu *vcpu, uint64_t arg, void *data)
  */
 static int64_t msrs(struct kvm_vcpu *vcpu, uint64_t arg, bool set)
 {
-	const struct kvm_env_ops *ops = vcpu->env->ops;
+	const struct kvm_env_ops *ops = kvm_ops(vcpu->env);
 	struct kvm_msr_entry *entries = (struct kvm_msr_entry *)vcpu->scratch;
 	struct kvm_msrs head;
 	uint32_t done = 0;
@@ -192,7 +192,7 @@ static int64_t set_msrs(struct kvm_vcpu *vcpu, uint64_t arg, void *data)
 
 static int64_t set_cpuid2(struct kvm_vcpu *vcpu, uint64_t arg, void *data)
 {
-	const struct kvm_env_ops *ops = vcpu->env->ops;
+	const struct kvm_env_ops *ops = kvm_ops(vcpu->env);
 	struct kvm_cpuid_entry2 *entries;
 	struct kvm_cpuid2 head;
 	int r;
@@ -220,7 +220,7 @@ static int64_t set_cpuid2(struct kvm_vcpu *vcpu, uint64_t arg, void *data)
 
 static int64_t get_cpuid2(struct kvm_vcpu *vcpu, uint64_t arg, void *data)
 {
-	const struct kvm_env_ops *ops = vcpu->env->ops;
+	const struct kvm_env_ops *ops = kvm_ops(vcpu->env);
 	struct kvm_cpuid2 head;
 
 	(void)data;
@@ -243,7 +243,7 @@ static int64_t get_cpuid2(struct kvm_vcpu *vcpu, uint64_t arg, void *data)
 static int64_t give_xsave(struct kvm_vcpu *vcpu, uint64_t arg, uint32_t bytes)
 {
 	kvm_state_get_xsave(vcpu, vcpu->scratch, bytes);
-	return vcpu->env->ops->copy_out(vcpu->env, arg, vcpu->scratch, bytes);
+	return kvm_ops(vcpu->env)->copy_out(vcpu->env, arg, vcpu->scratch, bytes);
 }
 
 static int64_t get_xsave(struct kvm_vcpu *vcpu, uint64_t arg, void *data)
@@ -267,7 +267,7 @@ static int64_t set_xsave(struct kvm_vcpu *vcpu, uint64_t arg, void *data)
 	uint32_t bytes = kvm_state_xsave_bytes(vcpu->env);
 
 	(void)data;
-	if (vcpu->env->ops->copy_in(vcpu->env, vcpu->scratch, arg, bytes) != 0) {
+	if (kvm_ops(vcpu->env)->copy_in(vcpu->env, vcpu->scratch, arg, bytes) != 0) {
 		return -EFAULT;
 	}
 	return kvm_state_set_xsave(vcpu, vcpu->scratch, bytes);
@@ -277,7 +277,7 @@ static int64_t set_xsave(struct kvm_vcpu *vcpu, uint64_t arg, void *data)
 
 static int64_t set_signal_mask(struct kvm_vcpu *vcpu, uint64_t arg, void *data)
 {
-	const struct kvm_env_ops *ops = vcpu->env->ops;
+	const struct kvm_env_ops *ops = kvm_ops(vcpu->env);
 	struct kvm_signal_mask head;
 
 	(void)data;
@@ -334,8 +334,8 @@ static int64_t get_attr(struct kvm_vcpu *vcpu, uint64_t arg, void *data)
 	int64_t r = has_attr(vcpu, arg, data);
 
 	return r != 0 ? r
-		      : vcpu->env->ops->copy_out(vcpu->env, attr->addr, &vcpu->tsc_offset,
-						 sizeof(vcpu->tsc_offset));
+		      : kvm_ops(vcpu->env)->copy_out(vcpu->env, attr->addr, &vcpu->tsc_offset,
+						     sizeof(vcpu->tsc_offset));
 }
 
 static int64_t set_attr(struct kvm_vcpu *vcpu, uint64_t arg, void *data)
@@ -347,7 +347,7 @@ static int64_t set_attr(struct kvm_vcpu *vcpu, uint64_t arg, void *data)
 	if (r != 0) {
 		return r;
 	}
-	if (vcpu->env->ops->copy_in(vcpu->env, &offset, attr->addr, sizeof(offset)) != 0) {
+	if (kvm_ops(vcpu->env)->copy_in(vcpu->env, &offset, attr->addr, sizeof(offset)) != 0) {
 		return -EFAULT;
 	}
 	kvm_clock_set_offset(vcpu, offset);
@@ -393,14 +393,14 @@ int64_t kvm_vcpu_ioctl(struct kvm_vcpu *vcpu, uint32_t request, uint64_t arg)
 	struct kvm_env *env = vcpu->env;
 	int64_t r;
 
-	if (!env->ops->owns(env, vcpu->vm) ||
+	if (!kvm_ops(env)->owns(env, vcpu->vm) ||
 	    __atomic_load_n((bool *)&vcpu->vm->dead, __ATOMIC_RELAXED)) {
 		return -EIO;
 	}
-	if (env->ops->lock_killable(env, &vcpu->lock) != 0) {
+	if (kvm_ops(env)->lock_killable(env, &vcpu->lock) != 0) {
 		return -EINTR;
 	}
 	r = request == KVM_RUN && arg == 0 ? run(vcpu, arg, NULL) : call_locked(vcpu, request, arg);
-	env->ops->unlock(env, &vcpu->lock);
+	kvm_ops(env)->unlock(env, &vcpu->lock);
 	return r;
 }

@@ -48,7 +48,7 @@ static int64_t signal_msi(struct kvm_vm *vm, uint64_t arg, void *data)
 static int64_t with_log(struct kvm_vm *vm, const struct kvm_dirty_log *get,
 			const struct kvm_clear_dirty_log *clear)
 {
-	const struct kvm_env_ops *ops = vm->env->ops;
+	const struct kvm_env_ops *ops = kvm_ops(vm->env);
 	int r;
 
 	ops->lock(vm->env, &vm->lock);
@@ -104,7 +104,7 @@ static int64_t enable_cap(struct kvm_vm *vm, uint64_t arg, void *data)
 
 static int64_t set_user_memory_region(struct kvm_vm *vm, uint64_t arg, void *data)
 {
-	const struct kvm_env_ops *ops = vm->env->ops;
+	const struct kvm_env_ops *ops = kvm_ops(vm->env);
 	int r;
 
 	(void)arg;
@@ -127,7 +127,7 @@ static int64_t set_tss_addr(struct kvm_vm *vm, uint64_t arg, void *data)
 
 static int64_t set_identity_map_addr(struct kvm_vm *vm, uint64_t arg, void *data)
 {
-	const struct kvm_env_ops *ops = vm->env->ops;
+	const struct kvm_env_ops *ops = kvm_ops(vm->env);
 	uint64_t addr = *(uint64_t *)data;
 	int r = 0;
 
@@ -161,7 +161,7 @@ static int64_t get_nr_mmu_pages(struct kvm_vm *vm, uint64_t arg, void *data)
 
 static int64_t set_boot_cpu_id(struct kvm_vm *vm, uint64_t arg, void *data)
 {
-	const struct kvm_env_ops *ops = vm->env->ops;
+	const struct kvm_env_ops *ops = kvm_ops(vm->env);
 	int r = 0;
 
 	(void)data;
@@ -177,7 +177,7 @@ static int64_t set_boot_cpu_id(struct kvm_vm *vm, uint64_t arg, void *data)
 
 static int64_t create_irqchip(struct kvm_vm *vm, uint64_t arg, void *data)
 {
-	const struct kvm_env_ops *ops = vm->env->ops;
+	const struct kvm_env_ops *ops = kvm_ops(vm->env);
 	int r;
 
 	(void)arg;
@@ -208,7 +208,7 @@ static int64_t set_irqchip(struct kvm_vm *vm, uint64_t arg, void *data)
 
 static int64_t set_gsi_routing(struct kvm_vm *vm, uint64_t arg, void *data)
 {
-	const struct kvm_env_ops *ops = vm->env->ops;
+	const struct kvm_env_ops *ops = kvm_ops(vm->env);
 	struct kvm_irq_routing head;
 	struct kvm_irq_routing_entry *entries = NULL;
 	size_t bytes;
@@ -268,9 +268,9 @@ static int64_t make_pit(struct kvm_vm *vm, uint32_t flags)
 {
 	int r;
 
-	vm->env->ops->lock(vm->env, &vm->lock);
+	kvm_ops(vm->env)->lock(vm->env, &vm->lock);
 	r = kvm_irq_create_pit(vm, flags);
-	vm->env->ops->unlock(vm->env, &vm->lock);
+	kvm_ops(vm->env)->unlock(vm->env, &vm->lock);
 	return r;
 }
 
@@ -362,7 +362,7 @@ int64_t kvm_vm_ioctl(struct kvm_vm *vm, uint32_t request, uint64_t arg)
 	struct kvm_env *env = vm->env;
 	uint64_t data[DATA_BYTES / sizeof(uint64_t)];
 
-	if (!env->ops->owns(env, vm) || __atomic_load_n((bool *)&vm->dead, __ATOMIC_RELAXED)) {
+	if (!kvm_ops(env)->owns(env, vm) || __atomic_load_n((bool *)&vm->dead, __ATOMIC_RELAXED)) {
 		return -EIO;
 	}
 	for (size_t i = 0; i < ARRAY_SIZE(calls); i++) {

@@ -112,6 +112,7 @@ static int vcpu_init(struct kvm_vcpu *kvm)
 	vcpu->engine = soft_engine_chosen();
 	pthread_mutex_init(&vcpu->mail.lock, NULL);
 	soft_ops_init(vcpu);
+	soft_mmu_init(&vcpu->mmu, NULL);
 	r = vcpu->engine->init(vcpu);
 	if (r != 0) {
 		vcpu->engine->fini(vcpu);
@@ -119,7 +120,6 @@ static int vcpu_init(struct kvm_vcpu *kvm)
 		free(vcpu);
 		return r;
 	}
-	soft_mmu_flush(&vcpu->mmu);
 	vcpu->engine->forget(vcpu);
 	kvm->backend_data = vcpu;
 	kvm->loaded = KVM_REGS_ALL;
@@ -155,11 +155,6 @@ static void flush_guest_tlb(struct kvm_vcpu *kvm)
 	if (soft_vcpu_of(kvm) != NULL) {
 		soft_mmu_flush(&soft_vcpu_of(kvm)->mmu);
 	}
-}
-
-static void invlpg(struct kvm_vcpu *kvm, uint64_t linear)
-{
-	soft_mmu_flush_page(&soft_vcpu_of(kvm)->mmu, linear);
 }
 
 /* ---- memory ---- */
@@ -211,6 +206,7 @@ static void write_protect(struct kvm_vm *vm, uint64_t gfn, uint64_t mask)
 /* The facts of the host are entered before the first VM. */
 struct kvm_backend soft_backend = {
 	.name = "soft",
+	.insn_other = insn_do_other,
 	.amd = true,
 	.phys_bits = SOFT_PHYS_BITS,
 	.xsave_bytes = XSAVE_BYTES,
@@ -223,7 +219,6 @@ struct kvm_backend soft_backend = {
 	.features_changed = features_changed,
 	.enter = soft_vcpu_enter,
 	.flush_guest_tlb = flush_guest_tlb,
-	.invlpg = invlpg,
 	.map = map,
 	.unmap = unmap,
 	.write_protect = write_protect,

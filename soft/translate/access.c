@@ -20,6 +20,37 @@ void st_record(struct st_work *w, unsigned guest)
 	}
 }
 
+/* MOV %rax, %r11; LAHF; SETO %al; ... */
+void st_save(struct st_work *w)
+{
+	static const uint8_t code[] = {0x9f, 0x0f, 0x90, 0xc0};
+	struct em *e = w->e;
+
+	em_reg(e, true, 0x89, EM_RAX, EM_R11);
+	em_bytes(e, code, sizeof(code));
+	em_byte(e, 0x66);
+	em_mem(e, false, 0, 0x89, EM_RAX, AT(saved));
+	em_reg(e, true, 0x89, EM_R11, EM_RAX);
+	w->saved = true;
+}
+
+/* ADD of 127 to AL, which is 0 or 1, sets OF; SAHF the others. */
+void st_emit_restore(struct em *e)
+{
+	static const uint8_t code[] = {0x04, 0x7f, 0x9e};
+
+	em_reg(e, true, 0x89, EM_RAX, EM_R11);
+	em_mem(e, false, 1, 0xb7, EM_RAX, AT(saved)); /* movzwl */
+	em_bytes(e, code, sizeof(code));
+	em_reg(e, true, 0x89, EM_R11, EM_RAX);
+}
+
+void st_restore(struct st_work *w)
+{
+	st_emit_restore(w->e);
+	w->saved = false;
+}
+
 struct st_cold *st_cold(struct st_work *w, unsigned kind, unsigned i)
 {
 	struct st_cold *c = &w->cold[MIN(w->ncold, ST_MAX_COLD - 1u)];
@@ -31,6 +62,7 @@ struct st_cold *st_cold(struct st_work *w, unsigned kind, unsigned i)
 	}
 	*c = (struct st_cold){.kind = (uint8_t)kind, .guest = w->at[i]};
 	c->live = w->live[i] != 0;
+	c->saved = w->saved;
 	c->behind = em_here(w->e);
 	return c;
 }
@@ -140,6 +172,7 @@ static void check_dead(struct st_work *w, unsigned i, unsigned size, bool write)
 	em_byte(e, 0x80 | EM_CC_A);
 	em_32(e, 0);
 	c = st_cold(w, ST_COLD_SLOW, i);
+	c->inline_live = false;
 	c->size = (uint16_t)size;
 	c->write = write;
 	em_mem(e, true, 0, 0x03, EM_R10, entry(adds(w)));
@@ -167,7 +200,7 @@ static void check_live(struct st_work *w, unsigned i, unsigned size, bool write)
 	em_byte(e, 0xe9);
 	em_32(e, 0);
 	c = st_cold(w, ST_COLD_SLOW, i);
-	c->live = true;
+	c->inline_live = true;
 	c->size = (uint16_t)size;
 	c->write = write;
 	em_load(e, EM_RCX, AT(save_rcx));
@@ -178,7 +211,7 @@ static void check_live(struct st_work *w, unsigned i, unsigned size, bool write)
 
 void st_check(struct st_work *w, unsigned i, unsigned size, bool write)
 {
-	if (w->live[i] != 0) {
+	if (w->live[i] != 0 && !w->saved) {
 		check_live(w, i, size, write);
 	} else {
 		check_dead(w, i, size, write);
@@ -187,12 +220,18 @@ void st_check(struct st_work *w, unsigned i, unsigned size, bool write)
 
 /* ---- the cold part ---- */
 
+/* The record of an instruction whose flags are not the host's. */
+static unsigned lost(const struct st_cold *c)
+{
+	return c->guest | (!c->live ? ST_NO_FLAGS : c->saved ? ST_SAVED : 0);
+}
+
 static void slow(struct st_work *w, const struct st_cold *c)
 {
 	struct em *e = w->e;
 
-	st_record(w, c->guest | (c->live ? 0 : ST_NO_FLAGS));
-	if (c->live) {
+	st_record(w, lost(c));
+	if (c->inline_live) {
 		em_load(e, EM_RCX, AT(save_rcx));
 		em_load(e, EM_R11, entry8(tags(w, c->write)));
 		em_lea(e, true, EM_R10,
@@ -207,6 +246,9 @@ static void slow(struct st_work *w, const struct st_cold *c)
 
 static void leave(struct st_work *w, const struct st_cold *c, const uint8_t *exit)
 {
+	if (c->saved) {
+		st_emit_restore(w->e);
+	}
 	em_mov_imm(w->e, EM_R10, c->rip);
 	em_store(w->e, EM_R10, AT(rip));
 	em_jmp(w->e, exit);
@@ -226,6 +268,7 @@ static void link_stub(struct st_work *w, const struct st_cold *c)
 	link->stub = (uint32_t)(em_here(w->e) - t->rx);
 	link->target = ST_NONE;
 	link->rip = c->rip;
+	link->saved = c->saved ? ST_MODE_SAVED : 0;
 	em_call(w->e, t->exit_link);
 	link->site = (uint32_t)(em_here(w->e) - t->rx);
 }
@@ -242,6 +285,13 @@ void st_cold_parts(struct st_work *w)
 			break;
 		case ST_COLD_KICK:
 			leave(w, c, w->t->exit_kick);
+			break;
+		case ST_COLD_MOVED:
+			leave(w, c, w->t->exit_moved);
+			break;
+		case ST_COLD_INSN:
+			st_record(w, lost(c));
+			em_call(w->e, w->t->exit_insn);
 			break;
 		case ST_COLD_FPU:
 			em_call(w->e, w->t->load_fpu);

@@ -4,6 +4,7 @@
  */
 #include <string.h>
 
+#include "soft/translate/fast.h"
 #include "soft/translate/slow.h"
 #include "soft/translate/translator.h"
 
@@ -28,6 +29,7 @@ enum how {
 	HOW_PAUSE,
 	HOW_BIT, /* BT and such, with a bit far away */
 	HOW_STRING,
+	HOW_SYSTEM, /* of fast.h, those that go on behind themselves */
 	HOW_BRANCH,
 	HOW_INTERPRET, /* ends the block in front of the instruction */
 };
@@ -78,8 +80,13 @@ static enum how bit(const struct insn *insn)
 
 static enum how how_of(const struct insn *insn, unsigned mode)
 {
-	if (!address_is_easy(insn)) {
+	uint32_t system = ST_SYSTEM_KIND(st_system_of(insn, mode));
+
+	if (!address_is_easy(insn) || system >= ST_SYSTEM_ENDS) {
 		return HOW_INTERPRET;
+	}
+	if (system != ST_SYSTEM_NONE) {
+		return HOW_SYSTEM;
 	}
 	if (insn->klass >= INSN_CLASS_JUMP && insn->klass <= INSN_CLASS_RET) {
 		return HOW_BRANCH;
@@ -132,7 +139,10 @@ static enum how how_of(const struct insn *insn, unsigned mode)
 
 /* ---- decoding ---- */
 
-/* Return: how the last instruction ends the block: a jump, by the interpreter, or not (NOTHING). */
+/*
+ * Only the first instruction may end in the next page.
+ * Return: how the last instruction ends the block: a jump, by the interpreter, or not (NOTHING).
+ */
 static enum how decode(struct st_work *w, unsigned offset)
 {
 	unsigned mode = (w->mode & ST_MODE_INSN) | (w->amd ? INSN_AMD : 0);
@@ -141,9 +151,15 @@ static enum how decode(struct st_work *w, unsigned offset)
 	w->at[0] = (uint16_t)offset;
 	do {
 		struct insn *insn = &w->insn[w->n];
+		unsigned length = w->n == 0 ? w->source->length : 4096;
+		enum insn_result result =
+			insn_decode(insn, mode, w->bytes + offset, length - offset);
 		enum how how;
 
-		if (insn_decode(insn, mode, w->bytes + offset, 4096 - offset) != INSN_OK) {
+		if (result == INSN_MORE && w->n != 0) {
+			return HOW_NOTHING;
+		}
+		if (result != INSN_OK) {
 			insn->len = (uint8_t)MIN(4096 - offset, 1u);
 			insn->mnemonic = INSN_NONE;
 			insn->flags_read = ST_FLAGS;
@@ -425,9 +441,23 @@ static void string_insn(struct st_work *w, unsigned i)
 	em_call(w->e, w->t->string);
 }
 
-static void interpret(struct st_work *w)
+static void system_insn(struct st_work *w, unsigned i, uint32_t what)
 {
-	em_call(w->e, w->t->exit_insn);
+	em_mov_imm(w->e, EM_R10, w->linear + w->at[i] + w->insn[i].len);
+	em_mov_imm(w->e, EM_R11, what);
+	em_call(w->e, w->t->system);
+}
+
+static void interpret(struct st_work *w, unsigned i)
+{
+	const struct insn *insn = &w->insn[i];
+	uint32_t what = insn->mnemonic == INSN_NONE ? 0 : st_system_of(insn, w->mode);
+
+	if (what != 0) {
+		system_insn(w, i, what);
+	} else {
+		em_call(w->e, w->t->exit_insn);
+	}
 }
 
 static void one(struct st_work *w, unsigned i)
@@ -474,6 +504,9 @@ static void one(struct st_work *w, unsigned i)
 	case HOW_STRING:
 		string_insn(w, i);
 		break;
+	case HOW_SYSTEM:
+		system_insn(w, i, st_system_of(&w->insn[i], w->mode));
+		break;
 	default:
 		break;
 	}
@@ -496,7 +529,7 @@ static void want_fpu(struct st_work *w)
 	struct em *e = w->e;
 	struct st_cold *c;
 
-	if (w->live[0] == 0) {
+	if (w->live[0] == 0 || w->saved) {
 		em_mem(e, false, 0, 0x80, 7, AT(fpu)); /* cmpb $0 */
 		em_byte(e, 0);
 		em_byte(e, 0x0f);
@@ -519,21 +552,91 @@ static void want_fpu(struct st_work *w)
 	c->resume = em_here(e);
 }
 
+/* Does the code for it look at the TLB? */
+static bool accesses(const struct insn *insn, enum how how)
+{
+	switch (how) {
+	case HOW_COPY:
+		return insn->nmem != 0;
+	case HOW_PUSH:
+	case HOW_POP:
+	case HOW_LEAVE:
+	case HOW_PUSHF:
+	case HOW_BIT:
+		return true;
+	case HOW_BRANCH:
+		return insn->klass != INSN_CLASS_JCC &&
+		       (insn->klass != INSN_CLASS_JUMP || insn->nmem != 0);
+	default:
+		return false;
+	}
+}
+
+/* Are the flags before instruction @i what it reads, or what it leaves in part to those behind? */
+static bool reads_flags(const struct st_work *w, unsigned i, enum how how)
+{
+	const struct insn *insn = &w->insn[i];
+	uint32_t kept = w->live[i + 1] & ~(insn->flags_maybe ? 0 : insn->flags_written);
+
+	if (how == HOW_INTERPRET) {
+		return insn->mnemonic != INSN_NONE && st_system_of(insn, w->mode) != 0;
+	}
+	return how == HOW_PUSHF || how == HOW_SYSTEM || (insn->flags_read & ST_FLAGS) != 0 ||
+	       (((insn->flags_written & ST_FLAGS) != 0 || insn->flags_maybe) && kept != 0);
+}
+
+/* Is the next of the block's instructions that has to do with flags one that needs them? */
+static bool soon_read(const struct st_work *w, unsigned i)
+{
+	for (; i < w->n; i++) {
+		enum how how = how_of(&w->insn[i], w->mode);
+
+		if (reads_flags(w, i, how)) {
+			return true;
+		}
+		if ((w->insn[i].flags_written & ST_FLAGS) != 0) {
+			return false;
+		}
+	}
+	return false;
+}
+
+/* The flags go where the instruction is best served. */
+static void place_flags(struct st_work *w, unsigned i, enum how how)
+{
+	if (w->saved) {
+		if (reads_flags(w, i, how)) {
+			st_restore(w);
+		}
+	} else if (w->live[i] != 0 && accesses(&w->insn[i], how) && !soon_read(w, i)) {
+		st_save(w);
+	}
+	st_record(w, w->at[i] | (w->saved && w->live[i] != 0 ? ST_SAVED : 0));
+}
+
 static void code(struct st_work *w, struct st_block *b, enum how end)
 {
 	b->fpu = uses_fpu(w, end);
-	st_record(w, w->at[0]);
+	st_record(w, w->at[0] | (w->saved ? ST_SAVED : 0));
+	st_guard(w, ST_COLD_MOVED);
+	b->entry = (uint32_t)(em_here(w->e) - w->t->rx);
+	if (w->at[1] > 4096 && !(w->n == 1 && end == HOW_INTERPRET)) {
+		st_guard(w, ST_COLD_INSN);
+	}
 	if (b->fpu) {
 		want_fpu(w);
 	}
 	for (unsigned i = 0; i < w->n && !w->e->full; i++) {
 		bool last = i == w->n - 1;
 
-		st_record(w, w->at[i]);
+		place_flags(w, i, last && end == HOW_INTERPRET ? end : how_of(&w->insn[i], w->mode));
 		if (last && (end == HOW_INTERPRET || (end == HOW_BRANCH && !st_branch(w, i)))) {
-			interpret(w);
+			interpret(w, i);
 		} else if (!last || end == HOW_NOTHING) {
 			one(w, i);
+		}
+		if ((w->insn[i].flags_written & ST_FLAGS) != 0 || w->insn[i].flags_maybe) {
+			w->saved = false;
 		}
 	}
 	if (end == HOW_NOTHING) {
@@ -542,8 +645,8 @@ static void code(struct st_work *w, struct st_block *b, enum how end)
 	st_cold_parts(w);
 }
 
-uint32_t st_translate(struct st_translator *t, uint64_t page, uint64_t linear, unsigned offset,
-		      unsigned mode, const uint8_t *bytes, bool amd)
+uint32_t st_translate(struct st_translator *t, const struct st_source *source, unsigned offset,
+		      unsigned mode)
 {
 	struct st_work w;
 	struct st_block *b = &t->blocks[t->nblocks];
@@ -555,13 +658,15 @@ uint32_t st_translate(struct st_translator *t, uint64_t page, uint64_t linear, u
 	w.t = t;
 	w.e = &t->em;
 	w.mode = mode;
-	w.linear = linear;
-	w.bytes = bytes;
-	w.amd = amd;
+	w.saved = (mode & ST_MODE_SAVED) != 0;
+	w.linear = source->linear;
+	w.source = source;
+	w.bytes = source->bytes;
+	w.amd = source->amd;
 	w.ncold = 0;
 	*b = (struct st_block){
-		.page = page,
-		.linear = linear,
+		.page = source->page,
+		.linear = source->linear,
 		.offset = (uint16_t)offset,
 		.mode = (uint16_t)mode,
 		.first_record = t->nrecords,

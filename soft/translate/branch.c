@@ -1,6 +1,8 @@
 /*
- * How blocks end. Jumps within the page are linked by patching, all others look for their target in
- * a table by RIP. Each jump backwards and each that is not direct asks whether somebody waits.
+ * How blocks begin and end. Direct jumps are linked by patching, all others look for their target in
+ * a table by RIP. Who comes from another page enters by the guard, which sees that the page is still
+ * the same. Indirect jumps arrive with the flags in frame.saved: most code overwrites them before it
+ * reads them. Each jump backwards and each that is not direct asks whether somebody waits.
  */
 #include <string.h>
 
@@ -46,53 +48,84 @@ uint32_t st_flags_needed(const struct st_work *w, uint64_t rip)
 	return open;
 }
 
+/* ---- the way in ---- */
+
+void st_guard(struct st_work *w, enum st_cold_kind kind)
+{
+	bool next = kind == ST_COLD_INSN;
+	uint32_t map = next ? w->source->next_map : w->source->map;
+	size_t exec = view(w) + offsetof(struct st_view, exec) +
+		      ((w->linear >> 12) + next) % ST_EXEC * sizeof(uint32_t);
+	struct em *e = w->e;
+	struct st_cold *c;
+
+	if (w->live[0] == 0 || w->saved) {
+		em_mem(e, false, 0, 0x81, 7, EM_GS(exec)); /* cmpl */
+		em_32(e, map);
+		em_byte(e, 0x0f);
+		em_byte(e, 0x80 | EM_CC_NE);
+		em_32(e, 0);
+		c = st_cold(w, kind, 0);
+	} else {
+		em_reg(e, true, 0x89, EM_RCX, EM_R11);
+		em_mem(e, false, 0, 0x8b, EM_RCX, EM_GS(exec));
+		em_lea(e, true, EM_RCX, EM_AT(EM_RCX, -(int32_t)map));
+		em_byte(e, 0xe3); /* jrcxz over what follows */
+		em_byte(e, 8);
+		em_reg(e, true, 0x89, EM_R11, EM_RCX);
+		em_byte(e, 0xe9);
+		em_32(e, 0);
+		c = st_cold(w, kind, 0);
+		em_reg(e, true, 0x89, EM_R11, EM_RCX);
+	}
+	c->rip = w->linear + w->at[0];
+}
+
 /* ---- jumps by the table ---- */
+
+/* R11 is the place of the entry. */
+static struct em_mem jump_entry(const struct st_work *w, size_t field)
+{
+	size_t table = offsetof(struct st_frame, jump) +
+		       st_view_of(w->mode) * ST_JUMPS * sizeof(struct st_jump);
+
+	return (struct em_mem){.gs = true,
+			       .base = EM_R11,
+			       .index = EM_ABSENT,
+			       .scale = 1,
+			       .disp = (int32_t)(table + field)};
+}
 
 /* To the linear address in R10. */
 static void indirect(struct st_work *w)
 {
-	static const uint8_t rorx[] = {0xc4, 0x43, 0xfb, 0xf0, 0xda, 7};
+	static const uint8_t rorx[] = {0xc4, 0x43, 0xfb, 0xf0, 0xda, 4};
+	static const uint8_t and_slot[] = {0x41, 0x81, 0xe3};
 	struct em *e = w->e;
-	size_t v = view(w);
-	uint8_t *hit;
+	uint8_t *miss[2];
 
-	em_store(e, EM_R10, AT(rip));
-	em_bytes(e, rorx, sizeof(rorx)); /* rorx $7, %r10, %r11 */
-	em_lea(e, true, EM_R11, (struct em_mem){.base = EM_R11, .index = EM_R10, .scale = 1});
-	em_pext(e, EM_R11, EM_R11, AT(jump_mask));
-	em_store(e, EM_RCX, AT(save_rcx));
-	em_load(e, EM_RCX,
-		(struct em_mem){.gs = true,
-				.base = EM_ABSENT,
-				.index = EM_R11,
-				.scale = 8,
-				.disp = (int32_t)(v + offsetof(struct st_view, rip))});
-	em_byte(e, 0x48);
-	em_byte(e, 0xf7);
-	em_byte(e, 0xd1); /* not %rcx */
-	em_lea(e, true, EM_RCX,
-	       (struct em_mem){.base = EM_RCX, .index = EM_R10, .scale = 1, .disp = 1});
-	/*
-	 * RCX is the distance of the entry's address; `kick`, which is 0 or 1, is added. What is at
-	 * a distance of -1 has another entry, so the sum is zero only if both are.
-	 */
-	em_mem(e, false, 0, 0x8b, EM_R10, AT(kick));
-	em_lea(e, true, EM_RCX, (struct em_mem){.base = EM_RCX, .index = EM_R10, .scale = 1});
-	em_byte(e, 0xe3);
-	em_byte(e, 0);
-	hit = e->at;
-	em_load(e, EM_RCX, AT(save_rcx));
-	em_jmp(e, w->t->exit_lookup);
-	if (!e->full) {
-		hit[-1] = (uint8_t)(e->at - hit);
+	if (!w->saved) {
+		st_save(w);
 	}
-	em_load(e, EM_RCX, AT(save_rcx));
-	em_mem(e, false, 0, 0xff, 4,
-	       (struct em_mem){.gs = true,
-			       .base = EM_ABSENT,
-			       .index = EM_R11,
-			       .scale = 8,
-			       .disp = (int32_t)(v + offsetof(struct st_view, code))});
+	em_bytes(e, rorx, sizeof(rorx)); /* rorx $4, %r10, %r11 */
+	em_lea(e, true, EM_R11, (struct em_mem){.base = EM_R11, .index = EM_R10, .scale = 8});
+	em_bytes(e, and_slot, sizeof(and_slot)); /* and $.., %r11d */
+	em_32(e, (ST_JUMPS - 1) * sizeof(struct st_jump));
+	em_mem(e, true, 0, 0x3b, EM_R10, jump_entry(w, offsetof(struct st_jump, rip)));
+	em_byte(e, 0x70 | EM_CC_NE);
+	em_byte(e, 0);
+	miss[0] = e->at;
+	em_mem(e, false, 0, 0x83, 7, AT(kick)); /* cmpl $0 */
+	em_byte(e, 0);
+	em_byte(e, 0x70 | EM_CC_NE);
+	em_byte(e, 0);
+	miss[1] = e->at;
+	em_mem(e, false, 0, 0xff, 4, jump_entry(w, offsetof(struct st_jump, code)));
+	for (unsigned i = 0; i < 2 && !e->full; i++) {
+		miss[i][-1] = (uint8_t)(e->at - miss[i]);
+	}
+	em_store(e, EM_R10, AT(rip));
+	em_jmp(e, w->t->exit_lookup);
 }
 
 /* ---- direct jumps ---- */
@@ -103,7 +136,7 @@ static void ask(struct st_work *w, unsigned i, uint64_t rip)
 	struct em *e = w->e;
 	struct st_cold *c;
 
-	if (st_flags_needed(w, rip) == 0) {
+	if (w->saved) {
 		em_mem(e, false, 0, 0x83, 7, AT(kick)); /* cmpl $0 */
 		em_byte(e, 0);
 		em_byte(e, 0x0f);
@@ -125,24 +158,19 @@ static void ask(struct st_work *w, unsigned i, uint64_t rip)
 	em_reg(e, true, 0x89, EM_R11, EM_RCX);
 }
 
-static bool same_page(const struct st_work *w, uint64_t rip)
-{
-	return (rip & ~UINT64_C(4095)) == w->linear;
-}
-
 void st_goto(struct st_work *w, unsigned i, uint64_t rip)
 {
-	if (!same_page(w, rip)) {
-		em_mov_imm(w->e, EM_R10, rip);
-		indirect(w);
-		return;
-	}
+	bool saved = w->saved;
+
+	/* What nobody reads may as well be there. */
+	w->saved = saved || st_flags_needed(w, rip) == 0;
 	if (rip <= w->linear + w->at[i]) {
 		ask(w, i, rip);
 	}
 	em_byte(w->e, 0xe9);
 	em_32(w->e, 0);
 	st_cold(w, ST_COLD_LINK, i)->rip = rip;
+	w->saved = saved;
 }
 
 /* ---- instructions ---- */
@@ -154,12 +182,15 @@ static void jcc(struct st_work *w, unsigned i)
 	uint64_t taken = insn_target(insn, rip);
 	unsigned cc = insn->opcode & 15;
 	struct em *e = w->e;
+	struct st_cold *c;
 
-	if (same_page(w, taken) && taken > rip) {
+	if (taken > rip) {
 		em_byte(e, 0x0f);
 		em_byte(e, 0x80 | cc);
 		em_32(e, 0);
-		st_cold(w, ST_COLD_LINK, i)->rip = taken;
+		c = st_cold(w, ST_COLD_LINK, i);
+		c->rip = taken;
+		c->saved = st_flags_needed(w, taken) == 0;
 	} else {
 		uint8_t *over;
 

@@ -44,20 +44,46 @@ static int map_code(struct st_translator *t)
 	return r;
 }
 
+/* The frames, which have the tables of jumps in common. */
+static int map_frames(struct st_translator *t)
+{
+	int fd = memfd_create("jumps", MFD_CLOEXEC), r = 0;
+
+	if (fd < 0) {
+		return -errno;
+	}
+	t->frames = reserve(SOFT_SPACES * sizeof(*t->frames));
+	t->frame = t->frames;
+	if (t->frames == NULL || ftruncate(fd, sizeof(t->frame->jump)) != 0) {
+		r = -ENOMEM;
+	}
+	for (unsigned i = 0; i < SOFT_SPACES && r == 0; i++) {
+		if (mmap(t->frames[i].jump, sizeof(t->frames[i].jump), PROT_READ | PROT_WRITE,
+			 MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED) {
+			r = -errno;
+		}
+	}
+	close(fd);
+	return r;
+}
+
 int st_cache_init(struct st_translator *t)
 {
 	int r = map_code(t);
 
+	if (r == 0) {
+		r = map_frames(t);
+	}
 	if (r != 0) {
 		return r;
 	}
-	t->frame = reserve(sizeof(*t->frame));
 	t->blocks = reserve(ST_MAX_BLOCKS * sizeof(*t->blocks));
 	t->records = reserve(ST_MAX_RECORDS * sizeof(*t->records));
 	t->link = reserve(ST_MAX_LINKS * sizeof(*t->link));
 	t->pages = reserve(ST_MAX_PAGES * sizeof(*t->pages));
-	if (t->frame == NULL || t->blocks == NULL || t->records == NULL || t->link == NULL ||
-	    t->pages == NULL) {
+	t->maps = reserve(ST_MAX_MAPS * sizeof(*t->maps));
+	if (t->blocks == NULL || t->records == NULL || t->link == NULL || t->pages == NULL ||
+	    t->maps == NULL) {
 		return -ENOMEM;
 	}
 	return 0;
@@ -72,11 +98,12 @@ static void release(void *p, size_t bytes)
 
 void st_cache_fini(struct st_translator *t)
 {
-	release(t->frame, sizeof(*t->frame));
+	release(t->frames, SOFT_SPACES * sizeof(*t->frames));
 	release(t->blocks, ST_MAX_BLOCKS * sizeof(*t->blocks));
 	release(t->records, ST_MAX_RECORDS * sizeof(*t->records));
 	release(t->link, ST_MAX_LINKS * sizeof(*t->link));
 	release(t->pages, ST_MAX_PAGES * sizeof(*t->pages));
+	release(t->maps, ST_MAX_MAPS * sizeof(*t->maps));
 	if (t->rx != NULL && t->rx != MAP_FAILED) {
 		munmap(t->rx, ST_CACHE_BYTES);
 		munmap(t->rx - t->em.to_rx, ST_CACHE_BYTES);
@@ -87,12 +114,18 @@ void st_reset(struct st_translator *t)
 {
 	t->em.at = t->rx - t->em.to_rx + t->start;
 	t->em.full = false;
-	t->nblocks = t->nrecords = t->nlinks = t->npages = 0;
+	t->nblocks = t->nrecords = t->nlinks = t->npages = t->nmaps = 0;
 	memset(t->block_hash, 0xff, sizeof(t->block_hash));
 	memset(t->page_hash, 0xff, sizeof(t->page_hash));
+	memset(t->map_hash, 0xff, sizeof(t->map_hash));
 	t->dropped++;
+	for (unsigned n = 0; n < t->nframes; n++) {
+		for (unsigned i = 0; i < ST_VIEWS; i++) {
+			st_flush_exec(&t->frames[n].view[i]);
+		}
+	}
 	for (unsigned i = 0; i < ST_VIEWS; i++) {
-		st_flush_jumps(&t->frame->view[i]);
+		st_flush_jumps(t->frame, i);
 	}
 }
 
@@ -100,7 +133,7 @@ void st_reset(struct st_translator *t)
 
 static unsigned hash(uint64_t page, unsigned offset)
 {
-	return (unsigned)(((page >> 12) * 4096 + offset) * UINT64_C(0x9e3779b97f4a7c15) >> 48);
+	return (unsigned)(((page >> 12) * 4096 + offset) * UINT64_C(0x9e3779b97f4a7c15) >> 46);
 }
 
 uint32_t st_find(const struct st_translator *t, uint64_t page, uint64_t rip, unsigned mode)
@@ -141,13 +174,32 @@ struct st_page *st_page_make(struct st_translator *t, uint64_t host)
 	page = &t->pages[t->npages];
 	page->host = host;
 	page->mask = 0;
-	page->blocks = ST_NONE;
+	page->blocks = page->spans = ST_NONE;
 	page->hash_next = t->page_hash[slot];
 	t->page_hash[slot] = t->npages++;
 	return page;
 }
 
-void st_block_add(struct st_translator *t, uint32_t number)
+uint32_t st_map(struct st_translator *t, uint64_t linear, uint64_t host)
+{
+	unsigned slot = hash(linear, 0);
+	uint32_t i = t->map_hash[slot];
+
+	while (i != ST_NONE && (t->maps[i].linear != linear || t->maps[i].host != host)) {
+		i = t->maps[i].hash_next;
+	}
+	if (i == ST_NONE) {
+		if (t->nmaps == ST_MAX_MAPS) {
+			return 0;
+		}
+		i = t->nmaps++;
+		t->maps[i] = (struct st_map){linear, host, t->map_hash[slot]};
+		t->map_hash[slot] = i;
+	}
+	return i + 1;
+}
+
+void st_block_add(struct st_translator *t, uint32_t number, struct st_page *next)
 {
 	struct st_block *b = &t->blocks[number];
 	struct st_page *page = st_page_find(t, b->page);
@@ -158,6 +210,10 @@ void st_block_add(struct st_translator *t, uint32_t number)
 	if (page != NULL) {
 		b->page_next = page->blocks;
 		page->blocks = number;
+	}
+	if (next != NULL) {
+		b->span_next = next->spans;
+		next->spans = number;
 	}
 }
 
@@ -195,14 +251,16 @@ unsigned st_guest_offset(const struct st_translator *t, const struct st_block *b
 
 /* ---- links ---- */
 
-void st_link_to(struct st_translator *t, struct st_link *link, uint32_t target)
+void st_link_to(struct st_translator *t, const struct st_block *source, struct st_link *link,
+		uint32_t target)
 {
 	struct st_block *b = &t->blocks[target];
+	bool same = b->page == source->page && b->linear == source->linear;
 
 	link->target = target;
 	link->next = b->incoming;
 	b->incoming = (uint32_t)(link - t->link);
-	em_patch(&t->em, t->rx + link->behind, t->rx + b->code);
+	em_patch(&t->em, t->rx + link->behind, t->rx + (same ? b->entry : b->code));
 }
 
 static void drop_block(struct st_translator *t, struct st_block *b)
@@ -211,6 +269,8 @@ static void drop_block(struct st_translator *t, struct st_block *b)
 
 	b->dead = true;
 	t->dropped++;
+	st_forget_jump(t->frame, st_view_of(b->mode), b->linear + b->offset,
+		       (uintptr_t)t->rx + b->code);
 	while (i != ST_NONE) {
 		struct st_link *link = &t->link[i];
 
@@ -250,7 +310,6 @@ void st_drop(struct st_translator *t, uint64_t host, uint64_t mask)
 {
 	struct st_page *page = st_page_find(t, host);
 	uint32_t *place;
-	bool any = false;
 
 	if (page == NULL || (page->mask & mask) == 0) {
 		return;
@@ -262,117 +321,17 @@ void st_drop(struct st_translator *t, uint64_t host, uint64_t mask)
 		if ((pieces(b) & mask) != 0) {
 			*place = b->page_next;
 			drop_block(t, b);
-			any = true;
 		} else {
 			place = &b->page_next;
 		}
 	}
+	if ((mask & 1) != 0) {
+		for (uint32_t i = page->spans; i != ST_NONE; i = t->blocks[i].span_next) {
+			if (!t->blocks[i].dead) {
+				drop_block(t, &t->blocks[i]);
+			}
+		}
+		page->spans = ST_NONE;
+	}
 	page->mask &= ~mask;
-	for (unsigned i = 0; any && i < ST_VIEWS; i++) {
-		st_flush_jumps(&t->frame->view[i]);
-	}
-}
-
-/* ---- addresses ---- */
-
-static void free_page(struct st_view *v, unsigned i)
-{
-	v->read[i] = v->write[i] = st_free_tag(i);
-}
-
-static void free_jump(struct st_view *v, unsigned i)
-{
-	/* Neither it nor the one before, which is what `kick` makes of it, has this entry. */
-	const uint64_t rip = ST_NOT_CANONICAL | 8;
-	bool own = i == st_jump_slot(rip) || i == st_jump_slot(rip - 1);
-
-	v->rip[i] = own ? ST_NOT_CANONICAL | 256 : rip;
-}
-
-void st_flush_jumps(struct st_view *v)
-{
-	if (v->jumps <= ST_USED) {
-		for (unsigned i = 0; i < v->jumps; i++) {
-			free_jump(v, v->jump[i]);
-		}
-	} else {
-		for (unsigned i = 0; i < ST_JUMPS; i++) {
-			free_jump(v, i);
-		}
-	}
-	v->jumps = 0;
-}
-
-void st_view_init(struct st_view *v)
-{
-	v->pages = v->jumps = ST_USED + 1;
-}
-
-void st_view_page(struct st_view *v, unsigned i)
-{
-	if (v->pages < ST_USED) {
-		v->page[v->pages] = (uint16_t)i;
-	}
-	v->pages += v->pages <= ST_USED;
-}
-
-void st_view_jump(struct st_view *v, uint64_t rip, uint64_t code)
-{
-	unsigned i = st_jump_slot(rip);
-
-	v->rip[i] = rip;
-	v->code[i] = code;
-	if (v->jumps < ST_USED) {
-		v->jump[v->jumps] = (uint16_t)i;
-	}
-	v->jumps += v->jumps <= ST_USED;
-}
-
-void st_flush(struct st_frame *f)
-{
-	for (unsigned n = 0; n < ST_VIEWS; n++) {
-		struct st_view *v = &f->view[n];
-
-		if (v->pages <= ST_USED) {
-			for (unsigned i = 0; i < v->pages; i++) {
-				free_page(v, v->page[i]);
-			}
-		} else {
-			for (unsigned i = 0; i < ST_TLB; i++) {
-				free_page(v, i);
-			}
-		}
-		v->pages = 0;
-		st_flush_jumps(v);
-	}
-}
-
-void st_flush_jumps_to(struct st_view *v, uint64_t linear)
-{
-	for (unsigned i = 0; i < ST_JUMPS; i++) {
-		if (v->rip[i] >> 12 == linear >> 12) {
-			free_jump(v, i);
-		}
-	}
-}
-
-void st_flush_page(struct st_frame *f, uint64_t linear)
-{
-	unsigned i = (unsigned)(linear >> 12) % ST_TLB;
-
-	for (unsigned n = 0; n < ST_VIEWS; n++) {
-		free_page(&f->view[n], i);
-		st_flush_jumps_to(&f->view[n], linear);
-	}
-}
-
-void st_flush_writes(struct st_frame *f, uint64_t host)
-{
-	for (unsigned n = 0; n < ST_VIEWS; n++) {
-		for (unsigned i = 0; i < ST_TLB; i++) {
-			if (f->view[n].add[i] == host) {
-				f->view[n].write[i] = st_free_tag(i);
-			}
-		}
-	}
 }

@@ -17,6 +17,7 @@
 #include "soft/translate/translator.h"
 
 #define FRAME(field) ((int64_t)offsetof(struct st_frame, field))
+#define JUMPS_BYTES  (int64_t)(ST_JUMPS * sizeof(struct st_jump))
 #define MAX_CODE     65536
 #define BACK	     12 /* the longest pattern */
 
@@ -71,6 +72,11 @@ static bool is_mem(const struct insn *insn, unsigned i, bool gs, unsigned base, 
 static int64_t table(const struct judge *j, size_t offset)
 {
 	return FRAME(view) + (int64_t)(st_view_of(j->b->mode) * sizeof(struct st_view) + offset);
+}
+
+static int64_t jumps(const struct judge *j)
+{
+	return FRAME(jump) + (int64_t)st_view_of(j->b->mode) * JUMPS_BYTES;
 }
 
 /* rorx, and, xor, cmp, ja; the newest, add, is seen to by the caller. */
@@ -161,13 +167,13 @@ static const uint8_t *target_of(const struct judge *j, const struct insn *insn, 
 
 static bool common_exit(const struct judge *j, const uint8_t *to)
 {
-	return to == j->t->exit_lookup || to == j->t->exit_kick;
+	return to == j->t->exit_lookup || to == j->t->exit_kick || to == j->t->exit_moved;
 }
 
 static bool common_call(const struct judge *j, const uint8_t *to)
 {
 	return to == j->t->exit_link || to == j->t->exit_insn || to == j->t->slow ||
-	       to == j->t->string || to == j->t->load_fpu;
+	       to == j->t->string || to == j->t->load_fpu || to == j->t->system;
 }
 
 static bool inside(const struct judge *j, const uint8_t *to)
@@ -181,8 +187,8 @@ static bool jump_allowed(const struct judge *j, const struct insn *insn, uint32_
 
 	if (insn->operand[0].kind != INSN_OP_REL) {
 		return insn->mnemonic == INSN_JMP &&
-		       is_mem(insn, 0, true, INSN_NO_REG, EM_R11, 8,
-			      table(j, offsetof(struct st_view, code)));
+		       is_mem(insn, 0, true, EM_R11, INSN_NO_REG, 1,
+			      jumps(j) + (int64_t)offsetof(struct st_jump, code));
 	}
 	to = target_of(j, insn, at);
 	if (insn->klass == INSN_CLASS_CALL) {
@@ -198,11 +204,15 @@ static bool frame_allowed(const struct judge *j, const struct insn *insn, bool w
 	const struct insn_mem *m = &insn->mem[0];
 
 	if (m->index == INSN_NO_REG && m->base == INSN_NO_REG) {
-		return m->disp >= 0 && m->disp + m->bytes <= FRAME(view);
+		return (m->disp >= 0 && m->disp + m->bytes <= FRAME(view)) ||
+		       (!write && m->bytes == sizeof(uint32_t) &&
+			m->disp >= table(j, offsetof(struct st_view, exec)) &&
+			m->disp + m->bytes <= table(j, offsetof(struct st_view, pages)));
 	}
 	return !write && (m->base == INSN_NO_REG || m->base == EM_R11) &&
-	       (m->index == INSN_NO_REG || m->index == EM_R11) && m->disp >= table(j, 0) &&
-	       m->disp < table(j, sizeof(struct st_view));
+	       (m->index == INSN_NO_REG || m->index == EM_R11) &&
+	       ((m->disp >= table(j, 0) && m->disp < table(j, sizeof(struct st_view))) ||
+		(m->disp >= jumps(j) && m->disp < jumps(j) + JUMPS_BYTES));
 }
 
 static bool writes(const struct insn *insn)

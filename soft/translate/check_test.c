@@ -17,11 +17,9 @@ static int set_up(void **state)
 	if (t == NULL || st_cache_init(t) != 0) {
 		return -1;
 	}
-	for (unsigned i = 0; i < ST_VIEWS; i++) {
-		st_view_init(&t->frame->view[i]);
-	}
+	st_frame_init(t->frame);
+	t->nframes = 1;
 	st_common(t);
-	st_flush(t->frame);
 	st_reset(t);
 	return 0;
 }
@@ -44,7 +42,14 @@ static struct st_block *block_of(const uint8_t *code, size_t len)
 	memcpy(page, code, len);
 	page[len] = 0x0f;
 	page[len + 1] = 0x0b;
-	number = st_translate(t, 0x7000, RIP, 0, INSN_64 | ST_MODE_USER | ST_MODE_SSE, page, true);
+	number = st_translate(t,
+			      &(struct st_source){.page = 0x7000,
+						  .linear = RIP,
+						  .map = st_map(t, RIP, 0x7000),
+						  .amd = true,
+						  .bytes = page,
+						  .length = sizeof(page)},
+			      0, INSN_64 | ST_MODE_USER | ST_MODE_SSE);
 	assert_true(number != ST_NONE);
 	return &t->blocks[number];
 }

@@ -89,7 +89,7 @@ static uint8_t *if_fpu(struct em *e)
 	return em_here(e);
 }
 
-/* (target in frame.jump) -> void; GS is the frame. */
+/* (target in frame.jump_to) -> void; GS is the frame. */
 static void write_enter(struct st_translator *t)
 {
 	struct em *e = &t->em;
@@ -107,7 +107,7 @@ static void write_enter(struct st_translator *t)
 	push_mem(e, AT(flags));
 	em_byte(e, 0x9d);
 	move_gprs(e, 0x8b);
-	em_mem(e, false, 0, 0xff, 4, AT(jump));
+	em_mem(e, false, 0, 0xff, 4, AT(jump_to));
 }
 
 /* @site: it was called; else jumped to. */
@@ -125,7 +125,8 @@ static uint8_t *write_exit(struct st_translator *t, unsigned reason, bool site, 
 	return here;
 }
 
-static uint8_t *write_tail(struct st_translator *t)
+/* @saved_tail: set to where all registers are in the frame, and the flags. */
+static uint8_t *write_tail(struct st_translator *t, uint8_t **saved_tail)
 {
 	struct em *e = &t->em;
 	uint8_t *here = em_here(e);
@@ -135,6 +136,8 @@ static uint8_t *write_tail(struct st_translator *t)
 	em_load(e, EM_RSP, AT(host_rsp));
 	em_byte(e, 0x9c);
 	pop_mem(e, AT(flags));
+	*saved_tail = em_here(e);
+	em_load(e, EM_RSP, AT(host_rsp));
 	skip = if_fpu(e);
 	fpu_state(e, 4);
 	fpu_host(e);
@@ -148,6 +151,42 @@ static uint8_t *write_tail(struct st_translator *t)
 }
 
 /*
+ * All registers go to the frame; C is called, on the guest's x87 and vector registers; and it goes
+ * on where that says, with the registers that are in the frame then. If it says 0, @reason.
+ */
+static void write_fast(struct st_translator *t, struct em_mem function, unsigned reason,
+		       uint8_t *saved_tail)
+{
+	struct em *e = &t->em;
+	uint8_t *fail;
+
+	em_byte(e, 0x9c);
+	pop_mem(e, AT(flags));
+	move_gprs(e, 0x89);
+	em_reg(e, true, 0x89, EM_RSP, EM_RBX);
+	em_load(e, EM_RSP, AT(host_rsp)); /* which is aligned */
+	em_load(e, EM_RDI, AT(self));
+	em_reg(e, true, 0x89, EM_R10, EM_RSI);
+	em_reg(e, false, 0x89, EM_R11, EM_RDX);
+	em_mem(e, false, 0, 0xff, 2, function); /* call */
+	em_reg(e, true, 0x89, EM_RBX, EM_RSP);
+	em_reg(e, true, 0x85, EM_RAX, EM_RAX);
+	em_byte(e, 0x0f);
+	em_byte(e, 0x80 | EM_CC_E);
+	em_32(e, 0);
+	fail = em_here(e);
+	em_store(e, EM_RAX, AT(jump_to));
+	push_mem(e, AT(flags));
+	em_byte(e, 0x9d);
+	move_gprs(e, 0x8b);
+	em_mem(e, false, 0, 0xff, 4, AT(jump_to));
+	em_patch(e, fail, em_here(e));
+	em_mem(e, false, 0, 0xc7, 0, AT(reason));
+	em_32(e, reason);
+	em_jmp(e, saved_tail);
+}
+
+/*
  * Called with the linear address in R10 and its length, with ST_SLOW_WRITE, in R11D. Returns with
  * the host's address in R10, or not at all: the interpreter is to execute the instruction.
  */
@@ -155,41 +194,50 @@ static void write_slow(struct st_translator *t)
 {
 	struct em *e = &t->em;
 	unsigned n = sizeof(changed);
-	uint8_t *skip, *fail;
+	uint8_t *skip, *done, *fail;
 
 	t->slow = em_here(e);
 	em_byte(e, 0x9c);
 	for (unsigned i = 0; i < n; i++) {
 		push(e, changed[i]);
 	}
+	push(e, EM_R10);
+	push(e, EM_R11);
 	add_rsp(e, -8);
 	em_load(e, EM_RDI, AT(self));
 	em_reg(e, true, 0x89, EM_R10, EM_RSI);
 	em_reg(e, false, 0x89, EM_R11, EM_RDX);
+	em_mem(e, false, 0, 0xff, 2, AT(fast_slow)); /* call */
+	em_reg(e, true, 0x85, EM_RAX, EM_RAX);
+	em_byte(e, 0x0f);
+	em_byte(e, 0x80 | EM_CC_NE);
+	em_32(e, 0);
+	done = em_here(e);
 	skip = if_fpu(e);
-	push(e, EM_RDX);
-	push(e, EM_RDX);
 	fpu_state(e, 4);
 	fpu_host(e);
-	pop(e, EM_RDX);
-	pop(e, EM_RDX);
 	em_patch(e, skip, em_here(e));
+	em_load(e, EM_RDI, AT(self));
+	em_load(e, EM_RSI, EM_AT(EM_RSP, 16));
+	em_load(e, EM_RDX, EM_AT(EM_RSP, 8));
 	em_mem(e, false, 0, 0xff, 2, AT(slow)); /* call */
 	em_reg(e, true, 0x89, EM_RAX, EM_R11);
 	skip = if_fpu(e);
 	fpu_state(e, 5);
 	em_patch(e, skip, em_here(e));
-	em_reg(e, true, 0x89, EM_R11, EM_R10);
-	em_reg(e, true, 0x85, EM_R10, EM_R10);
+	em_reg(e, true, 0x89, EM_R11, EM_RAX);
+	em_reg(e, true, 0x85, EM_RAX, EM_RAX);
 	em_byte(e, 0x0f);
 	em_byte(e, 0x80 | EM_CC_E);
 	em_32(e, 0);
 	fail = em_here(e);
+	em_patch(e, done, em_here(e));
 	for (unsigned pass = 0; pass < 2; pass++) {
 		if (pass == 1) {
 			em_patch(e, fail, em_here(e));
 		}
-		add_rsp(e, 8);
+		em_reg(e, true, 0x89, EM_RAX, EM_R10);
+		add_rsp(e, 24);
 		for (unsigned i = n; i-- > 0;) {
 			pop(e, changed[i]);
 		}
@@ -261,16 +309,23 @@ static void write_load_fpu(struct st_translator *t)
 
 void st_common(struct st_translator *t)
 {
-	uint8_t *tail;
+	uint8_t *tail, *saved_tail;
 
 	write_enter(t);
-	tail = write_tail(t);
+	tail = write_tail(t, &saved_tail);
 	t->exit_link = write_exit(t, ST_REASON_LINK, true, tail);
 	t->exit_insn = write_exit(t, ST_REASON_INSN, true, tail);
-	t->exit_lookup = write_exit(t, ST_REASON_LOOKUP, false, tail);
+	t->exit_moved = write_exit(t, ST_REASON_MOVED, false, tail);
 	t->exit_kick = write_exit(t, ST_REASON_KICK, false, tail);
 	/* A fault of the host has filled in frame.site. */
 	t->fault = write_exit(t, ST_REASON_INSN, false, tail);
+	t->exit_lookup = em_here(&t->em);
+	st_emit_restore(&t->em);
+	write_fast(t, AT(fast_jump), ST_REASON_LOOKUP, saved_tail);
+	/* Called with RIP behind the instruction in R10, and what it is in R11D. */
+	t->system = em_here(&t->em);
+	pop_mem(&t->em, AT(site));
+	write_fast(t, AT(fast_system), ST_REASON_INSN, saved_tail);
 	write_slow(t);
 	write_string(t);
 	write_load_fpu(t);

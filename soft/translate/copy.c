@@ -215,8 +215,9 @@ bool st_can_copy(const struct insn *insn, unsigned mode)
 		if (o->kind == INSN_OP_REG && o->klass >= INSN_SEG && o->klass <= INSN_DR) {
 			return false;
 		}
-		if (o->kind == INSN_OP_REG && o->klass == INSN_GPR && o->field == INSN_FIELD_NONE &&
-		    o->reg == 4) {
+		/* RSP is R9 here, which needs a REX prefix. */
+		if (o->kind == INSN_OP_REG && o->klass == INSN_GPR && o->reg == 4 &&
+		    (o->field == INSN_FIELD_NONE || has_high(insn))) {
 			return false;
 		}
 	}

@@ -115,7 +115,7 @@ void em_mov_imm(struct em *e, unsigned reg, uint64_t value)
 	}
 }
 
-void em_pext(struct em *e, unsigned to, unsigned from, struct em_mem m)
+static void deposit(struct em *e, unsigned pp, unsigned to, unsigned from, struct em_mem m)
 {
 	if (m.gs) {
 		em_byte(e, 0x65);
@@ -123,9 +123,19 @@ void em_pext(struct em *e, unsigned to, unsigned from, struct em_mem m)
 	em_byte(e, 0xc4);
 	em_byte(e,
 		(high(to) ? 0 : 0x80) | (high(m.index) ? 0 : 0x40) | (high(m.base) ? 0 : 0x20) | 2);
-	em_byte(e, 0x80 | (~from & 15) << 3 | 2);
+	em_byte(e, 0x80 | (~from & 15) << 3 | pp);
 	em_byte(e, 0xf5);
 	em_address(e, to, &m);
+}
+
+void em_pext(struct em *e, unsigned to, unsigned from, struct em_mem m)
+{
+	deposit(e, 2, to, from, m);
+}
+
+void em_pdep(struct em *e, unsigned to, unsigned from, struct em_mem m)
+{
+	deposit(e, 3, to, from, m);
 }
 
 static void distance(struct em *e, const uint8_t *to)

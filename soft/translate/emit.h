@@ -84,6 +84,8 @@ static inline void em_lea(struct em *e, bool wide, unsigned reg, struct em_mem m
 
 /** em_pext() - @to = the bits of @from that the mask at @m has. */
 void em_pext(struct em *e, unsigned to, unsigned from, struct em_mem m);
+/** em_pdep() - the low bits of @from go where the mask at @m has bits. */
+void em_pdep(struct em *e, unsigned to, unsigned from, struct em_mem m);
 
 /** em_jmp(), em_jcc(), em_call() - to a place in the executable mapping. */
 void em_jmp(struct em *e, const uint8_t *to);

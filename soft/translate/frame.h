@@ -9,10 +9,11 @@
 
 #include "lib/base/types.h"
 
-#define ST_TLB_BITS  10
+#define ST_TLB_BITS  13
 #define ST_TLB	     (1u << ST_TLB_BITS)
-#define ST_JUMP_BITS 13
+#define ST_JUMP_BITS 15
 #define ST_JUMPS     (1u << ST_JUMP_BITS)
+#define ST_EXEC	     4096
 #define ST_USED	     256
 
 /** What CPL 3 may access; what the others may; and what they may with RFLAGS.AC. */
@@ -23,26 +24,47 @@ enum st_view_kind {
 	ST_VIEWS
 };
 
+struct st_jump {
+	uint64_t rip, code;
+};
+
 /*
- * Direct-mapped by the low bits of the page's number, and by st_jump_slot(). A free entry has a tag
- * that belongs to another place.
+ * Direct-mapped by the low bits of the page's number. A free entry has a tag that belongs to
+ * another place.
+ *
+ * `exec` says what is known of a page that may be executed: the number of its mapping (st_map()),
+ * or 0. Code that is reached from another page compares it first, so jumps between pages outlive
+ * what happens to mappings.
  */
 struct st_view {
 	uint64_t read[ST_TLB], write[ST_TLB]; /* linear address of the page, if allowed */
 	uint64_t add[ST_TLB];		      /* host address of the page */
-	uint64_t rip[ST_JUMPS], code[ST_JUMPS];
-	/* Entries in use; if there are more than ST_USED, it may be any. */
-	uint32_t pages, jumps;
-	uint16_t page[ST_USED], jump[ST_USED];
+	uint32_t exec[ST_EXEC];
+	/* Entries that have been in use: `add` is not 0. */
+	uint32_t pages;
+	/* If there are more than ST_USED, it may be any. */
+	uint32_t execs;
+	uint16_t page[ST_TLB], exec_page[ST_USED];
 };
 
 /**
- * st_jump_slot() - where in the table of jumps @rip has its entry. Neighbours are never in the same
- * one. Translated code computes it, too: branch.c.
+ * st_jump_slot() - where in the table of jumps @rip has its entry. Translated code computes it, too:
+ * branch.c.
  */
 static inline unsigned st_jump_slot(uint64_t rip)
 {
-	return (unsigned)(rip + (rip >> 7)) % ST_JUMPS;
+	return (unsigned)((rip * 8 + (rip >> 4)) / sizeof(struct st_jump)) % ST_JUMPS;
+}
+
+/* Flags as LAHF and SETO %al leave them in AX. */
+static inline uint16_t st_pack_flags(uint64_t flags)
+{
+	return (uint16_t)((flags & 0xd5) << 8 | (flags >> 11 & 1));
+}
+
+static inline uint64_t st_unpack_flags(uint16_t packed)
+{
+	return (packed >> 8 & 0xd5) | (uint64_t)(packed & 1) << 11 | 2;
 }
 
 /** How translated code was left. */
@@ -51,8 +73,10 @@ enum st_reason {
 	ST_REASON_LINK,	  /* frame.site: a direct jump that is not linked yet */
 	ST_REASON_INSN,	  /* frame.site: the interpreter is to execute the instruction there */
 	ST_REASON_KICK,	  /* frame.rip: somebody asked */
+	ST_REASON_MOVED,  /* frame.rip: a guard was not satisfied */
 };
 
+/** One for each address space that a vCPU remembers: GS points to that of the present one. */
 struct st_frame {
 	uint64_t gpr[16];
 	uint64_t rip;
@@ -61,23 +85,31 @@ struct st_frame {
 	uint64_t fs_base, gs_base;
 	uint64_t save_rcx; /* while RCX is needed for a check that spares the flags */
 	uint64_t temp;
-	uint64_t site; /* host address behind the call that left */
-	uint64_t jump; /* where to enter */
+	uint64_t site;	  /* host address behind the call that left */
+	uint64_t jump_to; /* where to enter, to go on */
 	uint64_t host_rsp;
 	uint64_t slow;	   /* st_slow() */
 	uint64_t string;   /* st_string() */
 	uint64_t bit_mask; /* 63, for PEXT */
 	uint64_t self;
-	uint64_t tlb_mask, page_mask, jump_mask; /* for PEXT */
-	uint64_t xsave;				 /* the guest's area */
+	uint64_t tlb_mask, page_mask; /* for PEXT */
+	uint64_t xsave;		      /* the guest's area */
 	uint64_t xsave_mask;
 	uint32_t host_mxcsr;
 	uint16_t host_fcw;
+	uint16_t saved; /* the flags, where the host has others: st_pack_flags() */
 	uint32_t reason;
+	uint32_t mode;	      /* of the code that is executed: translator.h */
+	uint8_t df;	      /* RFLAGS.DF */
+	uint8_t interrupts;   /* RFLAGS.IF */
+	uint8_t window;	      /* something waits for RFLAGS.IF to be set */
+	uint8_t fpu;	      /* the guest's x87 and vector registers are in the host's */
+	uint64_t fast_slow;   /* st_fast_slow() */
+	uint64_t fast_jump;   /* st_fast_jump() */
+	uint64_t fast_system; /* st_fast_system() */
+	/* What follows belongs to an address space; what is before moves on to the next one's. */
 	_Atomic uint32_t kick; /* 1: leave translated code soon */
-	uint8_t df;	       /* RFLAGS.DF */
-	uint8_t interrupts;    /* RFLAGS.IF */
-	uint8_t window;	       /* something waits for RFLAGS.IF to be set */
-	uint8_t fpu;	       /* the guest's x87 and vector registers are in the host's */
 	struct st_view view[ST_VIEWS];
+	/* Of all address spaces: the same memory. By st_jump_slot(). */
+	_Alignas(4096) struct st_jump jump[ST_VIEWS][ST_JUMPS];
 };

@@ -21,6 +21,7 @@
 #include "soft/access.h"
 #include "soft/interp.h"
 #include "soft/translate/check.h"
+#include "soft/translate/fast.h"
 #include "soft/translate/slow.h"
 #include "soft/translate/translator.h"
 #include "soft/vcpu.h"
@@ -95,7 +96,7 @@ unsigned st_mode(const struct soft_vcpu *vcpu)
 	} else if (ac) {
 		mode |= ST_MODE_AC;
 	}
-	return mode | fpu_mode(kvm);
+	return mode | fpu_mode(kvm) | ST_MODE_SAVED;
 }
 
 /* ---- registers ---- */
@@ -106,6 +107,7 @@ static void sync_in(struct soft_vcpu *vcpu, struct st_frame *f)
 
 	memcpy(f->gpr, cpu->gpr, sizeof(f->gpr));
 	f->flags = (cpu->rflags & ST_FLAGS) | 2;
+	f->saved = st_pack_flags(f->flags);
 	f->system = cpu->rflags & ~(ST_FLAGS | FLAG_DF | RFLAGS_IF);
 	f->df = (cpu->rflags & FLAG_DF) != 0;
 	f->interrupts = (cpu->rflags & RFLAGS_IF) != 0;
@@ -126,12 +128,22 @@ static void sync_out(struct soft_vcpu *vcpu, const struct st_frame *f)
 
 /* ---- blocks ---- */
 
-/* What was translated of the page is what is there now, or is forgotten. */
-static void verify(struct st_translator *t, uint64_t host, const uint8_t *bytes)
+/*
+ * What was translated of the page is what is there now, or is forgotten.
+ * Return: false: it cannot be read.
+ */
+static bool verify(struct st_translator *t, uint64_t host)
 {
-	struct st_page *page = st_page_find(t, host);
+	const struct st_page *page = st_page_find(t, host);
 	uint64_t mask = page == NULL ? 0 : page->mask, changed = 0;
+	uint8_t bytes[4096];
 
+	if (mask == 0) {
+		return true;
+	}
+	if (soft_access_copy(bytes, (const void *)(uintptr_t)host, sizeof(bytes)) != 0) {
+		return false;
+	}
 	while (mask != 0) {
 		unsigned i = (unsigned)__builtin_ctzll(mask);
 
@@ -144,6 +156,7 @@ static void verify(struct st_translator *t, uint64_t host, const uint8_t *bytes)
 	if (changed != 0) {
 		st_drop(t, host, changed);
 	}
+	return true;
 }
 
 static uint64_t pieces(const struct st_block *b)
@@ -154,34 +167,66 @@ static uint64_t pieces(const struct st_block *b)
 	return (UINT64_MAX >> (63 - last)) & (UINT64_MAX << first);
 }
 
-/* Return: the block, or ST_NONE: once more, or by the interpreter. */
-static uint32_t make(struct soft_vcpu *vcpu, uint64_t host, uint64_t rip, unsigned mode)
+/* Does the instruction at @offset end in the next page? */
+static bool ends_in_next(const struct st_source *source, unsigned offset, unsigned mode)
+{
+	struct insn insn;
+
+	return insn_decode(&insn, (mode & ST_MODE_INSN) | (source->amd ? INSN_AMD : 0),
+			   source->bytes + offset, 4096 - offset) == INSN_MORE;
+}
+
+/* What is at @linear may be executed. Return: its number; 0: not now. */
+static uint32_t executable(struct soft_vcpu *vcpu, uint64_t linear, unsigned mode, uint64_t *host)
 {
 	struct st_translator *t = vcpu->translator;
-	uint8_t bytes[4096], again[4096];
-	struct st_page *page;
-	uint64_t mask;
-	uint32_t b;
+	struct st_view *v = &t->frame->view[st_view_of(mode)];
+	uint32_t map;
+	uint8_t *at;
 
-	if (soft_access_copy(bytes, (const void *)(uintptr_t)host, sizeof(bytes)) != 0) {
-		return ST_NONE;
+	if (soft_mmu_host(vcpu, linear, SOFT_FETCH, false, &at) != INSN_DONE) {
+		return 0;
 	}
-	page = st_page_make(t, host);
-	b = page == NULL ? ST_NONE
-			 : st_translate(t, host, rip & ~PAGE_MASK, (unsigned)(rip & PAGE_MASK),
-					mode, bytes, vcpu->kvm->features.amd);
-	if (b == ST_NONE) {
+	*host = (uintptr_t)at & ~PAGE_MASK;
+	map = st_map(t, linear & ~PAGE_MASK, *host);
+	if (map == 0) {
 		st_reset(t);
-		return ST_NONE;
+		return 0;
 	}
-	/* A defect of ours: what was made could reach other memory than the guest's. */
-	check(!t->checked || st_check_block(t, &t->blocks[b], NULL));
-	mask = pieces(&t->blocks[b]);
-	if (soft_code_add(vcpu, host, mask) != 0 ||
-	    soft_access_copy(again, (const void *)(uintptr_t)host, sizeof(again)) != 0 ||
-	    memcmp(bytes, again, sizeof(bytes)) != 0) {
-		t->blocks[b].dead = true;
-		return ST_NONE;
+	if (v->exec[(linear >> 12) % ST_EXEC] != map) {
+		if (!verify(t, *host)) {
+			return 0;
+		}
+		st_view_exec(v, linear, map);
+	}
+	return map;
+}
+
+/* The source goes on in the next page. Return: false: not now. */
+static bool add_next(struct soft_vcpu *vcpu, struct st_source *source, uint8_t *bytes,
+		     unsigned mode)
+{
+	uint64_t linear = source->linear + 4096, dropped = vcpu->translator->dropped;
+
+	if ((mode & ST_MODE_INSN) != INSN_64) {
+		linear &= UINT32_MAX;
+	}
+	source->next_map = executable(vcpu, linear, mode, &source->next_page);
+	source->length += INSN_MAX;
+	return source->next_map != 0 && vcpu->translator->dropped == dropped &&
+	       soft_access_copy(bytes, (const void *)(uintptr_t)source->next_page, 4096) == 0;
+}
+
+/* Writes to the pieces @mask of the page are seen from now on; until now it has @bytes. */
+static bool depend(struct soft_vcpu *vcpu, struct st_page *page, uint64_t mask,
+		   const uint8_t *bytes)
+{
+	uint8_t again[4096];
+
+	if (soft_code_add(vcpu, page->host, mask) != 0 ||
+	    soft_access_copy(again, (const void *)(uintptr_t)page->host, sizeof(again)) != 0 ||
+	    memcmp(bytes, again, sizeof(again)) != 0) {
+		return false;
 	}
 	for (uint64_t m = mask & ~page->mask; m != 0; m &= m - 1) {
 		unsigned at = (unsigned)__builtin_ctzll(m) * SOFT_CODE_PIECE;
@@ -189,33 +234,68 @@ static uint32_t make(struct soft_vcpu *vcpu, uint64_t host, uint64_t rip, unsign
 		memcpy(page->bytes + at, bytes + at, SOFT_CODE_PIECE);
 	}
 	page->mask |= mask;
-	st_block_add(t, b);
+	return true;
+}
+
+/* Return: the block, or ST_NONE: once more, or by the interpreter. */
+static uint32_t make(struct soft_vcpu *vcpu, uint64_t host, uint32_t map, uint64_t rip,
+		     unsigned mode)
+{
+	struct st_translator *t = vcpu->translator;
+	uint8_t bytes[2 * 4096];
+	struct st_source source = {
+		.page = host,
+		.linear = rip & ~PAGE_MASK,
+		.map = map,
+		.amd = vcpu->kvm->features.amd,
+		.bytes = bytes,
+		.length = 4096,
+	};
+	struct st_page *page, *next = NULL;
+	uint32_t b = ST_NONE;
+	uint64_t mask;
+
+	if (soft_access_copy(bytes, (const void *)(uintptr_t)host, 4096) != 0 ||
+	    (ends_in_next(&source, (unsigned)(rip & PAGE_MASK), mode) &&
+	     !add_next(vcpu, &source, bytes + 4096, mode))) {
+		return ST_NONE;
+	}
+	page = st_page_make(t, host);
+	if (page != NULL && source.length > 4096) {
+		next = st_page_make(t, source.next_page);
+	}
+	if (page != NULL && (next != NULL || source.length == 4096)) {
+		b = st_translate(t, &source, (unsigned)(rip & PAGE_MASK), mode);
+	}
+	if (b == ST_NONE) {
+		st_reset(t);
+		return ST_NONE;
+	}
+	/* A defect of ours: what was made could reach other memory than the guest's. */
+	check(!t->checked || st_check_block(t, &t->blocks[b], NULL));
+	mask = pieces(&t->blocks[b]);
+	if (!depend(vcpu, page, mask, bytes) ||
+	    (next != NULL && !depend(vcpu, next, 1, bytes + 4096))) {
+		t->blocks[b].dead = true;
+		return ST_NONE;
+	}
+	st_block_add(t, b, next);
 	return b;
 }
 
 static uint32_t find_block(struct soft_vcpu *vcpu, uint64_t rip, unsigned mode)
 {
 	struct st_translator *t = vcpu->translator;
-	uint64_t fetches = vcpu->mmu.fetches, flushes, host;
-	uint8_t *at;
-	uint32_t b;
+	uint64_t flushes, host;
+	uint32_t b, map = executable(vcpu, rip, mode, &host);
 
-	if (soft_mmu_host(vcpu, rip, SOFT_FETCH, false, &at) != INSN_DONE) {
+	if (map == 0) {
 		return ST_NONE;
-	}
-	host = (uintptr_t)at & ~PAGE_MASK;
-	if (vcpu->mmu.fetches != fetches && st_page_find(t, host) != NULL) {
-		uint8_t bytes[4096];
-
-		if (soft_access_copy(bytes, (const void *)(uintptr_t)host, sizeof(bytes)) != 0) {
-			return ST_NONE;
-		}
-		verify(t, host, bytes);
 	}
 	b = st_find(t, host, rip, mode);
 	flushes = vcpu->mmu.flushes;
 	if (b == ST_NONE) {
-		b = make(vcpu, host, rip, mode);
+		b = make(vcpu, host, map, rip, mode);
 	}
 	return vcpu->mmu.flushes == flushes ? b : ST_NONE;
 }
@@ -224,13 +304,12 @@ static uint32_t find_block(struct soft_vcpu *vcpu, uint64_t rip, unsigned mode)
 static void remember(struct st_translator *t, uint64_t rip, unsigned mode, uint32_t b)
 {
 	enum st_view_kind kind = st_view_of(mode);
-	struct st_view *v = &t->frame->view[kind];
 
 	if (t->view_mode[kind] != mode) {
-		st_flush_jumps(v);
+		st_flush_jumps(t->frame, kind);
 		t->view_mode[kind] = mode;
 	}
-	st_view_jump(v, rip, (uintptr_t)t->rx + t->blocks[b].code);
+	st_jump_enter(t->frame, kind, rip, (uintptr_t)t->rx + t->blocks[b].code);
 }
 
 /* ---- leaving ---- */
@@ -252,14 +331,19 @@ static void link_site(struct soft_vcpu *vcpu, unsigned mode)
 		abort();
 	}
 	t->frame->rip = link->rip;
+	if (link->saved != 0) {
+		t->frame->flags = st_unpack_flags(t->frame->saved);
+		sync_out(vcpu, t->frame);
+	}
 	vcpu->kvm->cpu.rip = link->rip;
-	if (b->dead || b->mode != mode) {
+	if (b->dead || (b->mode | ST_MODE_SAVED) != mode) {
 		return;
 	}
-	to = find_block(vcpu, link->rip, mode);
+	to = find_block(vcpu, link->rip, (mode & ~ST_MODE_SAVED) | link->saved);
 	/* Nothing was forgotten meanwhile: neither the block, nor all of them. */
-	if (to != ST_NONE && t->dropped == dropped && t->blocks[to].page == b->page) {
-		st_link_to(t, link, to);
+	if (to != ST_NONE && t->dropped == dropped) {
+		st_link_to(t, b, link, to);
+		t->saved = link->saved;
 	}
 }
 
@@ -277,7 +361,10 @@ static uint64_t site_rip(struct st_translator *t, uint64_t entry, const struct i
 		abort();
 	}
 	guest = st_guest_offset(t, b, site);
-	rip = b->linear + (guest & ~ST_NO_FLAGS);
+	rip = b->linear + (guest & ~(ST_NO_FLAGS | ST_SAVED));
+	if ((guest & ST_SAVED) != 0) {
+		t->frame->flags = st_unpack_flags(t->frame->saved);
+	}
 	/* If it is the first instruction that failed, then what was lost is known. */
 	if ((guest & ST_NO_FLAGS) != 0 && rip == entry &&
 	    memcmp(before->gpr, t->frame->gpr, sizeof(before->gpr)) == 0) {
@@ -288,13 +375,25 @@ static uint64_t site_rip(struct st_translator *t, uint64_t entry, const struct i
 
 static __thread struct st_translator *current;
 
-static void set_gs(const struct st_frame *f)
+static void set_gs(struct st_translator *t)
 {
-	if ((getauxval(AT_HWCAP2) & HWCAP2_FSGSBASE) != 0) {
-		__asm__ volatile("wrgsbase %0" : : "r"((uintptr_t)f));
-	} else {
-		syscall(SYS_arch_prctl, ARCH_SET_GS, (uintptr_t)f);
+	if (t->gs == t->frame) {
+		return;
 	}
+	t->gs = t->frame;
+	if (t->fsgsbase) {
+		__asm__ volatile("wrgsbase %0" : : "r"((uintptr_t)t->frame));
+	} else {
+		syscall(SYS_arch_prctl, ARCH_SET_GS, (uintptr_t)t->frame);
+	}
+}
+
+void st_use_space(struct st_translator *t, unsigned n)
+{
+	while (t->nframes <= n) {
+		st_frame_init(&t->frames[t->nframes++]);
+	}
+	st_move_frame(t, &t->frames[n]);
 }
 
 /* Return: false: there is a stop. */
@@ -305,15 +404,18 @@ static bool enter(struct soft_vcpu *vcpu, uint32_t b, unsigned mode)
 
 	sync_in(vcpu, f);
 	f->fpu = 0;
-	f->jump = (uintptr_t)t->rx + t->blocks[b].code;
+	f->mode = mode;
+	f->jump_to = (uintptr_t)t->rx + t->blocks[b].entry;
+	set_gs(t);
 	((void (*)(void))(uintptr_t)t->enter)();
+	f = t->frame; /* it may have gone to another address space */
 	if (f->reason == ST_REASON_INSN) {
 		f->rip = site_rip(t, vcpu->kvm->cpu.rip, &vcpu->kvm->cpu);
 	}
 	sync_out(vcpu, f);
 	switch (f->reason) {
 	case ST_REASON_LINK:
-		link_site(vcpu, mode);
+		link_site(vcpu, f->mode);
 		return true;
 	case ST_REASON_INSN:
 		vcpu->stop->reason = KVM_STOP_NONE;
@@ -330,13 +432,17 @@ static bool one(struct soft_vcpu *vcpu)
 	uint32_t b = ST_NONE;
 
 	if (mode != ST_MODE_INTERPRET) {
-		b = find_block(vcpu, rip, mode);
+		b = find_block(vcpu, rip, (mode & ~ST_MODE_SAVED) | vcpu->translator->saved);
+		vcpu->translator->saved = ST_MODE_SAVED;
 	}
 	if (b == ST_NONE) {
 		vcpu->stop->reason = KVM_STOP_NONE;
 		return soft_interp_step(vcpu);
 	}
-	remember(vcpu->translator, rip, mode, b);
+	if (vcpu->translator->frame->reason == ST_REASON_LOOKUP &&
+	    (vcpu->translator->blocks[b].mode & ST_MODE_SAVED) != 0) {
+		remember(vcpu->translator, rip, mode, b);
+	}
 	return enter(vcpu, b, mode);
 }
 
@@ -347,8 +453,10 @@ static enum soft_end translate_run(struct soft_vcpu *vcpu, struct kvm_stop *stop
 
 	(void)stop;
 	current = t;
-	set_gs(t->frame);
-	atomic_store(&t->frame->kick, 0);
+	t->gs = NULL; /* the thread may be another */
+	for (unsigned i = 0; i < t->nframes; i++) {
+		atomic_store(&t->frames[i].kick, 0);
+	}
 	if (atomic_exchange(&vcpu->recheck, false)) {
 		/* Pages are compared when they are next executed. */
 		soft_mmu_forget_code(&vcpu->mmu);
@@ -398,7 +506,7 @@ static void translate_fini(struct soft_vcpu *vcpu)
 	struct st_translator *t = vcpu->translator;
 
 	vcpu->kick = NULL;
-	vcpu->mmu.frame = NULL;
+	vcpu->mmu.st = NULL;
 	vcpu->translator = NULL;
 	if (t != NULL) {
 		st_cache_fini(t);
@@ -420,24 +528,25 @@ static int translate_init(struct soft_vcpu *vcpu)
 	if (r != 0) {
 		return r;
 	}
+	t->fsgsbase = (getauxval(AT_HWCAP2) & HWCAP2_FSGSBASE) != 0;
+	st_frame_init(t->frame);
+	t->nframes = 1;
 	f = t->frame;
 	f->slow = (uintptr_t)st_slow;
 	f->string = (uintptr_t)st_string;
+	f->fast_slow = (uintptr_t)st_fast_slow;
+	f->fast_jump = (uintptr_t)st_fast_jump;
+	f->fast_system = (uintptr_t)st_fast_system;
 	f->bit_mask = 63;
 	f->self = (uintptr_t)vcpu;
 	f->tlb_mask = (uint64_t)(ST_TLB - 1) << 12;
 	f->page_mask = ~PAGE_MASK;
-	f->jump_mask = ST_JUMPS - 1;
 	f->xsave = (uintptr_t)vcpu->kvm->xsave;
 	f->xsave_mask = vcpu->kvm->env->backend->xcr0;
-	for (unsigned i = 0; i < ST_VIEWS; i++) {
-		st_view_init(&f->view[i]);
-	}
 	st_common(t);
-	st_flush(f);
 	st_reset(t);
-	st_flush(f);
-	vcpu->mmu.frame = f;
+	soft_mmu_init(&vcpu->mmu, t);
+	vcpu->kick_stride = sizeof(*f);
 	vcpu->kick = &f->kick;
 	soft_access_hook(on_fault);
 	t->checked = DEBUG_LOCKS != 0;

@@ -8,23 +8,17 @@
 
 #define PAGE_MASK UINT64_C(4095)
 
+static struct st_view *view_of(const struct soft_vcpu *vcpu)
+{
+	struct st_frame *f = vcpu->translator->frame;
+
+	return &f->view[st_view_of(f->mode)];
+}
+
 static void fill(struct soft_vcpu *vcpu, uint64_t linear, uint64_t host, bool write)
 {
-	struct st_view *v = &vcpu->translator->frame->view[st_view_of(st_mode(vcpu))];
-	unsigned i = (unsigned)(linear >> 12) % ST_TLB;
-	uint64_t page = linear & ~PAGE_MASK;
-
-	host &= ~PAGE_MASK;
-	if (v->add[i] != host || (v->read[i] != page && v->write[i] != page)) {
-		v->read[i] = v->write[i] = st_free_tag(i);
-		v->add[i] = host;
-		st_view_page(v, i);
-	}
-	/* What may be written to may be read, too. */
-	v->read[i] = page;
-	if (write && soft_code_mask(vcpu->vm, host) == 0) {
-		v->write[i] = page;
-	}
+	st_view_fill(view_of(vcpu), linear, host,
+		     write && soft_code_mask(vcpu->vm, host & ~PAGE_MASK) == 0);
 }
 
 uint64_t st_slow(struct soft_vcpu *vcpu, uint64_t linear, uint32_t access)
@@ -57,7 +51,7 @@ uint64_t st_slow(struct soft_vcpu *vcpu, uint64_t linear, uint32_t access)
 /* As st_slow(), for any length within the page. */
 static uint8_t *host_of(struct soft_vcpu *vcpu, uint64_t linear, bool write)
 {
-	const struct st_view *v = &vcpu->translator->frame->view[st_view_of(st_mode(vcpu))];
+	const struct st_view *v = view_of(vcpu);
 	unsigned i = (unsigned)(linear >> 12) % ST_TLB;
 	uint8_t *host;
 
@@ -100,6 +94,12 @@ static uint64_t some(struct soft_vcpu *vcpu, uint32_t what, uint64_t count)
 		return 0;
 	}
 	if (soft_code_mask(vcpu->vm, (uintptr_t)to & ~PAGE_MASK) != 0) {
+		/* What follows may be what is written: the interpreter's is the last element, and
+		 * then code is looked for again. */
+		n -= n == count;
+		if (n == 0) {
+			return 0;
+		}
 		soft_code_write(vcpu, (uintptr_t)to, (unsigned)(n * bytes));
 	}
 	r = from != NULL ? soft_access_copy(to, from, n * bytes)
@@ -111,7 +111,7 @@ uint64_t st_string(struct soft_vcpu *vcpu, uint32_t what)
 {
 	struct st_translator *t = vcpu->translator;
 	struct st_frame *f = t->frame;
-	uint64_t mask = (st_mode(vcpu) & ST_MODE_INSN) == INSN_64 ? UINT64_MAX : UINT32_MAX;
+	uint64_t mask = (f->mode & ST_MODE_INSN) == INSN_64 ? UINT64_MAX : UINT32_MAX;
 	bool rep = (what & ST_STRING_REP) != 0;
 	unsigned bytes = what & ST_STRING_BYTES;
 	uint64_t dropped = t->dropped;

@@ -10,6 +10,7 @@
 #include <stddef.h>
 
 #include "lib/insn/decode.h"
+#include "soft/mmu.h"
 #include "soft/translate/emit.h"
 #include "soft/translate/frame.h"
 
@@ -20,7 +21,8 @@ struct soft_vcpu;
 #define ST_MAX_RECORDS (1u << 22)
 #define ST_MAX_LINKS   (1u << 19)
 #define ST_MAX_PAGES   (1u << 15)
-#define ST_HASH	       (1u << 16)
+#define ST_MAX_MAPS    (1u << 16)
+#define ST_HASH	       (1u << 18)
 #define ST_BLOCK_INSNS 64
 #define ST_NONE	       UINT32_MAX
 
@@ -33,14 +35,22 @@ struct soft_vcpu;
 #define ST_MODE_SSE    BIT(6)
 #define ST_MODE_AVX    BIT(7)
 #define ST_MODE_AVX512 BIT(8)
+/**
+ * Not of the guest: the block begins with the flags in frame.saved instead of the host's. That is
+ * how C enters, and how indirect jumps arrive.
+ */
+#define ST_MODE_SAVED BIT(9)
 
 /** Where an instruction's code begins: sorted by @host. */
 struct st_record {
 	uint32_t host;	/* offset in the cache */
-	uint16_t guest; /* offset in the page; ST_NO_FLAGS: the flags that do not matter are lost */
+	/* Offset in the page. ST_NO_FLAGS: flags that do not matter are lost. ST_SAVED: the flags
+	   are in frame.saved. */
+	uint16_t guest;
 };
 
 #define ST_NO_FLAGS 0x8000u
+#define ST_SAVED    0x4000u
 
 /** A direct jump, at the end of a block. */
 struct st_link {
@@ -49,6 +59,7 @@ struct st_link {
 	uint32_t site;	 /* what frame.site is then */
 	uint32_t target; /* block, or ST_NONE */
 	uint32_t next;	 /* in the list of the target's incoming ones */
+	uint32_t saved;	 /* ST_MODE_SAVED: what the target begins with; or 0 */
 	uint64_t rip;	 /* linear address; of the page that the block was translated at */
 };
 
@@ -57,38 +68,65 @@ struct st_block {
 	uint64_t linear; /* of the page, when it was translated: the links are for that */
 	uint16_t offset, bytes, mode;
 	bool dead;
-	bool fpu;		 /* uses x87 or vector registers */
-	uint32_t code, code_end; /* offsets */
+	bool fpu;      /* uses x87 or vector registers */
+	uint32_t code; /* offset of the way in from other pages: compares `exec` */
+	uint32_t entry, code_end;
 	uint32_t first_record, records;
 	uint32_t first_link, links;
 	uint32_t incoming;	       /* links */
 	uint32_t hash_next, page_next; /* blocks */
+	uint32_t span_next;	       /* that reach into the same page */
 };
 
 struct st_page {
 	uint64_t host;
 	uint64_t mask; /* pieces with blocks */
 	uint32_t blocks, hash_next;
+	uint32_t spans;	     /* blocks of the page before that end in this one */
 	uint8_t bytes[4096]; /* of the pieces in `mask`, as they were translated */
 };
 
+/** A page where it was executed; its number is one more than its index. */
+struct st_map {
+	uint64_t linear, host;
+	uint32_t hash_next;
+};
+
+/** What a block is made of. */
+struct st_source {
+	uint64_t page;	 /* host address */
+	uint64_t linear; /* of the page */
+	uint32_t map;	 /* st_map() of both */
+	bool amd;
+	const uint8_t *bytes;
+	unsigned length; /* 4096; or more, for an instruction that ends in the next page: then */
+	uint64_t next_page;
+	uint32_t next_map;
+};
+
 struct st_translator {
-	struct st_frame *frame;
-	uint8_t *rx; /* of the cache, executable */
+	struct st_frame *frame;	   /* of the present address space */
+	struct st_frame *frames;   /* SOFT_SPACES */
+	unsigned nframes;	   /* that are initialized */
+	const struct st_frame *gs; /* what the thread's GS points to, if it is known */
+	bool fsgsbase;		   /* WRGSBASE may be used */
+	uint8_t *rx;		   /* of the cache, executable */
 	struct em em;
 	uint32_t start; /* offset of the first block: what is before is common */
 	/* Common code, executable addresses. */
-	uint8_t *enter, *exit_link, *exit_insn, *exit_lookup, *exit_kick, *slow, *string, *load_fpu,
-		*fault;
+	uint8_t *enter, *exit_link, *exit_insn, *exit_lookup, *exit_kick, *exit_moved, *slow,
+		*string, *load_fpu, *fault, *system;
 	struct st_block *blocks;
 	struct st_record *records;
 	struct st_link *link;
 	struct st_page *pages;
-	uint32_t nblocks, nrecords, nlinks, npages;
-	uint32_t block_hash[ST_HASH], page_hash[ST_HASH];
-	uint32_t view_mode[ST_VIEWS]; /* the mode that the jumps in a view are for */
+	struct st_map *maps;
+	uint32_t nblocks, nrecords, nlinks, npages, nmaps;
+	uint32_t block_hash[ST_HASH], page_hash[ST_HASH], map_hash[ST_HASH];
+	uint32_t view_mode[ST_VIEWS]; /* the mode that the jumps of a view are for */
 	bool checked;		      /* each block is judged: check.h */
 	uint64_t dropped;	      /* counts blocks that were forgotten */
+	uint32_t saved;		      /* what the block that is entered next begins with */
 };
 
 static inline enum st_view_kind st_view_of(unsigned mode)
@@ -103,27 +141,30 @@ void st_common(struct st_translator *t);
 
 /* ---- block.c ---- */
 /**
- * st_translate() - the block at @offset of the page whose bytes are in @bytes.
- * @linear: of the page. @page: its host address.
+ * st_translate() - the block at @offset of the page.
  * Return: its number, or ST_NONE: the cache is full.
  */
-uint32_t st_translate(struct st_translator *t, uint64_t page, uint64_t linear, unsigned offset,
-		      unsigned mode, const uint8_t *bytes, bool amd);
+uint32_t st_translate(struct st_translator *t, const struct st_source *source, unsigned offset,
+		      unsigned mode);
 
 /* ---- access.c ---- */
 /** st_pieces() - memory and addresses of one block; what the hot part leaves to the cold one. */
 #define ST_MAX_COLD (4 * ST_BLOCK_INSNS)
 
 enum st_cold_kind {
-	ST_COLD_SLOW, /* call C for an access */
-	ST_COLD_KICK, /* leave, to go on at @rip */
-	ST_COLD_FPU,  /* load the FPU's registers */
-	ST_COLD_LINK, /* a direct jump that is not linked */
+	ST_COLD_SLOW,  /* call C for an access */
+	ST_COLD_KICK,  /* leave, to go on at @rip */
+	ST_COLD_FPU,   /* load the FPU's registers */
+	ST_COLD_LINK,  /* a direct jump that is not linked */
+	ST_COLD_MOVED, /* leave: what is at @rip is not known any more */
+	ST_COLD_INSN,  /* by the interpreter */
 };
 
 struct st_cold {
 	uint8_t kind;
 	bool live, write;
+	bool inline_live; /* the look-up was one that spares the flags */
+	bool saved; /* the flags are in frame.saved */
 	uint16_t size;
 	uint16_t guest;	 /* offset of the instruction */
 	uint8_t *behind; /* of the jump to here */
@@ -137,12 +178,14 @@ struct st_work {
 	struct em *e;
 	unsigned mode;
 	uint64_t linear; /* of the page */
+	const struct st_source *source;
 	const uint8_t *bytes;
 	bool amd;
 	unsigned n;
 	struct insn insn[ST_BLOCK_INSNS];
 	uint16_t at[ST_BLOCK_INSNS + 1];
 	uint32_t live[ST_BLOCK_INSNS + 1]; /* flags that matter before each instruction */
+	bool saved; /* where the code is now: the flags are in frame.saved */
 	unsigned ncold;
 	struct st_cold cold[ST_MAX_COLD];
 };
@@ -162,10 +205,20 @@ void st_check(struct st_work *w, unsigned i, unsigned size, bool write);
 struct st_cold *st_cold(struct st_work *w, unsigned kind, unsigned i);
 /** st_cold_parts() - emits what was put off. */
 void st_cold_parts(struct st_work *w);
+/** st_save(), st_restore() - the flags go to frame.saved, or come back. Uses R11. */
+void st_save(struct st_work *w);
+void st_restore(struct st_work *w);
+/** st_emit_restore() - the code of st_restore(). */
+void st_emit_restore(struct em *e);
 /** st_record() - the code of the instruction at @guest begins here. */
 void st_record(struct st_work *w, unsigned guest);
 
 /* ---- branch.c ---- */
+/**
+ * st_guard() - leaves, as @kind says, if the page is not known, or another one than the block was
+ * made of: the block's page, or with ST_COLD_INSN the next one.
+ */
+void st_guard(struct st_work *w, enum st_cold_kind kind);
 /** st_goto() - ends with a jump to @rip, from instruction @i. */
 void st_goto(struct st_work *w, unsigned i, uint64_t rip);
 /** st_branch() - the instruction @i ends the block. Return: false: it is none that can. */
@@ -192,15 +245,22 @@ void st_reset(struct st_translator *t);
 uint32_t st_find(const struct st_translator *t, uint64_t page, uint64_t rip, unsigned mode);
 struct st_page *st_page_find(struct st_translator *t, uint64_t host);
 struct st_page *st_page_make(struct st_translator *t, uint64_t host);
-void st_block_add(struct st_translator *t, uint32_t number);
+/** st_block_add() - @next: the page that it ends in, if it is another. */
+void st_block_add(struct st_translator *t, uint32_t number, struct st_page *next);
 /** st_drop() - forgets the blocks that have bytes in the pieces @mask of the page. */
 void st_drop(struct st_translator *t, uint64_t host, uint64_t mask);
 /** st_block_at() - the block with host code at offset @at, or NULL. */
 struct st_block *st_block_at(struct st_translator *t, uint32_t at);
 /** st_guest_offset() - and ST_NO_FLAGS, of the instruction whose code @at is in. */
 unsigned st_guest_offset(const struct st_translator *t, const struct st_block *b, uint32_t at);
-void st_link_to(struct st_translator *t, struct st_link *link, uint32_t target);
-/** st_flush_view() and such: forget addresses. */
+/** st_link_to() - @source: the block whose jump it is. */
+void st_link_to(struct st_translator *t, const struct st_block *source, struct st_link *link,
+		uint32_t target);
+/**
+ * st_map() - the number of what is at @linear.
+ * Return: 0: all of them are used; forget them by st_reset().
+ */
+uint32_t st_map(struct st_translator *t, uint64_t linear, uint64_t host);
 #define ST_NOT_CANONICAL (UINT64_C(1) << 63)
 
 /** st_free_tag() - a page of another entry than @i, even of addresses that are none. */
@@ -209,13 +269,62 @@ static inline uint64_t st_free_tag(unsigned i)
 	return ST_NOT_CANONICAL | (i == ST_TLB - 1 ? 0 : (uint64_t)(ST_TLB - 1) << 12);
 }
 
-/** st_view_init() - before the first st_flush(). */
-void st_view_init(struct st_view *v);
-/** st_view_page() - the entry @i is in use now. st_view_jump() - enters a jump. */
-void st_view_page(struct st_view *v, unsigned i);
-void st_view_jump(struct st_view *v, uint64_t rip, uint64_t code);
+/* ---- view.c ---- */
+/** st_frame_init() - before its first use. */
+void st_frame_init(struct st_frame *f);
+
+/** st_view_fill() - enters the page at @linear; for writing, too, if @write. */
+static inline void st_view_fill(struct st_view *v, uint64_t linear, uint64_t host, bool write)
+{
+	unsigned i = (unsigned)(linear >> 12) % ST_TLB;
+	uint64_t page = linear & ~UINT64_C(4095);
+
+	host &= ~UINT64_C(4095);
+	if (v->add[i] == 0) {
+		v->page[v->pages++] = (uint16_t)i;
+	}
+	if (v->add[i] != host || (v->read[i] != page && v->write[i] != page)) {
+		v->write[i] = st_free_tag(i);
+		v->add[i] = host;
+	}
+	/* What may be written to may be read, too. */
+	v->read[i] = page;
+	if (write) {
+		v->write[i] = page;
+	}
+}
+
+/** st_jump_enter() - enters a jump to @rip. */
+static inline void st_jump_enter(struct st_frame *f, enum st_view_kind kind, uint64_t rip,
+				 uint64_t code)
+{
+	f->jump[kind][st_jump_slot(rip)] = (struct st_jump){rip, code};
+}
+
+/** st_view_exec() - at @linear there is what @map says. */
+void st_view_exec(struct st_view *v, uint64_t linear, uint32_t map);
+
+/** st_flush() and such: forget addresses. */
 void st_flush(struct st_frame *f);
-void st_flush_jumps(struct st_view *v);
-void st_flush_jumps_to(struct st_view *v, uint64_t linear);
+void st_flush_exec(struct st_view *v);
+void st_flush_jumps(struct st_frame *f, enum st_view_kind kind);
+/** st_forget_jump() - if it leads to @code. */
+void st_forget_jump(struct st_frame *f, enum st_view_kind kind, uint64_t rip, uint64_t code);
 void st_flush_page(struct st_frame *f, uint64_t linear);
 void st_flush_writes(struct st_frame *f, uint64_t host);
+
+/* ---- run.c ---- */
+/** st_move_frame() - what does not belong to an address space goes along. No vector registers. */
+static inline void st_move_frame(struct st_translator *t, struct st_frame *to)
+{
+	size_t words = offsetof(struct st_frame, kick) / 8;
+	const void *from = t->frame;
+
+	t->frame = to;
+	if (from != to) {
+		__asm__ volatile("rep movsq" : "+D"(to), "+S"(from), "+c"(words) : : "memory");
+	}
+}
+
+/** st_use_space() - the vCPU is in address space @n from now on. */
+void st_use_space(struct st_translator *t, unsigned n);

@@ -380,7 +380,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	with_native.native = native_op;
 	memset(&g, 0, sizeof(g));
 	g.native = size % 2 != 0;
-	g.env = (struct insn_env){.cpu = &g.cpu, .ops = g.native ? &with_native : &ops};
+	g.env = (struct insn_env){
+		.cpu = &g.cpu, .ops = g.native ? &with_native : &ops, .other = insn_do_other};
 	g.env.buffer = buffer;
 	g.env.buffer_len = sizeof(buffer);
 	g.in = &in;

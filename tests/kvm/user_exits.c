@@ -237,6 +237,7 @@ PAYLOAD(64, amd64, "vmmcall; hlt; amd64_ud: mov $6, %ebx; hlt");
 PAYLOAD(64, intel64, "vmcall; hlt; intel64_ud: mov $6, %ebx; hlt");
 PAYLOAD(32, amd32, "vmmcall; hlt");
 PAYLOAD(32, intel32, "vmcall; hlt");
+PAYLOAD(64, kick_self, "vmmcall; cli; hlt; out %al, $0x80");
 extern const char amd64_ud[], intel64_ud[];
 
 static uint64_t call(struct vcpu *vcpu)
@@ -348,6 +349,25 @@ static void hypercall_exit(void)
 	expect_eq(vcpu_regs(vcpu).rip, VM_CODE + 4);
 }
 
+/* Who waits for a lock halts after it has said so; the kick may come in between. */
+static void kick_before_hlt(void)
+{
+	struct vm vm;
+	struct vcpu *vcpu = vm_begin(&vm, IRQCHIP_FULL, 64, kick_self, kick_self_end);
+	struct kvm_regs regs = vcpu_regs(vcpu);
+	struct kvm_lapic_state lapic;
+
+	/* Linux finds APICs by a map that it makes when one is first written to. */
+	must(kvm_ioctl(vcpu->fd, KVM_GET_LAPIC, &lapic));
+	must(kvm_ioctl(vcpu->fd, KVM_SET_LAPIC, &lapic));
+	regs.rax = KVM_HC_KICK_CPU;
+	regs.rbx = 0;
+	regs.rcx = 0; /* the APIC's ID: its own */
+	vcpu_set_regs(vcpu, &regs);
+	expect_exit(vcpu, KVM_EXIT_IO);
+	expect_eq(vcpu_regs(vcpu).rax, 0);
+}
+
 #define SPEC_MSR    "KVM API 7.21; 5, KVM_EXIT_X86_RDMSR"
 #define SPEC_FILTER "KVM API 4.97"
 #define SPEC_CALL   "Linux Documentation/virt/kvm/x86/hypercalls.rst"
@@ -372,6 +392,7 @@ const struct test_case user_exits_cases[] = {
 	{"hypercall/unknown_other_maker", SPEC_CALL, unknown_hypercall_other_maker},
 	{"hypercall/unknown_32_bit", SPEC_CALL, unknown_hypercall_32_bit},
 	{"hypercall/is_for_the_kernel", SPEC_CALL, hypercall_is_for_the_kernel},
+	{"hypercall/kick_before_hlt_is_kept", SPEC_CALL, kick_before_hlt},
 	{"hypercall/exit", "KVM API 8.34", hypercall_exit},
 	{"hypercall/unpatched_is_undefined", "KVM API 7.31", hypercall_unpatched},
 	TEST_END,

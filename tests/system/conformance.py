@@ -2,6 +2,7 @@
 soft, on this machine, and on core, on an emulated one."""
 
 from tests import conformance
+from tests.system import frame
 
 LAB = {'guest': False, 'files': [conformance.SUITE]}
 TEST_SECONDS = conformance.SUITE_SECONDS + 60
@@ -46,14 +47,32 @@ def host_features():
         return set(next((line for line in f if line.startswith('flags')), '').split())
 
 
-def test_soft_passes_all():
-    """Yado's own provider in software passes every case, or says why not."""
-    results = conformance.run_soft([], lambda text, end: None)
+def soft_passes_all(engine):
+    results = conformance.run_soft([], lambda text, end: None, engine)
     assert not failures(results), failures(results)
     assert set(results) == set(conformance.listed())
     if {'avx2', 'pcid', 'invpcid', 'xsave', 'fsgsbase', 'pdpe1gb'} <= host_features():
         stale = conformance.stale('soft', results)
         assert not stale, stale
+
+
+def test_soft_interprets_all():
+    """Yado's own provider in software passes every case, or says why not: the interpreter."""
+    soft_passes_all('soft:interpret')
+
+
+def test_soft_translates_all():
+    """The translator, which is what one gets unless one chooses."""
+    if 'bmi2' not in host_features():
+        raise frame.Skip('the CPU has no BMI2, which translated code needs')
+    soft_passes_all('soft:translate')
+
+
+def test_soft_translates_all_checked():
+    """The same, and all code that it emits stands before its judge."""
+    if 'bmi2' not in host_features():
+        raise frame.Skip('the CPU has no BMI2, which translated code needs')
+    soft_passes_all('soft:translate-checked')
 
 
 def test_core_passes_all():

@@ -2,6 +2,7 @@
 
 import os
 import re
+import subprocess
 
 from lab import debian
 from tests.system import frame
@@ -91,13 +92,27 @@ def check_idle(lab):
     assert used < 1.5, f'{used} s in 5'
 
 
+def test_payloads_end_in_equal_states():
+    """The bare payloads, interpreted and translated: the same registers, the same memory."""
+    done = subprocess.run([os.path.join(debian.ROOT, 'build/tests/soft/soft-states')],
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=350)
+    wrong = [line for line in done.stdout.splitlines() if line.startswith('FAIL')]
+    assert done.returncode == 0, wrong or done.stdout[-300:]
+    same = re.search(r'^(\d+) the same, 0 different, \d+ skipped$', done.stdout, re.MULTILINE)
+    assert same and int(same.group(1)) > 250, done.stdout[-300:]
+
+
 def test_refusals():
     """Who insists on what is not there is told why, and what to do."""
     kernel = os.path.join(debian.CACHE, 'guest/vmlinuz')
     status, output = frame.yado('run', '--accel', 'fast', '--kernel', kernel)
     assert status == 2 and 'auto|kvm|soft' in output, output
+    status, output = frame.yado('run', '--soft=fast', '--kernel', kernel)
+    assert status == 2 and 'interpret|translate|translate-checked' in output, output
+    status, output = frame.yado('run', '--soft=interpret', '--accel', 'kvm', '--kernel', kernel)
+    assert status == 2 and output.count('\n') == 1 and '--accel kvm' in output, output
     if not frame.real_kvm():
         status, output = frame.yado('run', '--accel', 'kvm', '--kernel', kernel)
         assert status == 1 and '--accel soft' in output, output
     status, output = frame.yado('doctor')
-    assert status == 0 and re.search('^soft +yes ', output, re.MULTILINE), output
+    assert status == 0 and re.search('^soft +yes +by its (translator|interpreter)', output, re.MULTILINE), output

@@ -1,0 +1,57 @@
+/*
+ * What translated code calls often: pages that the TLB lacks, jumps that their table lacks, system
+ * instructions that change little. The guest's x87 and vector registers stay where they are
+ * meanwhile: these functions, and all that they call, are compiled to use none (soft/meson.build).
+ * What is rare, or fails, they leave to st_slow() and to the interpreter.
+ */
+#pragma once
+
+#include "lib/base/types.h"
+
+struct insn;
+struct soft_vcpu;
+
+/** st_fast_slow() - as st_slow(); 0: ask that one. */
+uint64_t st_fast_slow(struct soft_vcpu *vcpu, uint64_t linear, uint32_t access);
+
+/** st_fast_jump() - host address of the code for frame.rip in frame.mode. Return: 0: not known. */
+uint64_t st_fast_jump(struct soft_vcpu *vcpu);
+
+/** Which instruction; the value of st_system_of() has it in the low byte. */
+enum st_system {
+	ST_SYSTEM_NONE,
+	/* They go on behind themselves, by returning frame.site. */
+	ST_SYSTEM_SWAPGS,
+	ST_SYSTEM_RDTSC,
+	ST_SYSTEM_RDTSCP,
+	ST_SYSTEM_RDFSBASE,
+	ST_SYSTEM_RDGSBASE,
+	ST_SYSTEM_WRFSBASE,
+	ST_SYSTEM_WRGSBASE,
+	ST_SYSTEM_READ_CR,
+	ST_SYSTEM_READ_SEG,
+	/* They end a block. */
+	ST_SYSTEM_ENDS,
+	ST_SYSTEM_SYSCALL = ST_SYSTEM_ENDS,
+	ST_SYSTEM_SYSRET,
+	ST_SYSTEM_IRET,
+	ST_SYSTEM_STAC,
+	ST_SYSTEM_CLAC,
+	ST_SYSTEM_WRITE_CR3,
+};
+
+/** Its GPR, its other register's number, and whether the operand has 64 bits. */
+#define ST_SYSTEM_KIND(what)   ((what)&0xff)
+#define ST_SYSTEM_GPR(what)    ((what) >> 8 & 15)
+#define ST_SYSTEM_NUMBER(what) ((what) >> 12 & 15)
+#define ST_SYSTEM_WIDE	       BIT(16)
+
+/** st_system_of() - what of these @insn is in @mode; 0: none. */
+uint32_t st_system_of(const struct insn *insn, unsigned mode);
+
+/**
+ * st_fast_system() - executes the instruction @what, on the frame.
+ * @next: RIP behind it.
+ * Return: host address to go on at; 0: the interpreter is to execute it, nothing has changed.
+ */
+uint64_t st_fast_system(struct soft_vcpu *vcpu, uint64_t next, uint32_t what);

@@ -1,0 +1,254 @@
+/*
+ * The bare payloads (tests/guest/bare) under both engines of soft: each must end in the same state,
+ * of the first vCPU and of memory, whoever executed it.
+ *
+ * Not all of a final state is the program's doing: there are readings of clocks in it. So each
+ * payload runs under each engine several times, and only the words are compared that are the same
+ * in all runs under one engine. A payload that waits for timers is compared by fewer words, no
+ * more. And a word that may be RFLAGS as an exception pushed it may differ in the arithmetic flags:
+ * the translator does not keep those that the program could not have used any more.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "lib/base/types.h"
+#include "tests/guest/bare/bare.h"
+#include "tests/kvm/bare_machine.h"
+
+#define RUNS	   3	/* under each engine, where the first two differ */
+#define PAGES_MAX  2048 /* that a payload may leave other than zero */
+#define PAGE_BYTES 4096
+#define PAGE_WORDS (PAGE_BYTES / 8)
+#define SECONDS	   120
+#define FLAGS	   UINT64_C(0x8d5)
+
+/* What one run ended in. Shared with the child that ran it. */
+struct state {
+	struct kvm_regs regs;
+	struct kvm_sregs sregs;
+	struct kvm_fpu fpu;
+	struct kvm_debugregs debugregs;
+	struct kvm_vcpu_events events;
+	struct kvm_xcrs xcrs;
+	uint32_t npages;
+	uint32_t number[PAGES_MAX]; /* ascending */
+	uint64_t page[PAGES_MAX][PAGE_WORDS];
+};
+
+/* Intel's processors fault at such a jump, as does the interpreter; AMD's after it, as does the
+ * translator. */
+static const char *const excused[] = {"paging/noncanonical_jump"};
+
+static const char *const engines[] = {"soft:interpret", "soft:translate"};
+static struct state *states[ARRAY_SIZE(engines)][RUNS];
+
+/* ---- one run, in a process of its own ---- */
+
+static void save_memory(struct state *state, const uint8_t *ram)
+{
+	static const uint8_t zero[PAGE_BYTES];
+
+	for (uint32_t i = 0; i < BARE_RAM / PAGE_BYTES; i++) {
+		const uint8_t *page = ram + (size_t)i * PAGE_BYTES;
+
+		if (memcmp(page, zero, PAGE_BYTES) == 0) {
+			continue;
+		}
+		expect(state->npages < PAGES_MAX);
+		state->number[state->npages] = i;
+		memcpy(state->page[state->npages++], page, PAGE_BYTES);
+	}
+}
+
+static _Noreturn void run_here(struct state *state, const char *engine,
+			       const struct bare_listed *listed)
+{
+	static struct bare_machine machine;
+	int fd;
+
+	door_set_path(engine);
+	bare_machine_init(&machine, listed->name, listed->cpus,
+			  (listed->needs & BARE_PC) != 0 ? IRQCHIP_FULL : IRQCHIP_SPLIT);
+	while (bare_run(&machine) == 0) {
+		/* It syncs with nobody here. */
+	}
+	fd = machine.vm.vcpus[0]->fd;
+	must(kvm_ioctl(fd, KVM_GET_REGS, &state->regs));
+	must(kvm_ioctl(fd, KVM_GET_SREGS, &state->sregs));
+	must(kvm_ioctl(fd, KVM_GET_FPU, &state->fpu));
+	must(kvm_ioctl(fd, KVM_GET_DEBUGREGS, &state->debugregs));
+	must(kvm_ioctl(fd, KVM_GET_VCPU_EVENTS, &state->events));
+	must(kvm_ioctl(fd, KVM_GET_XCRS, &state->xcrs));
+	save_memory(state, machine.ram);
+	test_pass();
+}
+
+/* Return: enum test_status. What the child says goes where our words go. */
+static int run_apart(struct state *state, const char *engine, const struct bare_listed *listed)
+{
+	int status = 0;
+	pid_t pid;
+
+	memset(state, 0, offsetof(struct state, page));
+	fflush(stdout);
+	pid = fork();
+	if (pid < 0) {
+		fail("cannot start a process");
+	}
+	if (pid == 0) {
+		alarm(SECONDS);
+		run_here(state, engine, listed);
+	}
+	waitpid(pid, &status, 0);
+	if (WIFSIGNALED(status)) {
+		printf("killed by SIG%s: ", sigabbrev_np(WTERMSIG(status)));
+		return TEST_FAILED;
+	}
+	return WEXITSTATUS(status);
+}
+
+/* ---- comparison ---- */
+
+static const uint64_t *page_of(const struct state *state, uint32_t number)
+{
+	static const uint64_t zero[PAGE_WORDS];
+
+	for (uint32_t i = 0; i < state->npages; i++) {
+		if (state->number[i] == number) {
+			return state->page[i];
+		}
+	}
+	return zero;
+}
+
+/* One word of what is compared, in all runs. Return: do the engines differ? */
+static bool word_differs(const uint64_t *words[][RUNS], unsigned runs, size_t at)
+{
+	uint64_t first[ARRAY_SIZE(engines)];
+
+	for (size_t e = 0; e < ARRAY_SIZE(engines); e++) {
+		first[e] = words[e][0][at];
+		for (unsigned i = 1; i < runs; i++) {
+			if (words[e][i][at] != first[e]) {
+				return false; /* not the program's doing */
+			}
+		}
+	}
+	if (((first[0] ^ first[1]) & ~FLAGS) == 0 && (first[0] & 2) != 0 && (first[0] >> 22) == 0) {
+		return false;
+	}
+	return first[0] != first[1];
+}
+
+/* Says the first difference. Return: is there one? */
+static bool differs(const char *name, unsigned runs)
+{
+	const size_t registers = offsetof(struct state, npages) / 8;
+	const uint64_t *words[ARRAY_SIZE(engines)][RUNS];
+
+	for (size_t e = 0; e < ARRAY_SIZE(engines); e++) {
+		for (unsigned i = 0; i < runs; i++) {
+			words[e][i] = (const uint64_t *)states[e][i];
+		}
+	}
+	for (size_t at = 0; at < registers; at++) {
+		if (word_differs(words, runs, at)) {
+			printf("FAIL  %s: byte 0x%zx of struct state: 0x%" PRIx64
+			       " interpreted, 0x%" PRIx64 " translated\n",
+			       name, at * 8, words[0][0][at], words[1][0][at]);
+			return true;
+		}
+	}
+	for (uint32_t number = 0; number < BARE_RAM / PAGE_BYTES; number++) {
+		for (size_t e = 0; e < ARRAY_SIZE(engines); e++) {
+			for (unsigned i = 0; i < runs; i++) {
+				words[e][i] = page_of(states[e][i], number);
+			}
+		}
+		for (size_t at = 0; at < PAGE_WORDS; at++) {
+			if (word_differs(words, runs, at)) {
+				printf("FAIL  %s: memory at 0x%zx: 0x%" PRIx64
+				       " interpreted, 0x%" PRIx64 " translated\n",
+				       name, (size_t)number * PAGE_BYTES + at * 8, words[0][0][at],
+				       words[1][0][at]);
+				return true;
+			}
+		}
+	}
+	return false;
+}
+
+struct counts {
+	unsigned same, different, skipped;
+};
+
+static void judge(struct counts *counts, const struct bare_listed *listed)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(excused); i++) {
+		if (strcmp(excused[i], listed->name) == 0) {
+			counts->skipped++;
+			return;
+		}
+	}
+	for (unsigned i = 0; i < RUNS; i++) {
+		for (size_t e = 0; e < ARRAY_SIZE(engines); e++) {
+			int status = run_apart(states[e][i], engines[e], listed);
+
+			if (status == TEST_SKIPPED) {
+				printf("skip  %s\n", listed->name);
+				counts->skipped++;
+				return;
+			}
+			if (status != TEST_PASSED) {
+				printf("FAIL  %s under %s\n", listed->name, engines[e]);
+				counts->different++;
+				return;
+			}
+		}
+		if (i == 0 && memcmp(states[0][0], states[1][0], sizeof(struct state)) == 0) {
+			counts->same++; /* needs no second opinion */
+			return;
+		}
+	}
+	if (differs(listed->name, RUNS)) {
+		counts->different++;
+	} else {
+		counts->same++;
+	}
+}
+
+int main(int argc, char **argv)
+{
+	struct counts counts = {0};
+	struct bare_listed listed;
+
+	if (argc > 2 || (argc == 2 && argv[1][0] == '-')) {
+		fputs("usage: soft-states [PAYLOAD]\n\nRuns the bare payloads that are for one "
+		      "CPU, or the one, under both engines of soft,\nand compares what they end "
+		      "in.\n",
+		      stderr);
+		return 2;
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(engines) * RUNS; i++) {
+		void *memory = mmap(NULL, sizeof(struct state), PROT_READ | PROT_WRITE,
+				    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+		expect(memory != MAP_FAILED);
+		states[i / RUNS][i % RUNS] = memory;
+	}
+	for (size_t i = 0; bare_listed(i, &listed); i++) {
+		/* What several CPUs do to memory has no order. */
+		if (listed.cpus == 1 && (argc == 1 || strcmp(argv[1], listed.name) == 0)) {
+			judge(&counts, &listed);
+			fflush(stdout);
+		}
+	}
+	printf("%u the same, %u different, %u skipped\n", counts.same, counts.different,
+	       counts.skipped);
+	return counts.different != 0 || counts.same == 0 ? 1 : 0;
+}
