@@ -233,6 +233,9 @@ static bool writes(const struct insn *insn)
 		(insn->operand[1].access & INSN_WRITE) != 0);
 }
 
+/* Operands with displacements beyond are in no window: their differences are to fit 32 bits. */
+#define FAR (INT64_C(1) << 24)
+
 /* Which memory operands may be in a window. */
 static void find_place(struct st_work *w, unsigned i)
 {
@@ -245,7 +248,8 @@ static void find_place(struct st_work *w, unsigned i)
 	case HOW_COPY:
 		if (insn->nmem == 1 && m->kind == INSN_MEM_MODRM && insn->adr_bytes == 8 &&
 		    m->base < 16 && m->index == INSN_NO_REG && m->seg != INSN_FS &&
-		    m->seg != INSN_GS && m->bytes <= 64) {
+		    m->seg != INSN_GS && m->bytes <= 64 && (int64_t)m->disp > -FAR &&
+		    (int64_t)m->disp < FAR) {
 			*p = (struct st_place){.base = m->base,
 					       .size = (uint16_t)m->bytes,
 					       .disp = (int32_t)m->disp,

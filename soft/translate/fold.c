@@ -16,7 +16,8 @@ static bool is_register(const struct insn_operand *o, unsigned gpr)
 	return o->kind == INSN_OP_REG && o->klass == INSN_GPR && o->reg == gpr && o->bytes == 8;
 }
 
-/* Return: whether it is known how instruction @i changes the register; *@by: by how much. */
+/* Return: whether it is known how instruction @i changes the register; *@by: by how much, a little.
+ */
 static bool moves(const struct st_work *w, unsigned i, unsigned gpr, int32_t *by)
 {
 	const struct insn *insn = &w->insn[i];
@@ -35,15 +36,13 @@ static bool moves(const struct st_work *w, unsigned i, unsigned gpr, int32_t *by
 	}
 	if (insn->mnemonic == INSN_LEA && insn->mem[0].base == gpr &&
 	    insn->mem[0].index == INSN_NO_REG && insn->adr_bytes == 8) {
-		*by = (int32_t)insn->mem[0].disp;
-		return true;
-	}
-	if ((insn->mnemonic != INSN_ADD && insn->mnemonic != INSN_SUB) ||
-	    insn->operand[1].kind != INSN_OP_IMM || value < -4096 || value > 4096) {
+		value = (int64_t)insn->mem[0].disp;
+	} else if ((insn->mnemonic != INSN_ADD && insn->mnemonic != INSN_SUB) ||
+		   insn->operand[1].kind != INSN_OP_IMM) {
 		return false;
 	}
-	*by = (int32_t)(insn->mnemonic == INSN_ADD ? value : -value);
-	return true;
+	*by = (int32_t)(insn->mnemonic == INSN_SUB ? -value : value);
+	return value >= -4096 && value <= 4096;
 }
 
 static struct st_window *open_window(struct st_work *w, unsigned base)
