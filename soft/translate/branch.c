@@ -127,15 +127,15 @@ static void indirect(struct st_work *w)
 	em_mem(e, true, 0, 0x3b, EM_R10, jump_entry(w, offsetof(struct st_jump, rip)));
 	em_byte(e, 0x70 | EM_CC_NE);
 	em_byte(e, 0);
-	miss[0] = e->at;
+	miss[0] = e->at - 1;
 	em_mem(e, false, 0, 0x83, 7, AT(kick)); /* cmpl $0 */
 	em_byte(e, 0);
 	em_byte(e, 0x70 | EM_CC_NE);
 	em_byte(e, 0);
-	miss[1] = e->at;
+	miss[1] = e->at - 1;
 	em_mem(e, false, 0, 0xff, 4, jump_entry(w, offsetof(struct st_jump, code)));
 	for (unsigned i = 0; i < 2 && !e->full; i++) {
-		miss[i][-1] = (uint8_t)(e->at - miss[i]);
+		*miss[i] = (uint8_t)(e->at - miss[i] - 1);
 	}
 	em_store(e, EM_R10, AT(rip));
 	em_jmp(e, w->t->exit_lookup);
