@@ -4,4 +4,4 @@ from bench import peers, work
 
 
 def rows(context):
-    yield from work.measured(context, 'work', ['disk', '0x1000000', '1000'], peers.SUBJECTS, disk=True)
+    yield from work.measured(context, 'work', ['disk', '0x2000000', '1000'], peers.SUBJECTS, disk=True)

@@ -39,7 +39,7 @@ enum lock_rank {
 	LOCK_IOAPIC,  /* IOAPICs */
 	LOCK_HEAP,    /* struct heap */
 	LOCK_PAGE,    /* free pages */
-	LOCK_LOG,     /* kept messages */
+	LOCK_LOG,     /* how many messages there were */
 	LOCK_CONSOLE, /* the UART and its buffers */
 	LOCK_LEAF,    /* nothing is taken under it */
 };

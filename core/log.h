@@ -32,5 +32,11 @@ void log_at(enum log_level level, const char *fmt, ...) printf_like(2, 3);
 #define log_info(...)	 log_at(LOG_INFO, __VA_ARGS__)
 #define log_debug(...)	 log_at(LOG_DEBUG, __VA_ARGS__)
 
+/**
+ * log_program() - as log_notice(), about what a program of ring 3 did: all of them together get
+ * a line a second and a number at once, what is more is left out and counted.
+ */
+void log_program(const char *fmt, ...) printf_like(1, 2);
+
 /** log_set_level() - messages below @level in number reach the console (0 to 8, 8: all). */
 void log_set_level(unsigned level);

@@ -18,7 +18,9 @@
  */
 __asm__(".pushsection .text\n"
 	".globl soft_access_begin, soft_access_begin16, soft_access_end, soft_access_fault\n"
-	".globl soft_access_fault16, soft_access_load8\n"
+	".globl soft_access_xsavec, soft_access_xrstor, soft_access_fault16, soft_access_load8, "
+	"soft_copy_bytes\n"
+	".globl soft_fill1, soft_fill2, soft_fill4, soft_fill8\n"
 	"soft_access_begin:\n"
 	"soft_copy_bytes:\n" /* (to, from, bytes) */
 	"	mov %rdx, %rcx\n"
@@ -41,6 +43,10 @@ __asm__(".pushsection .text\n"
 	"soft_move4: mov (%rsi), %ecx\n	mov %ecx, (%rdi)\n	xor %eax, %eax\n	ret\n"
 	"soft_access_load8:\n"
 	"soft_move8: mov (%rsi), %rcx\n	mov %rcx, (%rdi)\n	xor %eax, %eax\n	ret\n"
+	"soft_access_xsavec: mov %rsi, %rdx\n	mov %esi, %eax\n	shr $32, %rdx\n"
+	"	xsavec64 (%rdi)\n	xor %eax, %eax\n	ret\n"
+	"soft_access_xrstor: mov %rsi, %rdx\n	mov %esi, %eax\n	shr $32, %rdx\n"
+	"	xrstor64 (%rdi)\n	xor %eax, %eax\n	ret\n"
 	/* (at, bytes) */
 	"soft_equal16: movdqu (%rdi), %xmm0\n	movdqu (%rsi), %xmm1\n"
 	"	pcmpeqb %xmm1, %xmm0\n	pmovmskb %xmm0, %eax\n	ret\n"
@@ -81,11 +87,6 @@ _Static_assert(EAGAIN == 11 && EFAULT == 14, "the numbers above");
 extern const char soft_access_begin[], soft_access_begin16[], soft_access_end[];
 extern const char soft_access_fault[], soft_access_fault16[];
 
-int soft_copy_bytes(void *to, const void *from, size_t bytes);
-int soft_fill1(void *to, uint64_t value, size_t count);
-int soft_fill2(void *to, uint64_t value, size_t count);
-int soft_fill4(void *to, uint64_t value, size_t count);
-int soft_fill8(void *to, uint64_t value, size_t count);
 int soft_move1(void *to, const void *from);
 int soft_move2(void *to, const void *from);
 int soft_move4(void *to, const void *from);

@@ -30,6 +30,20 @@ must_use int soft_access_store(void *to, const void *from, size_t bytes);
 /** soft_access_load8() - of 8 bytes, without vector registers. */
 must_use int soft_access_load8(void *to, const void *from);
 
+/** soft_copy_bytes(), soft_fill1() to _fill8() - soft_access_copy(), _fill() without them. */
+must_use int soft_copy_bytes(void *to, const void *from, size_t bytes);
+must_use int soft_fill1(void *to, uint64_t value, size_t count);
+must_use int soft_fill2(void *to, uint64_t value, size_t count);
+must_use int soft_fill4(void *to, uint64_t value, size_t count);
+must_use int soft_fill8(void *to, uint64_t value, size_t count);
+
+/**
+ * soft_access_xsavec(), soft_access_xrstor() - XSAVEC64, XRSTOR64 of @components at @area, of
+ * 64-byte alignment. Return: 0 or -EFAULT, also if the image is one that XRSTOR refuses.
+ */
+must_use int soft_access_xsavec(void *area, uint64_t components);
+must_use int soft_access_xrstor(const void *area, uint64_t components);
+
 /** soft_access_equal16() - 16 bytes of each. Return: a bit for each that is equal, or -EFAULT. */
 must_use int soft_access_equal16(const void *at, const void *bytes);
 

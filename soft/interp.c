@@ -7,6 +7,7 @@
 #include <sched.h>
 #include <string.h>
 
+#include "lib/kvm/cpuid.h"
 #include "lib/kvm/registers.h"
 #include "lib/x86/regs.h"
 #include "soft/access.h"
@@ -124,6 +125,26 @@ static enum insn_outcome stop_privileged(struct soft_vcpu *vcpu, enum kvm_stop_r
 	return vcpu->kvm->cpu.cpl != 0 ? general_protection(vcpu) : soft_stop(vcpu, reason);
 }
 
+static enum insn_outcome cpuid(struct soft_vcpu *vcpu, const struct insn *insn)
+{
+	struct kvm_vcpu *kvm = vcpu->kvm;
+	uint64_t *gpr = kvm->cpu.gpr;
+	uint32_t regs[4] = {(uint32_t)gpr[0], 0, (uint32_t)gpr[1], 0};
+
+	if (kvm->msr[KVM_MSR_MISC_FEATURES] != 0 || insn_mode(&kvm->cpu) != INSN_64) {
+		return soft_stop(vcpu, KVM_STOP_CPUID); /* it may be a fault */
+	}
+	kvm_cpuid_query(kvm, regs);
+	gpr[0] = regs[CPUID_EAX];
+	gpr[3] = regs[CPUID_EBX];
+	gpr[1] = regs[CPUID_ECX];
+	gpr[2] = regs[CPUID_EDX];
+	kvm->cpu.rip += insn->len;
+	kvm->cpu.rflags &= ~RFLAGS_RF;
+	kvm->cpu.interrupt_shadow = kvm->cpu.trap_shadow = false;
+	return INSN_DONE;
+}
+
 /* Return: what the instruction came to; *@mine false: it is the emulator's. */
 static enum insn_outcome intercepted(struct soft_vcpu *vcpu, const struct insn *insn, bool *mine)
 {
@@ -134,7 +155,7 @@ static enum insn_outcome intercepted(struct soft_vcpu *vcpu, const struct insn *
 	case INSN_HLT:
 		return stop_privileged(vcpu, KVM_STOP_HLT);
 	case INSN_CPUID:
-		return soft_stop(vcpu, KVM_STOP_CPUID);
+		return cpuid(vcpu, insn);
 	case INSN_RDMSR:
 		return stop_privileged(vcpu, KVM_STOP_MSR_READ);
 	case INSN_WRMSR:

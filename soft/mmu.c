@@ -27,22 +27,38 @@ static bool has_bit(const uint64_t *bits, uint64_t number)
 
 /* ---- address spaces ---- */
 
-static struct st_frame *frame_of(const struct soft_mmu *mmu, const struct soft_space *space)
+/* Tables of a space: the users', and that of the kernel when it accesses the users' memory. */
+static struct st_view *view_of(const struct soft_mmu *mmu, const struct soft_space *space,
+			       enum st_view_kind kind)
 {
 	unsigned n = (unsigned)(space - mmu->space);
 
-	return mmu->st != NULL && n < mmu->st->nframes ? &mmu->st->frames[n] : NULL;
+	return mmu->st != NULL && n < mmu->st->nframes ? &mmu->st->frames[n].view[kind] : NULL;
 }
 
 static void flush_space(struct soft_mmu *mmu, struct soft_space *space)
 {
-	struct st_frame *frame = frame_of(mmu, space);
+	struct st_view *user = view_of(mmu, space, ST_VIEW_USER);
+	struct st_view *ac = view_of(mmu, space, ST_VIEW_KERNEL_AC);
 
 	/* All bits set: SOFT_NO_PAGE. */
-	memset(space->tlb, 0xff, sizeof(space->tlb));
-	if (frame != NULL) {
-		st_flush(frame);
+	memset(space->user, 0xff, sizeof(space->user));
+	if (user != NULL) {
+		st_flush_view(user);
+		st_flush_view(ac);
 	}
+}
+
+/* What is the same in all spaces. */
+static void flush_kernel(struct soft_mmu *mmu)
+{
+	struct st_view *v = view_of(mmu, mmu->now, ST_VIEW_KERNEL);
+
+	memset(mmu->kernel, 0xff, sizeof(mmu->kernel));
+	if (v != NULL) {
+		st_flush_view(v);
+	}
+	mmu->kernel_private = false;
 }
 
 void soft_mmu_init(struct soft_mmu *mmu, struct st_translator *st)
@@ -53,6 +69,7 @@ void soft_mmu_init(struct soft_mmu *mmu, struct st_translator *st)
 		mmu->space[i].cr3 = SOFT_NO_SPACE;
 	}
 	flush_space(mmu, mmu->now);
+	flush_kernel(mmu);
 }
 
 void soft_mmu_flush(struct soft_mmu *mmu)
@@ -65,6 +82,7 @@ void soft_mmu_flush(struct soft_mmu *mmu)
 	}
 	mmu->now->cr3 = cr3;
 	flush_space(mmu, mmu->now);
+	flush_kernel(mmu);
 	memset(mmu->large, 0, sizeof(mmu->large));
 	memset(mmu->huge, 0, sizeof(mmu->huge));
 	mmu->flushes++;
@@ -84,23 +102,48 @@ void soft_mmu_flush_pcid(struct soft_mmu *mmu, uint64_t pcid)
 			space->cr3 = SOFT_NO_SPACE;
 		}
 	}
+	if (mmu->kernel_private) {
+		flush_kernel(mmu);
+	}
+}
+
+/* Is anything known of it? */
+static bool in_use(const struct soft_mmu *mmu, const struct soft_space *space)
+{
+	return space->cr3 != SOFT_NO_SPACE || space == mmu->now;
+}
+
+static void forget_fetches(struct soft_tlb_entry *tlb, struct st_view *v)
+{
+	for (unsigned i = 0; i < SOFT_TLB; i++) {
+		tlb[i].fetch = SOFT_NO_PAGE;
+	}
+	if (v != NULL) {
+		st_flush_exec(v);
+	}
 }
 
 void soft_mmu_forget_code(struct soft_mmu *mmu)
 {
 	for (unsigned n = 0; n < SOFT_SPACES; n++) {
 		struct soft_space *space = &mmu->space[n];
-		struct st_frame *frame = frame_of(mmu, space);
 
-		if (space->cr3 == SOFT_NO_SPACE && space != mmu->now) {
-			continue;
+		if (in_use(mmu, space)) {
+			forget_fetches(space->user, view_of(mmu, space, ST_VIEW_USER));
 		}
-		for (unsigned i = 0; i < 2 * SOFT_TLB; i++) {
-			space->tlb[i / SOFT_TLB][i % SOFT_TLB].fetch = SOFT_NO_PAGE;
+	}
+	forget_fetches(mmu->kernel, view_of(mmu, mmu->now, ST_VIEW_KERNEL));
+}
+
+static void protect(struct soft_tlb_entry *tlb, struct st_view *v, uint64_t host)
+{
+	for (unsigned i = 0; i < SOFT_TLB; i++) {
+		if ((uintptr_t)tlb[i].host == host) {
+			tlb[i].write = SOFT_NO_PAGE;
 		}
-		for (unsigned i = 0; i < ST_VIEWS && frame != NULL; i++) {
-			st_flush_exec(&frame->view[i]);
-		}
+	}
+	if (v != NULL) {
+		st_flush_writes(v, host);
 	}
 }
 
@@ -110,22 +153,17 @@ void soft_mmu_protect(struct soft_vcpu *vcpu, uint64_t host)
 
 	for (unsigned n = 0; n < SOFT_SPACES; n++) {
 		struct soft_space *space = &mmu->space[n];
-		struct st_frame *frame = frame_of(mmu, space);
+		struct st_view *ac = view_of(mmu, space, ST_VIEW_KERNEL_AC);
 
-		if (space->cr3 == SOFT_NO_SPACE && space != mmu->now) {
+		if (!in_use(mmu, space)) {
 			continue;
 		}
-		for (unsigned i = 0; i < 2 * SOFT_TLB; i++) {
-			struct soft_tlb_entry *e = &space->tlb[i / SOFT_TLB][i % SOFT_TLB];
-
-			if ((uintptr_t)e->host == host) {
-				e->write = SOFT_NO_PAGE;
-			}
-		}
-		if (frame != NULL) {
-			st_flush_writes(frame, host);
+		protect(space->user, view_of(mmu, space, ST_VIEW_USER), host);
+		if (ac != NULL) {
+			st_flush_writes(ac, host);
 		}
 	}
+	protect(mmu->kernel, view_of(mmu, mmu->now, ST_VIEW_KERNEL), host);
 }
 
 /* One that is free, or that has been for longest. */
@@ -163,16 +201,28 @@ void soft_mmu_follow(struct soft_vcpu *vcpu)
 		space->cr3 = cr3;
 		flush_space(mmu, space);
 	}
+	if (mmu->kernel_private) {
+		flush_kernel(mmu);
+	}
 	mmu->now = space;
 	if (mmu->st != NULL) {
 		st_use_space(mmu->st, (unsigned)(space - mmu->space));
 	}
 }
 
+static void flush_page(struct soft_tlb_entry *tlb, struct st_view *v, uint64_t linear)
+{
+	struct soft_tlb_entry *e = &tlb[(linear >> 12) % SOFT_TLB];
+
+	/* Another page's entry may go along. */
+	e->read = e->write = e->fetch = SOFT_NO_PAGE;
+	if (v != NULL) {
+		st_flush_page(v, linear);
+	}
+}
+
 void soft_mmu_flush_page(struct soft_mmu *mmu, uint64_t linear)
 {
-	uint64_t page = linear >> 12;
-
 	if (has_bit(mmu->large, linear >> 21) || has_bit(mmu->huge, linear >> 30)) {
 		soft_mmu_flush(mmu);
 		return;
@@ -180,21 +230,17 @@ void soft_mmu_flush_page(struct soft_mmu *mmu, uint64_t linear)
 	/* Of all spaces: it may be global. */
 	for (unsigned n = 0; n < SOFT_SPACES; n++) {
 		struct soft_space *space = &mmu->space[n];
-		struct st_frame *frame = frame_of(mmu, space);
+		struct st_view *ac = view_of(mmu, space, ST_VIEW_KERNEL_AC);
 
-		if (space->cr3 == SOFT_NO_SPACE && space != mmu->now) {
+		if (!in_use(mmu, space)) {
 			continue;
 		}
-		for (unsigned view = 0; view < 2; view++) {
-			struct soft_tlb_entry *e = &space->tlb[view][page % SOFT_TLB];
-
-			/* Another page's entry may go along. */
-			e->read = e->write = e->fetch = SOFT_NO_PAGE;
-		}
-		if (frame != NULL) {
-			st_flush_page(frame, linear);
+		flush_page(space->user, view_of(mmu, space, ST_VIEW_USER), linear);
+		if (ac != NULL) {
+			st_flush_page(ac, linear);
 		}
 	}
+	flush_page(mmu->kernel, view_of(mmu, mmu->now, ST_VIEW_KERNEL), linear);
 }
 
 /* ---- the walk ---- */
@@ -294,9 +340,11 @@ static enum walk_outcome translate(struct soft_vcpu *vcpu, uint64_t linear, enum
 
 static struct soft_tlb_entry *entry_of(struct soft_vcpu *vcpu, uint64_t linear, bool system)
 {
-	unsigned view = vcpu->kvm->cpu.cpl == 3 && !system;
+	struct soft_mmu *mmu = &vcpu->mmu;
+	struct soft_tlb_entry *tlb =
+		vcpu->kvm->cpu.cpl == 3 && !system ? mmu->now->user : mmu->kernel;
 
-	return &vcpu->mmu.now->tlb[view][(linear >> 12) % SOFT_TLB];
+	return &tlb[(linear >> 12) % SOFT_TLB];
 }
 
 static void fill(struct soft_vcpu *vcpu, uint64_t linear, enum soft_access access, bool system,
@@ -311,6 +359,9 @@ static void fill(struct soft_vcpu *vcpu, uint64_t linear, enum soft_access acces
 	/* What SMAP and RFLAGS.AC have a say in is asked each time. */
 	if (!user_view && result->user && (cpu->cr4 & CR4_SMAP) != 0 && access != SOFT_FETCH) {
 		return;
+	}
+	if (!user_view && !result->global) {
+		vcpu->mmu.kernel_private = true;
 	}
 	if (e->host != host || (e->read != tag && e->write != tag && e->fetch != tag)) {
 		e->read = e->write = e->fetch = SOFT_NO_PAGE;

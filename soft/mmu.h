@@ -25,8 +25,7 @@ struct soft_tlb_entry {
 /** What is known of an address space. */
 struct soft_space {
 	uint64_t cr3; /* PCID included; SOFT_NO_SPACE: nothing that is valid */
-	/* What CPL 3 may do, and what the others may. */
-	struct soft_tlb_entry tlb[2][SOFT_TLB];
+	struct soft_tlb_entry user[SOFT_TLB]; /* what CPL 3 may do */
 };
 
 #define SOFT_NO_SPACE UINT64_MAX
@@ -34,6 +33,9 @@ struct soft_space {
 struct soft_mmu {
 	struct soft_space space[SOFT_SPACES];
 	struct soft_space *now;
+	/* What the others may do, in all spaces. */
+	struct soft_tlb_entry kernel[SOFT_TLB];
+	bool kernel_private;	  /* pages among these, or in ST_VIEW_KERNEL, are not global */
 	unsigned oldest;	  /* who is next to make room */
 	struct st_translator *st; /* has further TLBs for each space; or NULL */
 	uint64_t flushes;	  /* how often all was forgotten */

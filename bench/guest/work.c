@@ -65,7 +65,7 @@ static void end(void)
 static void nothing(void)
 {
 	sleep(4);
-	for (int i = 0; i < 3; i++) {
+	for (int i = 0; i < 9; i++) {
 		begin("", 1, "");
 		end();
 	}

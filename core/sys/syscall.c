@@ -12,7 +12,7 @@ static syscall_fn *const table[] = {
 #include "abi/linux/core.def"
 };
 
-/* Once for each program and number. */
+/* Once for each program and number, for who ports a program. */
 static rare void tell_unknown(uint64_t number)
 {
 	struct thread *t = thread_current();
@@ -22,8 +22,8 @@ static rare void tell_unknown(uint64_t number)
 	    (atomic_fetch_or_explicit(&p->told_unknown[number / 64], BIT(number % 64),
 				      memory_order_relaxed) &
 	     BIT(number % 64)) == 0) {
-		log_notice("%s[%d]: system call %u is not offered", t->name, p->pid,
-			   (unsigned)number);
+		log_program("%s[%d]: system call %u is not offered", t->name, p->pid,
+			    (unsigned)number);
 	}
 }
 

@@ -181,7 +181,7 @@ void signal_force(const struct signal_info *info)
 	}
 	/* Too many wait only of those that queue, and faults do not. */
 	if (signal_queue_put(&t->pending, info) != 0) {
-		log_warning("%s[%d]: signal %d is lost", t->name, t->tid, info->signo);
+		log_program("%s[%d]: signal %d is lost", t->name, t->tid, info->signo);
 	}
 	signal_update(t);
 	spin_give_irq(&p->signals.lock, flags);
@@ -336,9 +336,9 @@ static void act_by_default(struct user_frame *frame, const struct signal_info *i
 		return;
 	}
 	if (info->code > 0 && signo != SIGALRM && signo != SIGPIPE && signo != SIGTERM) {
-		log_notice("%s[%d]: signal %d at rip 0x%llx, address 0x%llx, rsp 0x%llx", t->name,
-			   t->tid, signo, (unsigned long long)frame->rip,
-			   (unsigned long long)info->address, (unsigned long long)frame->rsp);
+		log_program("%s[%d]: signal %d at rip 0x%llx, address 0x%llx, rsp 0x%llx", t->name,
+			    t->tid, signo, (unsigned long long)frame->rip,
+			    (unsigned long long)info->address, (unsigned long long)frame->rsp);
 	}
 	process_exit(t->process, signo);
 }
@@ -369,8 +369,8 @@ static void run_handler(struct user_frame *frame, const struct signal_info *info
 
 	end_call(frame, action);
 	if (signal_frame_push(frame, info, action, before) != 0) {
-		log_notice("%s[%d]: no room for signal %d on the stack at 0x%llx", t->name, t->tid,
-			   info->signo, (unsigned long long)frame->rsp);
+		log_program("%s[%d]: no room for signal %d on the stack at 0x%llx", t->name, t->tid,
+			    info->signo, (unsigned long long)frame->rsp);
 		process_exit(t->process, SIGSEGV);
 		return;
 	}

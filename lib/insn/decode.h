@@ -239,6 +239,12 @@ must_use enum insn_result insn_decode(struct insn *insn, unsigned mode, const ui
 /** insn_target() - of a direct near branch at @rip, cut to the operand size. */
 uint64_t insn_target(const struct insn *insn, uint64_t rip);
 
+/**
+ * insn_w_is_size() - does the W of its VEX or EVEX prefix say how long a GPR is, or what stands for
+ * one in memory? Only 64-bit code obeys such a W. Spec: Intel SDM vol. 2, 2.3.5.5
+ */
+bool insn_w_is_size(const struct insn *insn);
+
 /** insn_mnemonic_name(), insn_feature_name() - as in the manual; "?" for none. */
 const char *insn_mnemonic_name(unsigned mnemonic);
 const char *insn_feature_name(unsigned feature);

@@ -8,6 +8,30 @@
 #define RSI 6
 #define RDI 7
 
+bool insn_w_is_size(const struct insn *insn)
+{
+	if (insn->encoding == INSN_LEGACY) {
+		return false;
+	}
+	for (unsigned i = 0; i < insn->noperands; i++) {
+		if (insn->operand[i].kind == INSN_OP_REG && insn->operand[i].klass == INSN_GPR) {
+			return true;
+		}
+	}
+	switch (insn->mnemonic) {
+	case INSN_VMOVD:
+	case INSN_VPINSRD:
+	case INSN_VPEXTRD:
+	case INSN_VCVTSI2SS:
+	case INSN_VCVTSI2SD:
+	case INSN_VCVTUSI2SS:
+	case INSN_VCVTUSI2SD:
+		return true;
+	default:
+		return false;
+	}
+}
+
 static void read_address(struct insn *insn, const struct insn_mem *m)
 {
 	if (m->base < 16) {

@@ -37,16 +37,6 @@ static uint8_t free_base(uint16_t used)
 	return INSN_NO_REG;
 }
 
-static bool names_gpr(const struct insn *insn)
-{
-	for (unsigned i = 0; i < insn->noperands; i++) {
-		if (insn->operand[i].kind == INSN_OP_REG && insn->operand[i].klass == INSN_GPR) {
-			return true;
-		}
-	}
-	return false;
-}
-
 /* Is it the same instruction, but for @alias in the place of RSP? */
 static bool same_but_rsp(const struct insn *insn, const struct insn *other, uint8_t alias)
 {
@@ -133,7 +123,7 @@ static void emit_vex(const struct insn *insn, struct insn_native *n, bool memory
 	} else {
 		prefix[1] |= (memory ? 0x60 : 0) | (narrow ? 0xe0 : 0);
 		prefix[2] |= narrow ? 0x40 : 0;
-		prefix[2] &= narrow && names_gpr(insn) ? 0x7f : 0xff;
+		prefix[2] &= narrow && insn_w_is_size(insn) ? 0x7f : 0xff;
 	}
 	if (len == 4) {
 		prefix[1] |= narrow ? 0x10 : 0;

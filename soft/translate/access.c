@@ -60,7 +60,7 @@ struct st_cold *st_cold(struct st_work *w, unsigned kind, unsigned i)
 	} else {
 		w->ncold++;
 	}
-	*c = (struct st_cold){.kind = (uint8_t)kind, .guest = w->at[i]};
+	*c = (struct st_cold){.kind = (uint8_t)kind, .guest = w->at[i], .i = (uint16_t)i};
 	c->live = w->live[i] != 0;
 	c->saved = w->saved;
 	c->behind = em_here(w->e);
@@ -117,6 +117,7 @@ void st_address(struct st_work *w, unsigned i)
 {
 	const struct insn_mem *m = &w->insn[i].mem[0];
 
+	w->in_r10 = NULL;
 	offset(w, i);
 	if (w->insn[i].mode == INSN_64 && (m->seg == INSN_FS || m->seg == INSN_GS)) {
 		em_load(w->e, EM_R11, m->seg == INSN_FS ? AT(fs_base) : AT(gs_base));
@@ -152,7 +153,7 @@ static struct em_mem entry8(size_t table)
 }
 
 /* R10 becomes the offset in the page; what is beyond it is another page. */
-static void check_dead(struct st_work *w, unsigned i, unsigned size, bool write)
+static void check_dead(struct st_work *w, unsigned i, unsigned kind, unsigned size, bool write)
 {
 	static const uint8_t rorx[] = {0xc4, 0x43, 0xfb, 0xf0, 0xda, 9};
 	struct em *e = w->e;
@@ -171,7 +172,7 @@ static void check_dead(struct st_work *w, unsigned i, unsigned size, bool write)
 	em_byte(e, 0x0f);
 	em_byte(e, 0x80 | EM_CC_A);
 	em_32(e, 0);
-	c = st_cold(w, ST_COLD_SLOW, i);
+	c = st_cold(w, kind, i);
 	c->inline_live = false;
 	c->size = (uint16_t)size;
 	c->write = write;
@@ -214,8 +215,13 @@ void st_check(struct st_work *w, unsigned i, unsigned size, bool write)
 	if (w->live[i] != 0 && !w->saved) {
 		check_live(w, i, size, write);
 	} else {
-		check_dead(w, i, size, write);
+		check_dead(w, i, ST_COLD_SLOW, size, write);
 	}
+}
+
+void st_check_range(struct st_work *w, unsigned i, unsigned size, bool write)
+{
+	check_dead(w, i, ST_COLD_RANGE, size, write);
 }
 
 /* ---- the cold part ---- */
@@ -244,6 +250,25 @@ static void slow(struct st_work *w, const struct st_cold *c)
 	em_jmp(e, c->resume);
 }
 
+/* What is called comes back behind the jump if there is no window. */
+static void range(struct st_work *w, unsigned i)
+{
+	const struct st_cold c = w->cold[i];
+	struct em *e = w->e;
+	struct st_cold *link;
+
+	em_mem(e, true, 0, 0x33, EM_R10, entry(tags(w, c.write)));
+	em_mov_imm(e, EM_R11, c.size | (c.write ? ST_SLOW_WRITE : 0));
+	em_call(e, w->t->attempt);
+	em_jmp(e, c.resume);
+	em_byte(e, 0xe9);
+	em_32(e, 0);
+	link = st_cold(w, ST_COLD_LINK, c.i);
+	link->saved = c.saved;
+	link->plain = true;
+	link->rip = w->linear + c.guest;
+}
+
 static void leave(struct st_work *w, const struct st_cold *c, const uint8_t *exit)
 {
 	if (c->saved) {
@@ -268,7 +293,7 @@ static void link_stub(struct st_work *w, const struct st_cold *c)
 	link->stub = (uint32_t)(em_here(w->e) - t->rx);
 	link->target = ST_NONE;
 	link->rip = c->rip;
-	link->saved = c->saved ? ST_MODE_SAVED : 0;
+	link->how = (c->saved ? ST_MODE_SAVED : 0) | (c->plain ? ST_MODE_PLAIN : 0);
 	em_call(w->e, t->exit_link);
 	link->site = (uint32_t)(em_here(w->e) - t->rx);
 }
@@ -282,6 +307,9 @@ void st_cold_parts(struct st_work *w)
 		switch (c->kind) {
 		case ST_COLD_SLOW:
 			slow(w, c);
+			break;
+		case ST_COLD_RANGE:
+			range(w, i);
 			break;
 		case ST_COLD_KICK:
 			leave(w, c, w->t->exit_kick);

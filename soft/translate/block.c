@@ -29,6 +29,8 @@ enum how {
 	HOW_PAUSE,
 	HOW_BIT, /* BT and such, with a bit far away */
 	HOW_STRING,
+	HOW_SWAPGS,
+	HOW_RDTSC,  /* and RDTSCP */
 	HOW_SYSTEM, /* of fast.h, those that go on behind themselves */
 	HOW_BRANCH,
 	HOW_INTERPRET, /* ends the block in front of the instruction */
@@ -121,6 +123,11 @@ static enum how how_of(const struct insn *insn, unsigned mode)
 		return (mode & ST_MODE_USER) == 0 ? HOW_CLI : HOW_INTERPRET;
 	case INSN_STI:
 		return (mode & ST_MODE_USER) == 0 ? HOW_STI : HOW_INTERPRET;
+	case INSN_SWAPGS:
+		return (mode & ST_MODE_USER) == 0 ? HOW_SWAPGS : HOW_INTERPRET;
+	case INSN_RDTSC:
+	case INSN_RDTSCP:
+		return (mode & ST_MODE_TSC) != 0 ? HOW_RDTSC : HOW_INTERPRET;
 	case INSN_MOVS:
 	case INSN_STOS:
 		return string(insn);
@@ -167,6 +174,7 @@ static enum how decode(struct st_work *w, unsigned offset)
 		} else {
 			how = how_of(insn, w->mode);
 		}
+		w->how[w->n] = (uint8_t)how;
 		offset += insn->len;
 		w->at[++w->n] = (uint16_t)offset;
 		if (how == HOW_BRANCH || how == HOW_INTERPRET) {
@@ -176,7 +184,7 @@ static enum how decode(struct st_work *w, unsigned offset)
 	return HOW_NOTHING;
 }
 
-static uint32_t needed_behind(const struct st_work *w, enum how end)
+static uint32_t needed_behind(struct st_work *w, enum how end)
 {
 	const struct insn *last = &w->insn[w->n - 1];
 	uint64_t rip = w->linear + w->at[w->n - 1];
@@ -217,6 +225,64 @@ static void liveness(struct st_work *w, enum how end)
 
 /* ---- code ---- */
 
+static bool writes(const struct insn *insn)
+{
+	return (insn->operand[0].kind == INSN_OP_MEM &&
+		(insn->operand[0].access & INSN_WRITE) != 0) ||
+	       (insn->noperands > 1 && insn->operand[1].kind == INSN_OP_MEM &&
+		(insn->operand[1].access & INSN_WRITE) != 0);
+}
+
+/* Operands with displacements beyond are in no window: their differences are to fit 32 bits. */
+#define FAR (INT64_C(1) << 24)
+
+/* Which memory operands may be in a window. */
+static void find_place(struct st_work *w, unsigned i)
+{
+	const struct insn *insn = &w->insn[i];
+	const struct insn_mem *m = &insn->mem[0];
+	struct st_place *p = &w->place[i];
+
+	*p = (struct st_place){0};
+	switch (insn->mode == INSN_64 ? w->how[i] : HOW_INTERPRET) {
+	case HOW_COPY:
+		if (insn->nmem == 1 && m->kind == INSN_MEM_MODRM && insn->adr_bytes == 8 &&
+		    m->base < 16 && m->index == INSN_NO_REG && m->seg != INSN_FS &&
+		    m->seg != INSN_GS && m->bytes <= 64 && (int64_t)m->disp > -FAR &&
+		    (int64_t)m->disp < FAR) {
+			*p = (struct st_place){.base = m->base,
+					       .size = (uint16_t)m->bytes,
+					       .disp = (int32_t)m->disp,
+					       .write = writes(insn)};
+		}
+		break;
+	case HOW_PUSH:
+		*p = (struct st_place){.base = RSP, .write = true, .disp = -8, .shift = -8};
+		p->size = insn->operand[0].kind == INSN_OP_MEM ? 0 : 8;
+		break;
+	case HOW_POP:
+		*p = (struct st_place){.base = RSP, .size = 8, .shift = 8};
+		p->barrier = insn->operand[0].reg == RSP;
+		break;
+	case HOW_BRANCH:
+		if (insn->klass == INSN_CLASS_RET) {
+			*p = (struct st_place){.base = RSP, .size = 8};
+		} else if (insn->klass == INSN_CLASS_CALL) {
+			*p = (struct st_place){.base = RSP, .size = 8, .disp = -8, .write = true};
+		}
+		break;
+	case HOW_NOTHING:
+	case HOW_LEA:
+	case HOW_CLD:
+	case HOW_STD:
+	case HOW_BIT:
+		break;
+	default:
+		p->barrier = true;
+		break;
+	}
+}
+
 static void copy(struct st_work *w, unsigned i)
 {
 	static const uint8_t scratch[] = {EM_R10, EM_R11};
@@ -224,15 +290,11 @@ static void copy(struct st_work *w, unsigned i)
 	bool memory = insn->nmem != 0;
 	unsigned used = memory ? 1 : 0;
 	uint8_t map[16];
+	int32_t disp = 0;
 
-	if (memory) {
-		bool write = (insn->operand[0].kind == INSN_OP_MEM &&
-			      (insn->operand[0].access & INSN_WRITE) != 0) ||
-			     (insn->noperands > 1 && insn->operand[1].kind == INSN_OP_MEM &&
-			      (insn->operand[1].access & INSN_WRITE) != 0);
-
+	if (memory && !st_reach(w, i, &disp)) {
 		st_address(w, i);
-		st_check(w, i, insn->mem[0].bytes, write);
+		st_check(w, i, insn->mem[0].bytes, writes(insn));
 	}
 	for (unsigned g = 0; g < 16; g++) {
 		map[g] = (uint8_t)st_host_reg(g);
@@ -247,7 +309,7 @@ static void copy(struct st_work *w, unsigned i)
 			}
 		}
 	}
-	st_copy(w->e, insn, map, memory);
+	st_copy(w->e, insn, map, memory, disp);
 	for (unsigned g = 9; g <= 11; g++) {
 		if (map[g] != EM_ABSENT && (insn->gpr_write & BIT(g)) != 0) {
 			em_store(w->e, map[g], GPR(g));
@@ -291,6 +353,7 @@ static void push(struct st_work *w, unsigned i)
 	bool wide = insn->mode == INSN_64;
 	int slot = wide ? 8 : 4;
 	unsigned reg = EM_ABSENT;
+	int32_t disp = 0;
 
 	if (o->kind == INSN_OP_MEM) {
 		st_address(w, i);
@@ -300,8 +363,10 @@ static void push(struct st_work *w, unsigned i)
 	} else if (o->kind == INSN_OP_REG) {
 		reg = st_host_reg(o->reg);
 	}
-	em_lea(e, wide, EM_R10, EM_AT(EM_R9, -slot));
-	st_check(w, i, (unsigned)slot, true);
+	if (!st_reach(w, i, &disp)) {
+		em_lea(e, wide, EM_R10, EM_AT(EM_R9, -slot));
+		st_check(w, i, (unsigned)slot, true);
+	}
 	if (reg == EM_ABSENT) {
 		reg = EM_R11;
 		if (o->kind == INSN_OP_MEM) {
@@ -312,7 +377,7 @@ static void push(struct st_work *w, unsigned i)
 			em_mov_imm(e, reg, wide ? insn->imm[0] : (uint32_t)insn->imm[0]);
 		}
 	}
-	em_mem(e, wide, 0, 0x89, reg, EM_AT(EM_R10, 0));
+	em_mem(e, wide, 0, 0x89, reg, EM_AT(EM_R10, disp));
 	em_lea(e, wide, EM_R9, EM_AT(EM_R9, -slot));
 }
 
@@ -323,14 +388,17 @@ static void pop(struct st_work *w, unsigned i)
 	struct em *e = w->e;
 	bool wide = insn->mode == INSN_64;
 	int slot = wide ? 8 : 4;
+	int32_t disp = 0;
 
-	em_reg(e, wide, 0x89, EM_R9, EM_R10);
-	st_check(w, i, (unsigned)slot, false);
+	if (!st_reach(w, i, &disp)) {
+		em_reg(e, wide, 0x89, EM_R9, EM_R10);
+		st_check(w, i, (unsigned)slot, false);
+	}
 	if (gpr == RSP) {
-		em_mem(e, wide, 0, 0x8b, EM_R9, EM_AT(EM_R10, 0));
+		em_mem(e, wide, 0, 0x8b, EM_R9, EM_AT(EM_R10, disp));
 		return;
 	}
-	em_mem(e, wide, 0, 0x8b, reg == EM_ABSENT ? EM_R11 : reg, EM_AT(EM_R10, 0));
+	em_mem(e, wide, 0, 0x8b, reg == EM_ABSENT ? EM_R11 : reg, EM_AT(EM_R10, disp));
 	if (reg == EM_ABSENT) {
 		em_store(e, EM_R11, GPR(gpr));
 	}
@@ -441,11 +509,74 @@ static void string_insn(struct st_work *w, unsigned i)
 	em_call(w->e, w->t->string);
 }
 
+static void swapgs(struct st_work *w)
+{
+	em_load(w->e, EM_R10, AT(gs_base));
+	em_load(w->e, EM_R11, AT(kernel_gs));
+	em_store(w->e, EM_R11, AT(gs_base));
+	em_store(w->e, EM_R10, AT(kernel_gs));
+}
+
+/* EDX:EAX = the host's and an offset, with the flags as they were. */
+static void rdtsc(struct st_work *w, unsigned i)
+{
+	static const uint8_t lfence[] = {0x0f, 0xae, 0xe8};
+	static const uint8_t read[] = {0x0f, 0x31};
+	static const uint8_t rorx_32[] = {0xc4, 0xe3, 0xfb, 0xf0, 0xd2, 32}; /* $32, %rdx, %rdx */
+	static const uint8_t high[] = {0xc4, 0xe3, 0xfb, 0xf0, 0xd0, 32};    /* $32, %rax, %rdx */
+	struct em *e = w->e;
+
+	if (w->insn[i].mnemonic == INSN_RDTSCP) {
+		em_bytes(e, lfence, sizeof(lfence));
+		em_load(e, EM_RCX, AT(tsc_aux));
+	}
+	em_bytes(e, read, sizeof(read));
+	em_bytes(e, rorx_32, sizeof(rorx_32));
+	em_lea(e, true, EM_RAX, (struct em_mem){.base = EM_RAX, .index = EM_RDX, .scale = 1});
+	em_load(e, EM_R10, AT(tsc_offset));
+	em_lea(e, true, EM_RAX, (struct em_mem){.base = EM_RAX, .index = EM_R10, .scale = 1});
+	em_bytes(e, high, sizeof(high));
+	em_reg(e, false, 0x89, EM_RDX, EM_RDX);
+	em_reg(e, false, 0x89, EM_RAX, EM_RAX);
+}
+
+/* The selector is in frame.temp. */
+static void store_seg(struct st_work *w, unsigned i)
+{
+	const struct insn_operand *to = &w->insn[i].operand[0];
+	struct em *e = w->e;
+	unsigned reg;
+
+	if (to->kind == INSN_OP_MEM) {
+		st_address(w, i);
+		st_check(w, i, 2, true);
+		em_load(e, EM_R11, AT(temp));
+		em_byte(e, 0x66);
+		em_mem(e, false, 0, 0x89, EM_R11, EM_AT(EM_R10, 0));
+		return;
+	}
+	em_load(e, EM_R11, AT(temp));
+	reg = st_host_reg(to->reg);
+	em_byte(e, 0x66);
+	if (reg == EM_ABSENT) {
+		em_mem(e, false, 0, 0x89, EM_R11, GPR(to->reg));
+	} else {
+		em_reg(e, false, 0x89, EM_R11, reg);
+	}
+}
+
 static void system_insn(struct st_work *w, unsigned i, uint32_t what)
 {
-	em_mov_imm(w->e, EM_R10, w->linear + w->at[i] + w->insn[i].len);
+	if (ST_SYSTEM_KIND(what) == ST_SYSTEM_XSAVEC || ST_SYSTEM_KIND(what) == ST_SYSTEM_XRSTOR) {
+		st_address(w, i);
+	} else {
+		em_mov_imm(w->e, EM_R10, w->linear + w->at[i] + w->insn[i].len);
+	}
 	em_mov_imm(w->e, EM_R11, what);
 	em_call(w->e, w->t->system);
+	if (ST_SYSTEM_KIND(what) == ST_SYSTEM_STORE_SEG) {
+		store_seg(w, i);
+	}
 }
 
 static void interpret(struct st_work *w, unsigned i)
@@ -462,7 +593,7 @@ static void interpret(struct st_work *w, unsigned i)
 
 static void one(struct st_work *w, unsigned i)
 {
-	switch (how_of(&w->insn[i], w->mode)) {
+	switch (w->how[i]) {
 	case HOW_COPY:
 		copy(w, i);
 		break;
@@ -503,6 +634,12 @@ static void one(struct st_work *w, unsigned i)
 		break;
 	case HOW_STRING:
 		string_insn(w, i);
+		break;
+	case HOW_SWAPGS:
+		swapgs(w);
+		break;
+	case HOW_RDTSC:
+		rdtsc(w, i);
 		break;
 	case HOW_SYSTEM:
 		system_insn(w, i, st_system_of(&w->insn[i], w->mode));
@@ -589,9 +726,7 @@ static bool reads_flags(const struct st_work *w, unsigned i, enum how how)
 static bool soon_read(const struct st_work *w, unsigned i)
 {
 	for (; i < w->n; i++) {
-		enum how how = how_of(&w->insn[i], w->mode);
-
-		if (reads_flags(w, i, how)) {
+		if (reads_flags(w, i, w->how[i])) {
 			return true;
 		}
 		if ((w->insn[i].flags_written & ST_FLAGS) != 0) {
@@ -608,7 +743,8 @@ static void place_flags(struct st_work *w, unsigned i, enum how how)
 		if (reads_flags(w, i, how)) {
 			st_restore(w);
 		}
-	} else if (w->live[i] != 0 && accesses(&w->insn[i], how) && !soon_read(w, i)) {
+	} else if (w->live[i] != 0 && accesses(&w->insn[i], how) && !st_in_window(w, i) &&
+		   !soon_read(w, i)) {
 		st_save(w);
 	}
 	st_record(w, w->at[i] | (w->saved && w->live[i] != 0 ? ST_SAVED : 0));
@@ -626,10 +762,13 @@ static void code(struct st_work *w, struct st_block *b, enum how end)
 	if (b->fpu) {
 		want_fpu(w);
 	}
+	for (unsigned i = 0; i < w->n; i++) {
+		find_place(w, i);
+	}
 	for (unsigned i = 0; i < w->n && !w->e->full; i++) {
 		bool last = i == w->n - 1;
 
-		place_flags(w, i, last && end == HOW_INTERPRET ? end : how_of(&w->insn[i], w->mode));
+		place_flags(w, i, last && end == HOW_INTERPRET ? end : w->how[i]);
 		if (last && (end == HOW_INTERPRET || (end == HOW_BRANCH && !st_branch(w, i)))) {
 			interpret(w, i);
 		} else if (!last || end == HOW_NOTHING) {
@@ -638,6 +777,10 @@ static void code(struct st_work *w, struct st_block *b, enum how end)
 		if ((w->insn[i].flags_written & ST_FLAGS) != 0 || w->insn[i].flags_maybe) {
 			w->saved = false;
 		}
+		st_windows_behind(w, i,
+				  w->how[i] == HOW_COPY && w->insn[i].nmem == 0 &&
+					  ((w->insn[i].gpr_read | w->insn[i].gpr_write) &
+					   (BIT(9) | BIT(10) | BIT(11))) == 0);
 	}
 	if (end == HOW_NOTHING) {
 		st_goto(w, w->n - 1, w->linear + w->at[w->n]);
@@ -664,6 +807,11 @@ uint32_t st_translate(struct st_translator *t, const struct st_source *source, u
 	w.bytes = source->bytes;
 	w.amd = source->amd;
 	w.ncold = 0;
+	memset(w.window, 0, sizeof(w.window));
+	w.in_r10 = NULL;
+	w.reached = false;
+	w.needed_known[0] = w.needed_known[1] = false;
+	w.needed_next = 0;
 	*b = (struct st_block){
 		.page = source->page,
 		.linear = source->linear,

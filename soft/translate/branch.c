@@ -1,8 +1,9 @@
 /*
- * How blocks begin and end. Direct jumps are linked by patching, all others look for their target in
- * a table by RIP. Who comes from another page enters by the guard, which sees that the page is still
- * the same. Indirect jumps arrive with the flags in frame.saved: most code overwrites them before it
- * reads them. Each jump backwards and each that is not direct asks whether somebody waits.
+ * How blocks begin and end. Direct jumps are linked by patching, all others look for their target
+ * in a table by RIP. Who comes from another page enters by the guard, which sees that the page is
+ * still the same. Indirect jumps arrive with the flags in frame.saved: most code overwrites them
+ * before it reads them. Each jump backwards and each that is not direct asks whether somebody
+ * waits.
  */
 #include <string.h>
 
@@ -12,13 +13,7 @@
 #define GPR(n)	  EM_GS(offsetof(struct st_frame, gpr) + 8 * (n))
 #define AHEAD	  8
 
-static size_t view(const struct st_work *w)
-{
-	return offsetof(struct st_frame, view) +
-	       (size_t)st_view_of(w->mode) * sizeof(struct st_view);
-}
-
-uint32_t st_flags_needed(const struct st_work *w, uint64_t rip)
+static uint32_t look_ahead(const struct st_work *w, uint64_t rip)
 {
 	uint32_t open = ST_FLAGS;
 
@@ -48,13 +43,31 @@ uint32_t st_flags_needed(const struct st_work *w, uint64_t rip)
 	return open;
 }
 
+uint32_t st_flags_needed(struct st_work *w, uint64_t rip)
+{
+	unsigned i = w->needed_next;
+
+	for (unsigned k = 0; k < 2; k++) {
+		if (w->needed_at[k] == rip && w->needed_known[k]) {
+			return w->needed[k];
+		}
+	}
+	w->needed_next = i ^ 1;
+	w->needed_at[i] = rip;
+	w->needed_known[i] = true;
+	w->needed[i] = look_ahead(w, rip);
+	return w->needed[i];
+}
+
 /* ---- the way in ---- */
 
 void st_guard(struct st_work *w, enum st_cold_kind kind)
 {
 	bool next = kind == ST_COLD_INSN;
 	uint32_t map = next ? w->source->next_map : w->source->map;
-	size_t exec = view(w) + offsetof(struct st_view, exec) +
+	size_t exec = offsetof(struct st_frame, view) +
+		      (size_t)st_exec_of(st_view_of(w->mode)) * sizeof(struct st_view) +
+		      offsetof(struct st_view, exec) +
 		      ((w->linear >> 12) + next) % ST_EXEC * sizeof(uint32_t);
 	struct em *e = w->e;
 	struct st_cold *c;
@@ -215,11 +228,14 @@ static void push_return(struct st_work *w, unsigned i)
 	struct em *e = w->e;
 	unsigned slot = slot_bytes(w);
 	uint64_t back = w->linear + w->at[i] + w->insn[i].len;
+	int32_t disp = 0;
 
-	em_lea(e, slot == 8, EM_R10, EM_AT(EM_R9, -(int)slot));
-	st_check(w, i, slot, true);
+	if (!st_reach(w, i, &disp)) {
+		em_lea(e, slot == 8, EM_R10, EM_AT(EM_R9, -(int)slot));
+		st_check(w, i, slot, true);
+	}
 	em_mov_imm(e, EM_R11, slot == 8 ? back : (uint32_t)back);
-	em_mem(e, slot == 8, 0, 0x89, EM_R11, EM_AT(EM_R10, 0));
+	em_mem(e, slot == 8, 0, 0x89, EM_R11, EM_AT(EM_R10, disp));
 	em_lea(e, slot == 8, EM_R9, EM_AT(EM_R9, -(int)slot));
 }
 
@@ -230,6 +246,7 @@ static void target(struct st_work *w, unsigned i)
 	bool wide = slot_bytes(w) == 8;
 	unsigned reg;
 
+	w->in_r10 = NULL;
 	if (o->kind == INSN_OP_MEM) {
 		st_address(w, i);
 		st_check(w, i, slot_bytes(w), false);
@@ -249,10 +266,13 @@ static void ret(struct st_work *w, unsigned i)
 	unsigned slot = slot_bytes(w);
 	const struct insn *insn = &w->insn[i];
 	int32_t by = (int32_t)(slot + (insn->noperands > 0 ? (uint16_t)insn->imm[0] : 0));
+	int32_t disp = 0;
 
-	em_reg(w->e, slot == 8, 0x89, EM_R9, EM_R10);
-	st_check(w, i, slot, false);
-	em_mem(w->e, slot == 8, 0, 0x8b, EM_R10, EM_AT(EM_R10, 0));
+	if (!st_reach(w, i, &disp)) {
+		em_reg(w->e, slot == 8, 0x89, EM_R9, EM_R10);
+		st_check(w, i, slot, false);
+	}
+	em_mem(w->e, slot == 8, 0, 0x8b, EM_R10, EM_AT(EM_R10, disp));
 	em_lea(w->e, slot == 8, EM_R9, EM_AT(EM_R9, by));
 	indirect(w);
 }

@@ -44,23 +44,35 @@ static int map_code(struct st_translator *t)
 	return r;
 }
 
-/* The frames, which have the tables of jumps in common. */
+/* At @at there is part of the memory that all frames share. Return: 0 or -errno. */
+static int map_shared(void *at, size_t bytes, int fd, size_t offset)
+{
+	void *p =
+		mmap(at, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, (off_t)offset);
+
+	return p == MAP_FAILED ? -errno : 0;
+}
+
+/* The frames, which have the tables of jumps and the view of the kernel in common. */
 static int map_frames(struct st_translator *t)
 {
-	int fd = memfd_create("jumps", MFD_CLOEXEC), r = 0;
+	int fd = memfd_create("shared", MFD_CLOEXEC), r = 0;
 
 	if (fd < 0) {
 		return -errno;
 	}
 	t->frames = reserve(SOFT_SPACES * sizeof(*t->frames));
 	t->frame = t->frames;
-	if (t->frames == NULL || ftruncate(fd, sizeof(t->frame->jump)) != 0) {
+	if (t->frames == NULL ||
+	    ftruncate(fd, sizeof(struct st_view) + sizeof(t->frame->jump)) != 0) {
 		r = -ENOMEM;
 	}
 	for (unsigned i = 0; i < SOFT_SPACES && r == 0; i++) {
-		if (mmap(t->frames[i].jump, sizeof(t->frames[i].jump), PROT_READ | PROT_WRITE,
-			 MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED) {
-			r = -errno;
+		struct st_frame *f = &t->frames[i];
+
+		r = map_shared(&f->view[ST_VIEW_KERNEL], sizeof(struct st_view), fd, 0);
+		if (r == 0) {
+			r = map_shared(f->jump, sizeof(f->jump), fd, sizeof(struct st_view));
 		}
 	}
 	close(fd);
@@ -136,10 +148,16 @@ static unsigned hash(uint64_t page, unsigned offset)
 	return (unsigned)(((page >> 12) * 4096 + offset) * UINT64_C(0x9e3779b97f4a7c15) >> 46);
 }
 
+/* The same code may be at many places. */
+static unsigned block_slot(uint64_t page, uint64_t rip)
+{
+	return hash(page, 0) ^ hash(rip, (unsigned)(rip & (PAGE - 1)));
+}
+
 uint32_t st_find(const struct st_translator *t, uint64_t page, uint64_t rip, unsigned mode)
 {
 	unsigned offset = (unsigned)(rip & 4095);
-	uint32_t i = t->block_hash[hash(page, offset)];
+	uint32_t i = t->block_hash[block_slot(page, rip)];
 
 	while (i != ST_NONE) {
 		const struct st_block *b = &t->blocks[i];
@@ -203,7 +221,7 @@ void st_block_add(struct st_translator *t, uint32_t number, struct st_page *next
 {
 	struct st_block *b = &t->blocks[number];
 	struct st_page *page = st_page_find(t, b->page);
-	unsigned slot = hash(b->page, b->offset);
+	unsigned slot = block_slot(b->page, b->linear + b->offset);
 
 	b->hash_next = t->block_hash[slot];
 	t->block_hash[slot] = number;
@@ -250,6 +268,25 @@ unsigned st_guest_offset(const struct st_translator *t, const struct st_block *b
 }
 
 /* ---- links ---- */
+
+void st_link_known(struct st_translator *t, const struct st_block *b)
+{
+	const struct st_view *v = &t->frame->view[st_exec_of(st_view_of(b->mode))];
+
+	for (uint32_t n = b->first_link; n < b->first_link + b->links; n++) {
+		struct st_link *link = &t->link[n];
+		uint32_t map = v->exec[(link->rip >> 12) % ST_EXEC], to;
+
+		if (map == 0 || t->maps[map - 1].linear != (link->rip & ~(PAGE - 1))) {
+			continue;
+		}
+		to = st_find(t, t->maps[map - 1].host, link->rip,
+			     (b->mode & ~(ST_MODE_SAVED | ST_MODE_PLAIN)) | link->how);
+		if (to != ST_NONE) {
+			st_link_to(t, b, link, to);
+		}
+	}
+}
 
 void st_link_to(struct st_translator *t, const struct st_block *source, struct st_link *link,
 		uint32_t target)

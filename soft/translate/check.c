@@ -18,6 +18,7 @@
 
 #define FRAME(field) ((int64_t)offsetof(struct st_frame, field))
 #define JUMPS_BYTES  (int64_t)(ST_JUMPS * sizeof(struct st_jump))
+#define EXEC_BYTES   (int64_t)(ST_EXEC * sizeof(uint32_t))
 #define MAX_CODE     65536
 #define BACK	     12 /* the longest pattern */
 
@@ -32,9 +33,14 @@ struct judge {
 	struct insn last[BACK];
 	uint32_t at[BACK];
 	unsigned known;
-	/* What R10 is good for. */
-	unsigned room;
+	/* What R10 is good for: bytes from @low to @high. */
+	int low, high;
 	bool write;
+	/* What fields of window_at are good for. */
+	struct {
+		int low, high;
+		bool write;
+	} window[ST_WINDOWS];
 };
 
 static bool has(const uint8_t *bits, uint32_t i)
@@ -130,32 +136,84 @@ static bool unbroken(const struct judge *j, unsigned n)
 	return true;
 }
 
-/* After the newest instruction: is R10 an address of the host? */
-static void see_look_up(struct judge *j)
+static bool is_window(const struct insn *insn, unsigned operand, unsigned n)
+{
+	return insn->mnemonic == INSN_MOV && insn->operand[operand].bytes == 8 &&
+	       is_mem(insn, operand, true, INSN_NO_REG, INSN_NO_REG, 1,
+		      FRAME(window_at) + 8 * (int64_t)n);
+}
+
+static bool writes(const struct insn *insn);
+
+/* Is a field of window_at written? That of R10, or of R11 if that was just made of R10. */
+static void see_window(struct judge *j)
+{
+	const struct insn *now = &j->last[0], *before = &j->last[1];
+	const struct insn_mem *m = &now->mem[0];
+	int by = 0;
+	bool right = is_reg(now, 1, EM_R10);
+
+	if (now->nmem == 0 || m->seg != INSN_GS || !writes(now) ||
+	    m->disp + m->bytes <= FRAME(window_at) ||
+	    m->disp >= FRAME(window_at) + 8 * (int64_t)ST_WINDOWS) {
+		return;
+	}
+	if (is_reg(now, 1, EM_R11) && j->known > 1 && before->mnemonic == INSN_LEA &&
+	    is_reg(before, 0, EM_R11) && before->operand[0].bytes == 8 &&
+	    before->mem[0].base == EM_R10 && before->mem[0].index == INSN_NO_REG) {
+		by = (int)before->mem[0].disp;
+		right = true;
+	}
+	for (unsigned n = 0; n < ST_WINDOWS; n++) {
+		int64_t at = FRAME(window_at) + 8 * (int64_t)n;
+
+		if (m->disp + m->bytes > at && m->disp < at + 8) {
+			j->window[n].low = j->window[n].high = 0;
+		}
+		if (right && is_window(now, 0, n)) {
+			j->window[n].low = j->low - by;
+			j->window[n].high = j->high - by;
+			j->window[n].write = j->write;
+		}
+	}
+}
+
+/* After the newest instruction: is R10 an address of the host? Return: was it looked up? */
+static bool see_look_up(struct judge *j)
 {
 	const struct insn *now = &j->last[0];
 	unsigned add = now->mnemonic == INSN_ADD;
+	int room = 0;
 
 	if ((now->gpr_write & BIT(EM_R10)) == 0) {
-		return;
+		return false;
 	}
-	j->room = 0;
+	j->low = j->high = 0;
+	for (unsigned n = 0; n < ST_WINDOWS && is_reg(now, 0, EM_R10); n++) {
+		if (is_window(now, 1, n)) {
+			j->low = j->window[n].low;
+			j->high = j->window[n].high;
+			j->write = j->window[n].write;
+		}
+	}
 	if (add && is_reg(now, 0, EM_R10) &&
 	    is_mem(now, 1, true, EM_R11, INSN_NO_REG, 1, table(j, offsetof(struct st_view, add)))) {
 		for (unsigned write = 0; write < 2; write++) {
 			if (look_up_dead(j, write != 0) && unbroken(j, 5)) {
-				j->room = (unsigned)(4096 - j->last[2].imm[0]);
+				room = (int)(4096 - j->last[2].imm[0]);
 				j->write = write != 0;
 			}
 		}
 	} else if (now->mnemonic == INSN_LEA && is_mem(now, 1, false, EM_R10, EM_R11, 1, 0)) {
 		for (unsigned write = 0; write < 2; write++) {
 			if (look_up_live(j, write != 0) && unbroken(j, 10)) {
-				j->room = (unsigned)(j->last[6].mem[0].disp + 1);
+				room = (int)(j->last[6].mem[0].disp + 1);
 				j->write = write != 0;
 			}
 		}
 	}
+	j->high = room != 0 ? room : j->high;
+	return room != 0;
 }
 
 /* ---- jumps ---- */
@@ -173,7 +231,8 @@ static bool common_exit(const struct judge *j, const uint8_t *to)
 static bool common_call(const struct judge *j, const uint8_t *to)
 {
 	return to == j->t->exit_link || to == j->t->exit_insn || to == j->t->slow ||
-	       to == j->t->string || to == j->t->load_fpu || to == j->t->system;
+	       to == j->t->string || to == j->t->load_fpu || to == j->t->attempt ||
+	       to == j->t->system;
 }
 
 static bool inside(const struct judge *j, const uint8_t *to)
@@ -202,12 +261,13 @@ static bool jump_allowed(const struct judge *j, const struct insn *insn, uint32_
 static bool frame_allowed(const struct judge *j, const struct insn *insn, bool write)
 {
 	const struct insn_mem *m = &insn->mem[0];
+	int64_t exec = FRAME(view) + (int64_t)offsetof(struct st_view, exec) +
+		       (int64_t)(st_exec_of(st_view_of(j->b->mode)) * sizeof(struct st_view));
 
 	if (m->index == INSN_NO_REG && m->base == INSN_NO_REG) {
 		return (m->disp >= 0 && m->disp + m->bytes <= FRAME(view)) ||
-		       (!write && m->bytes == sizeof(uint32_t) &&
-			m->disp >= table(j, offsetof(struct st_view, exec)) &&
-			m->disp + m->bytes <= table(j, offsetof(struct st_view, pages)));
+		       (!write && m->bytes == sizeof(uint32_t) && m->disp >= exec &&
+			m->disp + m->bytes <= exec + EXEC_BYTES);
 	}
 	return !write && (m->base == INSN_NO_REG || m->base == EM_R11) &&
 	       (m->index == INSN_NO_REG || m->index == EM_R11) &&
@@ -254,14 +314,17 @@ static bool memory_allowed(const struct judge *j, const struct insn *insn)
 		return insn->mnemonic == INSN_MOV && !writes(insn) && m->index == INSN_NO_REG &&
 		       m->disp == 0 && m->bytes == 8;
 	}
-	return m->base == EM_R10 && m->index == INSN_NO_REG && m->disp == 0 &&
-	       m->bytes <= j->room && (!writes(insn) || j->write) && bit_allowed(j, insn);
+	return m->base == EM_R10 && m->index == INSN_NO_REG && m->disp >= j->low &&
+	       m->disp + m->bytes <= j->high && (!writes(insn) || j->write) && bit_allowed(j, insn);
 }
 
 /* ---- instructions ---- */
 
 static bool kind_allowed(const struct insn *insn)
 {
+	if (insn->mnemonic == INSN_RDTSC || insn->mnemonic == INSN_LFENCE) {
+		return true;
+	}
 	switch (insn->klass) {
 	case INSN_CLASS_JUMP:
 	case INSN_CLASS_CALL:
@@ -354,7 +417,8 @@ static bool returns_right(const struct judge *j, const uint8_t *to, unsigned roo
 		if (insn.mnemonic == INSN_JMP && insn.operand[0].kind == INSN_OP_REL &&
 		    target_of(j, &insn, at) == to) {
 			bool slow = call.klass == INSN_CLASS_CALL &&
-				    target_of(j, &call, call_at) == j->t->slow &&
+				    (target_of(j, &call, call_at) == j->t->slow ||
+				     target_of(j, &call, call_at) == j->t->attempt) &&
 				    imm.mnemonic == INSN_MOV && is_reg(&imm, 0, EM_R11);
 
 			if (!slow ||
@@ -371,12 +435,18 @@ static bool returns_right(const struct judge *j, const uint8_t *to, unsigned roo
 	return found;
 }
 
+static void forget(struct judge *j)
+{
+	j->low = j->high = 0;
+	memset(j->window, 0, sizeof(j->window));
+}
+
 static bool judge_one(struct judge *j, uint32_t at, const struct insn *insn)
 {
-	bool jump = insn->klass >= INSN_CLASS_JUMP && insn->klass <= INSN_CLASS_CALL;
+	bool looked_up, jump = insn->klass >= INSN_CLASS_JUMP && insn->klass <= INSN_CLASS_CALL;
 
 	if (has(j->land, at)) {
-		j->room = 0;
+		forget(j);
 	}
 	if (!kind_allowed(insn) || (jump && !jump_allowed(j, insn, at)) ||
 	    (!(jump && insn->nmem != 0) && !memory_allowed(j, insn))) {
@@ -387,13 +457,17 @@ static bool judge_one(struct judge *j, uint32_t at, const struct insn *insn)
 	j->last[0] = *insn;
 	j->at[0] = at;
 	j->known += j->known < BACK;
-	see_look_up(j);
-	if (insn->klass == INSN_CLASS_CALL || insn->mnemonic == INSN_JMP) {
-		j->room = 0;
+	looked_up = see_look_up(j);
+	see_window(j);
+	if (insn->mnemonic == INSN_JMP && insn->len == 5 && j->last[1].mnemonic == INSN_JCXZ &&
+	    j->last[1].imm[0] == 5) {
+		/* Behind it one comes by the jump before it. */
+		j->low = j->high = 0;
+	} else if (insn->klass == INSN_CLASS_CALL || insn->mnemonic == INSN_JMP) {
+		forget(j);
 	}
-	return j->room == 0 || j->last[0].mnemonic == INSN_NONE ||
-	       (insn->gpr_write & BIT(EM_R10)) == 0 ||
-	       returns_right(j, j->code + at + insn->len, j->room, j->write);
+	return !looked_up ||
+	       returns_right(j, j->code + at + insn->len, (unsigned)j->high, j->write);
 }
 
 bool st_check_block(const struct st_translator *t, const struct st_block *b, uint32_t *at)

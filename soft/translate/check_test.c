@@ -17,7 +17,7 @@ static int set_up(void **state)
 	if (t == NULL || st_cache_init(t) != 0) {
 		return -1;
 	}
-	st_frame_init(t->frame);
+	st_frame_init(t->frame, true);
 	t->nframes = 1;
 	st_common(t);
 	st_reset(t);
@@ -69,10 +69,10 @@ static void what_is_made_is_allowed(void **state)
 	assert_true(st_check_block(t, BLOCK(0x13, 0x07, 0xe8, 0, 1, 0, 0), NULL)); /* adc; call */
 }
 
-/* Other instructions in the place of some that were made. */
+/* Other instructions in the place of some that were made, behind the guard. */
 static void put_instead(struct st_block *b, const uint8_t *code, size_t len, uint32_t at)
 {
-	memcpy(t->rx - t->em.to_rx + b->code + at, code, len);
+	memcpy(t->rx - t->em.to_rx + b->entry + at, code, len);
 }
 
 #define INSTEAD(b, at, ...) \

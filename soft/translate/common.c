@@ -89,6 +89,15 @@ static uint8_t *if_fpu(struct em *e)
 	return em_here(e);
 }
 
+/* A jump that em_patch() gives its target. Return: what is behind it. */
+static uint8_t *jcc(struct em *e, unsigned cc)
+{
+	em_byte(e, 0x0f);
+	em_byte(e, 0x80 | cc);
+	em_32(e, 0);
+	return em_here(e);
+}
+
 /* (target in frame.jump_to) -> void; GS is the frame. */
 static void write_enter(struct st_translator *t)
 {
@@ -158,7 +167,7 @@ static void write_fast(struct st_translator *t, struct em_mem function, unsigned
 		       uint8_t *saved_tail)
 {
 	struct em *e = &t->em;
-	uint8_t *fail;
+	uint8_t *fail, *skip;
 
 	em_byte(e, 0x9c);
 	pop_mem(e, AT(flags));
@@ -176,8 +185,12 @@ static void write_fast(struct st_translator *t, struct em_mem function, unsigned
 	em_32(e, 0);
 	fail = em_here(e);
 	em_store(e, EM_RAX, AT(jump_to));
+	/* Other blocks than the one it came from have their flags in frame.saved. */
+	em_mem(e, true, 0, 0x3b, EM_RAX, AT(site)); /* cmp */
+	skip = jcc(e, EM_CC_NE);
 	push_mem(e, AT(flags));
 	em_byte(e, 0x9d);
+	em_patch(e, skip, em_here(e));
 	move_gprs(e, 0x8b);
 	em_mem(e, false, 0, 0xff, 4, AT(jump_to));
 	em_patch(e, fail, em_here(e));
@@ -193,8 +206,9 @@ static void write_fast(struct st_translator *t, struct em_mem function, unsigned
 static void write_slow(struct st_translator *t)
 {
 	struct em *e = &t->em;
+	static const uint8_t cmp_1[] = {0x48, 0x83, 0xf8, 1}; /* cmp $1, %rax */
 	unsigned n = sizeof(changed);
-	uint8_t *skip, *done, *fail;
+	uint8_t *skip, *done, *fail[2];
 
 	t->slow = em_here(e);
 	em_byte(e, 0x9c);
@@ -209,10 +223,7 @@ static void write_slow(struct st_translator *t)
 	em_reg(e, false, 0x89, EM_R11, EM_RDX);
 	em_mem(e, false, 0, 0xff, 2, AT(fast_slow)); /* call */
 	em_reg(e, true, 0x85, EM_RAX, EM_RAX);
-	em_byte(e, 0x0f);
-	em_byte(e, 0x80 | EM_CC_NE);
-	em_32(e, 0);
-	done = em_here(e);
+	done = jcc(e, EM_CC_NE);
 	skip = if_fpu(e);
 	fpu_state(e, 4);
 	fpu_host(e);
@@ -227,14 +238,14 @@ static void write_slow(struct st_translator *t)
 	em_patch(e, skip, em_here(e));
 	em_reg(e, true, 0x89, EM_R11, EM_RAX);
 	em_reg(e, true, 0x85, EM_RAX, EM_RAX);
-	em_byte(e, 0x0f);
-	em_byte(e, 0x80 | EM_CC_E);
-	em_32(e, 0);
-	fail = em_here(e);
+	fail[0] = jcc(e, EM_CC_E);
 	em_patch(e, done, em_here(e));
-	for (unsigned pass = 0; pass < 2; pass++) {
-		if (pass == 1) {
-			em_patch(e, fail, em_here(e));
+	em_bytes(e, cmp_1, sizeof(cmp_1));
+	_Static_assert(ST_SLOW_FAULT == 1, "the comparison");
+	fail[1] = jcc(e, EM_CC_E);
+	for (unsigned pass = 0; pass < 3; pass++) {
+		if (pass >= 1) {
+			em_patch(e, fail[pass - 1], em_here(e));
 		}
 		em_reg(e, true, 0x89, EM_RAX, EM_R10);
 		add_rsp(e, 24);
@@ -245,22 +256,66 @@ static void write_slow(struct st_translator *t)
 		if (pass == 0) {
 			em_byte(e, 0xc3);
 		} else {
-			em_jmp(e, t->exit_insn);
+			em_jmp(e, pass == 1 ? t->exit_insn : t->page_fault);
 		}
 	}
+}
+
+/*
+ * As above, but it always returns: behind the next instruction, a jump of 5 bytes, if C has no
+ * address.
+ */
+static void write_attempt(struct st_translator *t)
+{
+	static const uint8_t cmp_1[] = {0x48, 0x83, 0xf8, ST_SLOW_FAULT}; /* cmp $1, %rax */
+	struct em *e = &t->em;
+	unsigned n = sizeof(changed);
+	uint8_t *done;
+
+	t->attempt = em_here(e);
+	em_byte(e, 0x9c);
+	for (unsigned i = 0; i < n; i++) {
+		push(e, changed[i]);
+	}
+	add_rsp(e, -8);
+	em_load(e, EM_RDI, AT(self));
+	em_reg(e, true, 0x89, EM_R10, EM_RSI);
+	em_reg(e, false, 0x89, EM_R11, EM_RDX);
+	em_mem(e, false, 0, 0xff, 2, AT(fast_slow)); /* call */
+	em_reg(e, true, 0x89, EM_RAX, EM_R10);
+	em_bytes(e, cmp_1, sizeof(cmp_1));
+	done = jcc(e, EM_CC_A);
+	em_mem(e, true, 0, 0x83, 0, EM_AT(EM_RSP, 8 * ((int)n + 2))); /* addq $5 */
+	em_byte(e, 5);
+	em_patch(e, done, em_here(e));
+	add_rsp(e, 8);
+	for (unsigned i = n; i-- > 0;) {
+		pop(e, changed[i]);
+	}
+	em_byte(e, 0x9d);
+	em_byte(e, 0xc3);
 }
 
 /* Called with what the string instruction is in R11D; returns behind it, or not at all. */
 static void write_string(struct st_translator *t)
 {
 	struct em *e = &t->em;
-	uint8_t *skip, *fail;
+	uint8_t *skip, *done, *fail;
 
 	t->string = em_here(e);
 	em_byte(e, 0x9c);
 	move_gprs(e, 0x89);
 	em_load(e, EM_RDI, AT(self));
+	em_reg(e, false, 0x89, EM_R11, 12);
 	em_reg(e, false, 0x89, EM_R11, EM_RSI);
+	em_mem(e, false, 0, 0xff, 2, AT(fast_string)); /* call */
+	em_reg(e, true, 0x85, EM_RAX, EM_RAX);
+	em_byte(e, 0x0f);
+	em_byte(e, 0x80 | EM_CC_NE);
+	em_32(e, 0);
+	done = em_here(e);
+	em_load(e, EM_RDI, AT(self));
+	em_reg(e, false, 0x89, 12, EM_RSI);
 	skip = if_fpu(e);
 	fpu_state(e, 4);
 	fpu_host(e);
@@ -275,6 +330,7 @@ static void write_string(struct st_translator *t)
 	em_byte(e, 0x80 | EM_CC_E);
 	em_32(e, 0);
 	fail = em_here(e);
+	em_patch(e, done, em_here(e));
 	for (unsigned pass = 0; pass < 2; pass++) {
 		if (pass == 1) {
 			em_patch(e, fail, em_here(e));
@@ -326,7 +382,12 @@ void st_common(struct st_translator *t)
 	t->system = em_here(&t->em);
 	pop_mem(&t->em, AT(site));
 	write_fast(t, AT(fast_system), ST_REASON_INSN, saved_tail);
+	/* Called, as it were, from where the access is. */
+	t->page_fault = em_here(&t->em);
+	pop_mem(&t->em, AT(site));
+	write_fast(t, AT(fast_fault), ST_REASON_INSN, saved_tail);
 	write_slow(t);
+	write_attempt(t);
 	write_string(t);
 	write_load_fpu(t);
 	t->start = (uint32_t)(em_here(&t->em) - t->rx);

@@ -184,6 +184,15 @@ static unsigned spilled(const struct insn *insn)
 	return n;
 }
 
+/* Has it a W that 64-bit code would obey, and other code ignores? */
+static bool has_idle_w(const struct insn *insn)
+{
+	const uint8_t *prefix = insn->bytes + insn->rex_at;
+
+	return insn->mode != INSN_64 && insn_w_is_size(insn) && prefix[0] != 0xc5 &&
+	       (prefix[2] & 0x80) != 0;
+}
+
 bool st_can_copy(const struct insn *insn, unsigned mode)
 {
 	bool memory = insn->nmem != 0;
@@ -193,7 +202,8 @@ bool st_can_copy(const struct insn *insn, unsigned mode)
 		if (!integer(insn) || (insn->encoding != INSN_LEGACY && insn->mode != INSN_64)) {
 			return false;
 		}
-	} else if (insn->klass < INSN_CLASS_X87 || !vector(insn) || !enabled(insn, mode)) {
+	} else if (insn->klass < INSN_CLASS_X87 || !vector(insn) || !enabled(insn, mode) ||
+		   has_idle_w(insn)) {
 		return false;
 	}
 	if (memory) {
@@ -330,7 +340,8 @@ static void moffs(struct em *e, const struct insn *insn, const uint8_t map[16])
 	em_byte(e, (map[0] & 7u) << 3 | (EM_R10 & 7));
 }
 
-void st_copy(struct em *e, const struct insn *insn, const uint8_t map[16], bool memory)
+void st_copy(struct em *e, const struct insn *insn, const uint8_t map[16], bool memory,
+	     int32_t disp)
 {
 	struct fields f = {
 		.reg = (insn->modrm >> 3 & 7) | ((insn->rex & 4) != 0 ? 8u : 0) | insn->evex_r2,
@@ -372,7 +383,16 @@ void st_copy(struct em *e, const struct insn *insn, const uint8_t map[16], bool 
 	}
 	em_byte(e, opcode == 0x82 && insn->map == 0 ? 0x80 : opcode);
 	if (insn->modrm_at != 0) {
-		em_byte(e, (memory ? 0 : 0xc0) | (f.reg & 7) << 3 | (f.rm & 7));
+		/* EVEX scales a displacement of one byte. */
+		bool byte = insn->encoding != INSN_EVEX && disp >= -128 && disp <= 127;
+		unsigned mod = !memory ? 0xc0 : disp == 0 ? 0 : byte ? 0x40 : 0x80;
+
+		em_byte(e, mod | (f.reg & 7) << 3 | (f.rm & 7));
+		if (mod == 0x40) {
+			em_byte(e, (uint8_t)disp);
+		} else if (mod == 0x80) {
+			em_32(e, (uint32_t)disp);
+		}
 	}
 	for (unsigned i = 0; i < 2; i++) {
 		em_bytes(e, insn->bytes + insn->imm_at[i], insn->imm_len[i]);

@@ -14,13 +14,6 @@ void em_bytes(struct em *e, const void *bytes, unsigned n)
 	e->at += n;
 }
 
-void em_byte(struct em *e, unsigned byte)
-{
-	uint8_t b = (uint8_t)byte;
-
-	em_bytes(e, &b, 1);
-}
-
 void em_32(struct em *e, uint32_t value)
 {
 	em_bytes(e, &value, sizeof(value));

@@ -49,7 +49,15 @@ struct em_mem {
 #define EM_AT(register, offset) \
 	((struct em_mem){.base = (register), .index = EM_ABSENT, .scale = 1, .disp = (offset)})
 
-void em_byte(struct em *e, unsigned byte);
+static inline void em_byte(struct em *e, unsigned byte)
+{
+	if (e->at == e->end) {
+		e->full = true;
+	} else {
+		*e->at++ = (uint8_t)byte;
+	}
+}
+
 void em_bytes(struct em *e, const void *bytes, unsigned n);
 void em_32(struct em *e, uint32_t value);
 void em_64(struct em *e, uint64_t value);

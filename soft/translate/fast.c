@@ -12,6 +12,15 @@
 #define FLAG_DF	     BIT(10)
 #define FLAG_NT	     BIT(14)
 #define NO_FAST	     (RFLAGS_TF | RFLAGS_VM)
+#define EXC_PF	     14
+
+/* The longest image of these components: x87 to AVX-512, and PKRU. */
+#define IMAGE_COMPONENTS UINT64_C(0x2e7)
+#define IMAGE_BYTES	 2696
+
+/* Descriptors without their DPL. */
+#define FLAT_CODE UINT64_C(0x00af9b000000ffff)
+#define FLAT_DATA UINT64_C(0x00cf93000000ffff)
 
 /* ---- pages ---- */
 
@@ -21,23 +30,21 @@ static bool common_paging(const struct insn_cpu *cpu)
 	return (cpu->efer & EFER_LMA) != 0 && (cpu->cr4 & (CR4_LA57 | CR4_PKE)) == 0;
 }
 
-/* The entry at @gpa of the guest's, or 0. */
-static uint64_t entry_at(const struct soft_vcpu *vcpu, uint64_t gpa)
+/* The entry at @gpa of the guest's. */
+static bool entry_at(const struct soft_vcpu *vcpu, uint64_t gpa, uint64_t *entry)
 {
-	uint64_t page = soft_map_get(&vcpu->vm->map, gpa >> 12), entry;
+	uint64_t page = soft_map_get(&vcpu->vm->map, gpa >> 12);
 
-	if (page == 0 ||
-	    soft_access_load8(&entry, (const void *)(uintptr_t)((page & ~PAGE_MASK) |
-								(gpa & PAGE_MASK))) != 0) {
-		return 0;
-	}
-	return entry;
+	return page != 0 &&
+	       soft_access_load8(entry, (const void *)(uintptr_t)((page & ~PAGE_MASK) |
+								  (gpa & PAGE_MASK))) == 0;
 }
 
 struct leaf {
+	bool present; /* else nothing of what follows */
 	uint64_t gpa;
 	unsigned shift;
-	bool user, writable, dirty;
+	bool user, writable, dirty, global;
 };
 
 /* A walk that finds all as it is most of the time: accessed bits are set, no reserved one is. */
@@ -50,8 +57,14 @@ static bool walk_easy(const struct soft_vcpu *vcpu, uint64_t linear, struct leaf
 
 	wrong |= (kvm->cpu.efer & EFER_NXE) == 0 ? PTE_NX : 0;
 	for (;; shift -= 9) {
-		entry = entry_at(vcpu, table | (linear >> shift & 511) << 3);
-		if ((entry & (PTE_P | PTE_A)) != (PTE_P | PTE_A) || (entry & wrong) != 0) {
+		if (!entry_at(vcpu, table | (linear >> shift & 511) << 3, &entry)) {
+			return false;
+		}
+		leaf->present = (entry & PTE_P) != 0;
+		if (!leaf->present) {
+			return true;
+		}
+		if ((entry & PTE_A) == 0 || (entry & wrong) != 0) {
 			return false;
 		}
 		all &= entry;
@@ -72,6 +85,7 @@ static bool walk_easy(const struct soft_vcpu *vcpu, uint64_t linear, struct leaf
 	leaf->user = (all & PTE_US) != 0;
 	leaf->writable = (all & PTE_RW) != 0;
 	leaf->dirty = (entry & PTE_D) != 0;
+	leaf->global = (entry & PTE_G) != 0 && (kvm->cpu.cr4 & CR4_PGE) != 0;
 	return true;
 }
 
@@ -80,18 +94,38 @@ static bool is_apic_page(const struct kvm_vcpu *kvm, uint64_t gpa)
 	return kvm->apic != NULL && (gpa ^ kvm->apic->lapic.base) >> 12 == 0;
 }
 
+static uint64_t across(struct soft_vcpu *vcpu, uint64_t linear, bool write);
+
+/* The access fails, by a page fault that is known. */
+static uint64_t page_fault(struct soft_vcpu *vcpu, uint64_t linear, uint32_t access, uint64_t error)
+{
+	struct st_translator *t = vcpu->translator;
+
+	error |= (access & ST_SLOW_WRITE) != 0 ? PFERR_W : 0;
+	error |= (t->frame->mode & ST_MODE_USER) != 0 ? PFERR_U : 0;
+	return st_page_fault(t, linear, access, (uint32_t)error);
+}
+
 uint64_t st_fast_slow(struct soft_vcpu *vcpu, uint64_t linear, uint32_t access)
 {
 	const struct insn_cpu *cpu = &vcpu->kvm->cpu;
 	struct st_frame *f = vcpu->translator->frame;
 	bool write = (access & ST_SLOW_WRITE) != 0, may_write;
-	struct leaf leaf;
+	struct leaf leaf = {0};
 	uint64_t page;
 
-	if ((linear & PAGE_MASK) + (access & 0xffff) > 4096 ||
-	    (uint64_t)((int64_t)(linear << 16) >> 16) != linear || !common_paging(cpu) ||
+	if ((linear & PAGE_MASK) + (access & 0xffff) > 4096) {
+		return across(vcpu, linear, write);
+	}
+	if ((uint64_t)((int64_t)(linear << 16) >> 16) != linear || !common_paging(cpu) ||
 	    !walk_easy(vcpu, linear, &leaf)) {
 		return 0;
+	}
+	if (!leaf.present) {
+		return page_fault(vcpu, linear, access, 0);
+	}
+	if (write && !leaf.writable && (f->mode & ST_MODE_USER) != 0 && leaf.user) {
+		return page_fault(vcpu, linear, access, PFERR_P);
 	}
 	if ((f->mode & ST_MODE_USER) != 0
 		    ? !leaf.user
@@ -104,9 +138,40 @@ uint64_t st_fast_slow(struct soft_vcpu *vcpu, uint64_t linear, uint32_t access)
 	if (page == 0 || (write && !may_write) || is_apic_page(vcpu->kvm, leaf.gpa)) {
 		return 0;
 	}
+	if (!leaf.global && (f->mode & (ST_MODE_USER | ST_MODE_AC)) == 0) {
+		vcpu->mmu.kernel_private = true;
+	}
 	soft_mmu_note_size(&vcpu->mmu, linear, leaf.shift);
 	st_view_fill(&f->view[st_view_of(f->mode)], linear, page, may_write);
 	return (page & ~PAGE_MASK) | (linear & PAGE_MASK);
+}
+
+/* The host's address of a page. */
+static uint64_t page_at(struct soft_vcpu *vcpu, uint64_t linear, bool write)
+{
+	struct st_frame *f = vcpu->translator->frame;
+	const struct st_view *v = &f->view[st_view_of(f->mode)];
+	unsigned i = (unsigned)(linear >> 12) % ST_TLB;
+	uint64_t host;
+
+	if ((write ? v->write : v->read)[i] == (linear & ~PAGE_MASK)) {
+		return v->add[i];
+	}
+	host = st_fast_slow(vcpu, linear, 1 | (write ? ST_SLOW_WRITE : 0));
+	return host > ST_SLOW_FAULT ? host & ~PAGE_MASK : 0;
+}
+
+/* An access to two pages, if they are neighbours in the VMM, too. */
+static uint64_t across(struct soft_vcpu *vcpu, uint64_t linear, bool write)
+{
+	uint64_t first, second;
+
+	if ((vcpu->translator->frame->mode & ST_MODE_INSN) != INSN_64) {
+		return 0; /* it could wrap */
+	}
+	first = page_at(vcpu, linear, write);
+	second = first == 0 ? 0 : page_at(vcpu, (linear & ~PAGE_MASK) + 4096, write);
+	return first != 0 && second == first + 4096 ? first | (linear & PAGE_MASK) : 0;
 }
 
 /* 8 bytes of the guest's. */
@@ -122,7 +187,7 @@ static bool load(struct soft_vcpu *vcpu, uint64_t linear, uint64_t *value)
 	}
 	host = v->read[i] == (linear & ~PAGE_MASK) ? v->add[i] + (linear & PAGE_MASK)
 						   : st_fast_slow(vcpu, linear, 8);
-	return host != 0 && soft_access_load8(value, (const void *)(uintptr_t)host) == 0;
+	return host > ST_SLOW_FAULT && soft_access_load8(value, (const void *)(uintptr_t)host) == 0;
 }
 
 /* ---- jumps ---- */
@@ -137,16 +202,22 @@ static uint64_t known(const struct st_translator *t)
 	return jump->rip == f->rip && t->view_mode[kind] == f->mode ? jump->code : 0;
 }
 
+/* Interrupts are allowed now, and one waits. */
+static bool has_window(const struct st_frame *f)
+{
+	return f->window != 0 && f->interrupts != 0;
+}
+
 uint64_t st_fast_jump(struct soft_vcpu *vcpu)
 {
 	struct st_translator *t = vcpu->translator;
 	struct st_frame *f = t->frame;
 	enum st_view_kind kind = st_view_of(f->mode);
-	uint32_t map = f->view[kind].exec[(f->rip >> 12) % ST_EXEC], b;
+	uint32_t map = f->view[st_exec_of(kind)].exec[(f->rip >> 12) % ST_EXEC], b;
 	uint64_t code;
 
-	if (f->kick != 0 || map == 0 || t->maps[map - 1].linear != (f->rip & ~PAGE_MASK) ||
-	    t->view_mode[kind] != f->mode) {
+	if (f->kick != 0 || has_window(f) || map == 0 ||
+	    t->maps[map - 1].linear != (f->rip & ~PAGE_MASK) || t->view_mode[kind] != f->mode) {
 		return 0;
 	}
 	b = st_find(t, t->maps[map - 1].host, f->rip, f->mode);
@@ -193,10 +264,7 @@ static uint64_t go(struct soft_vcpu *vcpu, uint64_t rip, uint64_t flags)
 		f->mode |= ST_MODE_AC;
 	}
 	f->rip = rip;
-	if (f->kick != 0 || (f->window != 0 && f->interrupts != 0)) {
-		return (uintptr_t)t->exit_kick;
-	}
-	code = known(t);
+	code = f->kick != 0 || has_window(f) ? 0 : known(t);
 	return code != 0 ? code : (uintptr_t)t->exit_lookup;
 }
 
@@ -214,6 +282,14 @@ static void set_segments(struct insn_cpu *cpu, uint16_t cs, uint16_t ss, unsigne
 	cpu->seg[INSN_SS].limit = UINT32_MAX;
 	cpu->seg[INSN_SS].base = 0;
 	cpu->cpl = (uint8_t)cpl;
+}
+
+/* Of CPL 0. */
+static void set_null_ss(struct insn_cpu *cpu)
+{
+	cpu->seg[INSN_SS].selector = cpu->seg[INSN_SS].attr = 0;
+	cpu->seg[INSN_SS].limit = 0;
+	cpu->seg[INSN_SS].base = 0;
 }
 
 static bool canonical(uint64_t linear)
@@ -290,8 +366,8 @@ static uint64_t do_iret(struct soft_vcpu *vcpu)
 	ss &= 0xffff;
 	cpl = (unsigned)cs & 3;
 	if ((cpl != 0 && (cpl != 3 || has_data_segments(&kvm->cpu))) || !canonical(rip) ||
-	    !is_flat(vcpu, cs, cpl, UINT64_C(0x00af9b000000ffff)) ||
-	    !is_flat(vcpu, ss, cpl, UINT64_C(0x00cf93000000ffff))) {
+	    !is_flat(vcpu, cs, cpl, FLAT_CODE) ||
+	    ((cpl != 0 || ss != 0) && !is_flat(vcpu, ss, cpl, FLAT_DATA))) {
 		return 0;
 	}
 	flags = (rflags(f) & ~which) | (flags & which);
@@ -300,8 +376,126 @@ static uint64_t do_iret(struct soft_vcpu *vcpu)
 	}
 	f->gpr[4] = rsp;
 	set_segments(&kvm->cpu, (uint16_t)cs, (uint16_t)ss, cpl);
+	if (ss == 0) {
+		set_null_ss(&kvm->cpu);
+	}
 	return go(vcpu, rip, flags);
 }
+
+/* ---- page faults ---- */
+
+struct gate {
+	uint64_t rip;
+	uint16_t cs;
+};
+
+/* An interrupt gate to flat 64-bit code of CPL 0, on the stack as usual. */
+static bool read_gate(struct soft_vcpu *vcpu, unsigned vector, struct gate *gate)
+{
+	const struct insn_table_register *idt = &vcpu->kvm->cpu.idtr;
+	uint64_t at = idt->base + 16UL * vector, raw[2];
+
+	if (16 * vector + 15 > idt->limit || !load(vcpu, at, &raw[0]) ||
+	    !load(vcpu, at + 8, &raw[1]) || (raw[0] >> 40 & 0x9f) != 0x8e ||
+	    (raw[0] >> 32 & 7) != 0) {
+		return false;
+	}
+	gate->rip = (raw[0] & 0xffff) | (raw[0] >> 32 & 0xffff0000) | raw[1] << 32;
+	gate->cs = (uint16_t)(raw[0] >> 16 & ~3U);
+	return canonical(gate->rip) && is_flat(vcpu, gate->cs, 0, FLAT_CODE);
+}
+
+/* Return: false: part of it may have been written. */
+static bool push_all(struct soft_vcpu *vcpu, uint64_t rsp, const uint64_t *slots, unsigned n)
+{
+	const struct st_frame *f = vcpu->translator->frame;
+	const struct st_view *v = &f->view[st_view_of(f->mode)];
+	unsigned i = (unsigned)(rsp >> 12) % ST_TLB;
+	uint64_t host;
+
+	if ((rsp & PAGE_MASK) + 8UL * n > 4096) {
+		return false;
+	}
+	host = v->write[i] == (rsp & ~PAGE_MASK) ? v->add[i] + (rsp & PAGE_MASK)
+						 : st_fast_slow(vcpu, rsp, (8 * n) | ST_SLOW_WRITE);
+	for (unsigned k = 0; k < n && host > ST_SLOW_FAULT; k++) {
+		if (soft_access_load8((void *)(uintptr_t)(host + 8UL * k), &slots[k]) != 0) {
+			return false;
+		}
+	}
+	return host > ST_SLOW_FAULT;
+}
+
+/* As insn_deliver(), with frame.mode being that of the handler already. */
+static bool enter_handler(struct soft_vcpu *vcpu, uint64_t rip, uint32_t error, struct gate *gate)
+{
+	struct st_frame *f = vcpu->translator->frame;
+	struct insn_cpu *cpu = &vcpu->kvm->cpu;
+	uint64_t rsp = f->gpr[4];
+	const uint64_t slots[] = {
+		error,
+		rip,
+		cpu->seg[INSN_CS].selector,
+		rflags(f) | RFLAGS_RF,
+		rsp,
+		cpu->seg[INSN_SS].selector,
+	};
+
+	if (!read_gate(vcpu, EXC_PF, gate) ||
+	    (cpu->cpl != 0 && (cpu->tr.limit < 11 || !load(vcpu, cpu->tr.base + 4, &rsp))) ||
+	    !canonical(rsp)) {
+		return false;
+	}
+	rsp = (rsp & ~UINT64_C(15)) - sizeof(slots);
+	if (!push_all(vcpu, rsp, slots, ARRAY_SIZE(slots))) {
+		return false;
+	}
+	f->gpr[4] = rsp;
+	return true;
+}
+
+uint64_t st_fast_fault(struct soft_vcpu *vcpu)
+{
+	struct st_translator *t = vcpu->translator;
+	struct st_frame *f = t->frame;
+	struct insn_cpu *cpu = &vcpu->kvm->cpu;
+	uint32_t site = (uint32_t)(f->site - (uintptr_t)t->rx) - 1, mode = f->mode;
+	uint32_t error = t->fault_error;
+	uint64_t rip, linear = t->fault_linear;
+	const struct st_block *b = st_block_at(t, site);
+	struct gate gate;
+	unsigned guest;
+
+	if (b == NULL || (mode & ST_MODE_INSN) != INSN_64) {
+		return 0;
+	}
+	guest = st_guest_offset(t, b, site);
+	rip = b->linear + (guest & ~(ST_NO_FLAGS | ST_SAVED));
+	/* The first instruction may have flags that are not lost: the slow way knows. */
+	if ((guest & ST_NO_FLAGS) != 0 && rip == cpu->rip) {
+		return 0;
+	}
+	if ((guest & ST_SAVED) != 0) {
+		f->flags = st_unpack_flags(f->saved);
+	}
+	f->mode &= ~(ST_MODE_USER | ST_MODE_AC);
+	if (!enter_handler(vcpu, rip, error, &gate)) {
+		f->mode = mode;
+		return 0;
+	}
+	vcpu->kvm->cr2 = linear;
+	if (cpu->cpl != 0) {
+		set_null_ss(cpu);
+		cpu->cpl = 0;
+	}
+	cpu->seg[INSN_CS].selector = gate.cs;
+	cpu->seg[INSN_CS].attr = 0xa9b;
+	cpu->seg[INSN_CS].limit = UINT32_MAX;
+	cpu->seg[INSN_CS].base = 0;
+	return go(vcpu, gate.rip, rflags(f) & ~(RFLAGS_TF | FLAG_NT | RFLAGS_RF | RFLAGS_IF));
+}
+
+/* ---- other system instructions ---- */
 
 /* To an address space that is known, whose translations are kept. */
 static uint64_t write_cr3(struct soft_vcpu *vcpu, uint64_t next, uint64_t value)
@@ -310,7 +504,8 @@ static uint64_t write_cr3(struct soft_vcpu *vcpu, uint64_t next, uint64_t value)
 	struct soft_mmu *mmu = &vcpu->mmu;
 	unsigned n = 0;
 
-	if ((vcpu->kvm->cpu.cr4 & CR4_PCIDE) == 0 || (value & CR3_NO_FLUSH) == 0 || !t->fsgsbase) {
+	if ((vcpu->kvm->cpu.cr4 & CR4_PCIDE) == 0 || (value & CR3_NO_FLUSH) == 0 || !t->fsgsbase ||
+	    mmu->kernel_private) {
 		return 0;
 	}
 	value &= ~CR3_NO_FLUSH;
@@ -326,35 +521,6 @@ static uint64_t write_cr3(struct soft_vcpu *vcpu, uint64_t next, uint64_t value)
 	t->gs = t->frame;
 	__asm__ volatile("wrgsbase %0" : : "r"((uintptr_t)t->frame));
 	return go(vcpu, next, rflags(t->frame));
-}
-
-static uint64_t swapgs(struct soft_vcpu *vcpu)
-{
-	struct st_frame *f = vcpu->translator->frame;
-	uint64_t *other = &vcpu->kvm->msr[KVM_MSR_KERNEL_GS_BASE], base = f->gs_base;
-
-	f->gs_base = vcpu->kvm->cpu.seg[INSN_GS].base = *other;
-	*other = base;
-	return f->site;
-}
-
-static uint64_t read_tsc(struct soft_vcpu *vcpu, bool aux)
-{
-	struct st_frame *f = vcpu->translator->frame;
-	const struct kvm_vcpu *kvm = vcpu->kvm;
-	uint64_t tsc;
-
-	if (kvm->tsc_ratio != 0 || ((kvm->cpu.cr4 & CR4_TSD) != 0 && kvm->cpu.cpl != 0)) {
-		return 0;
-	}
-	if (aux) {
-		__asm__ volatile("lfence" : : : "memory");
-		f->gpr[1] = (uint32_t)kvm->msr[KVM_MSR_TSC_AUX];
-	}
-	tsc = __builtin_ia32_rdtsc() + kvm->tsc_offset;
-	f->gpr[0] = (uint32_t)tsc;
-	f->gpr[2] = tsc >> 32;
-	return f->site;
 }
 
 static uint64_t base_of_segment(struct soft_vcpu *vcpu, uint32_t what)
@@ -375,7 +541,7 @@ static uint64_t base_of_segment(struct soft_vcpu *vcpu, uint32_t what)
 	if (!canonical(*gpr & mask) || (vcpu->kvm->cpu.cr4 & CR4_LA57) != 0) {
 		return 0;
 	}
-	*base = vcpu->kvm->cpu.seg[fs ? INSN_FS : INSN_GS].base = *gpr & mask;
+	*base = *gpr & mask;
 	return f->site;
 }
 
@@ -403,26 +569,93 @@ static uint64_t read_cr(struct soft_vcpu *vcpu, uint32_t what)
 	return f->site;
 }
 
+/* ---- XSAVE ---- */
+
+/* The host's address of an image, if all of it is together there. */
+static uint8_t *image_at(struct soft_vcpu *vcpu, uint64_t linear, bool write)
+{
+	uint64_t page = page_at(vcpu, linear, write);
+
+	if (linear % 64 != 0 || page == 0 ||
+	    ((linear & PAGE_MASK) + IMAGE_BYTES > 4096 &&
+	     page_at(vcpu, (linear & ~PAGE_MASK) + 4096, write) != page + 4096)) {
+		return NULL;
+	}
+	return (uint8_t *)(uintptr_t)(page | (linear & PAGE_MASK));
+}
+
+/* The guest's x87 and vector registers come to the host's, as by common.c. */
+static void load_fpu(struct st_frame *f)
+{
+	if (f->fpu == 0) {
+		__asm__ volatile("fnstcw %0\n\tstmxcsr %1"
+				 : "=m"(f->host_fcw), "=m"(f->host_mxcsr));
+		__asm__ volatile("xrstor64 (%0)"
+				 :
+				 : "r"(f->xsave), "a"((uint32_t)f->xsave_mask),
+				   "d"((uint32_t)(f->xsave_mask >> 32))
+				 : "memory");
+		f->fpu = 1;
+	}
+}
+
+/* Of an image at @area. */
+static bool header_easy(const uint8_t *area, uint64_t xcr0, bool supervisor)
+{
+	uint64_t present, form;
+
+	if (soft_access_load8(&present, area + 512) != 0 ||
+	    soft_access_load8(&form, area + 520) != 0 || (present & ~xcr0) != 0 ||
+	    (form & ~(xcr0 | BIT(63))) != 0) {
+		return false;
+	}
+	return (form & BIT(63)) != 0 ? (present & ~form) == 0 : form == 0 && !supervisor;
+}
+
+static uint64_t xsave_insn(struct soft_vcpu *vcpu, uint64_t linear, uint32_t what)
+{
+	struct st_frame *f = vcpu->translator->frame;
+	const struct kvm_vcpu *kvm = vcpu->kvm;
+	bool save = ST_SYSTEM_KIND(what) == ST_SYSTEM_XSAVEC;
+	uint64_t components = ((uint32_t)f->gpr[0] | f->gpr[2] << 32) & kvm->xcr0;
+	uint8_t *area;
+	int r;
+
+	if ((kvm->cpu.cr4 & CR4_OSXSAVE) == 0 || (kvm->cpu.cr0 & CR0_TS) != 0 ||
+	    (kvm->xcr0 & ~IMAGE_COMPONENTS) != 0 || kvm->msr[KVM_MSR_XSS] != 0) {
+		return 0;
+	}
+	area = image_at(vcpu, linear, save);
+	if (area == NULL ||
+	    (!save && !header_easy(area, kvm->xcr0, (what & ST_SYSTEM_SUPERVISOR) != 0))) {
+		return 0;
+	}
+	load_fpu(f);
+	r = save ? soft_access_xsavec(area, components) : soft_access_xrstor(area, components);
+	return r == 0 ? f->site : 0;
+}
+
 uint64_t st_fast_system(struct soft_vcpu *vcpu, uint64_t next, uint32_t what)
 {
 	struct st_frame *f = vcpu->translator->frame;
 	unsigned gpr = ST_SYSTEM_GPR(what);
 
 	switch (ST_SYSTEM_KIND(what)) {
-	case ST_SYSTEM_SWAPGS:
-		return swapgs(vcpu);
-	case ST_SYSTEM_RDTSC:
-	case ST_SYSTEM_RDTSCP:
-		return read_tsc(vcpu, ST_SYSTEM_KIND(what) == ST_SYSTEM_RDTSCP);
 	case ST_SYSTEM_RDFSBASE:
 	case ST_SYSTEM_RDGSBASE:
 	case ST_SYSTEM_WRFSBASE:
 	case ST_SYSTEM_WRGSBASE:
 		return base_of_segment(vcpu, what);
+	case ST_SYSTEM_XSAVEC:
+	case ST_SYSTEM_XRSTOR:
+		return xsave_insn(vcpu, next, what);
 	case ST_SYSTEM_READ_CR:
 		return read_cr(vcpu, what);
 	case ST_SYSTEM_READ_SEG:
 		f->gpr[gpr] = vcpu->kvm->cpu.seg[ST_SYSTEM_NUMBER(what)].selector;
+		return f->site;
+	case ST_SYSTEM_STORE_SEG:
+		f->temp = vcpu->kvm->cpu.seg[ST_SYSTEM_NUMBER(what)].selector;
 		return f->site;
 	case ST_SYSTEM_SYSCALL:
 		return do_syscall(vcpu, next);
@@ -447,10 +680,16 @@ static uint32_t move_system(const struct insn *insn, bool kernel)
 {
 	const struct insn_operand *to = &insn->operand[0], *from = &insn->operand[1];
 
-	if (insn->noperands != 2 || to->kind != INSN_OP_REG || from->kind != INSN_OP_REG) {
+	if (insn->noperands != 2 || from->kind != INSN_OP_REG) {
 		return 0;
 	}
-	if (to->klass == INSN_GPR && from->klass == INSN_SEG && insn->op_bytes >= 4) {
+	if (from->klass == INSN_SEG && (to->kind == INSN_OP_MEM || insn->op_bytes == 2)) {
+		return ST_SYSTEM_STORE_SEG | (uint32_t)from->reg << 12;
+	}
+	if (to->kind != INSN_OP_REG) {
+		return 0;
+	}
+	if (to->klass == INSN_GPR && from->klass == INSN_SEG) {
 		return ST_SYSTEM_READ_SEG | (uint32_t)to->reg << 8 | (uint32_t)from->reg << 12;
 	}
 	if (to->klass == INSN_GPR && from->klass == INSN_CR && kernel &&
@@ -463,17 +702,33 @@ static uint32_t move_system(const struct insn *insn, bool kernel)
 	return 0;
 }
 
+static uint32_t xsave_kind(const struct insn *insn, bool kernel)
+{
+	if (insn->nmem != 1 || insn->mem[0].kind != INSN_MEM_MODRM || insn->op_bytes != 8) {
+		return 0;
+	}
+	switch (insn->mnemonic) {
+	case INSN_XSAVEC:
+		return ST_SYSTEM_XSAVEC;
+	case INSN_XSAVES:
+		return kernel ? ST_SYSTEM_XSAVEC : 0;
+	case INSN_XRSTOR:
+		return ST_SYSTEM_XRSTOR;
+	default:
+		return kernel ? ST_SYSTEM_XRSTOR | (uint32_t)ST_SYSTEM_SUPERVISOR : 0;
+	}
+}
+
 static uint32_t kind_of(const struct insn *insn, bool kernel)
 {
 	switch (insn->mnemonic) {
 	case INSN_MOV:
 		return move_system(insn, kernel);
-	case INSN_SWAPGS:
-		return kernel ? ST_SYSTEM_SWAPGS : 0;
-	case INSN_RDTSC:
-		return ST_SYSTEM_RDTSC;
-	case INSN_RDTSCP:
-		return ST_SYSTEM_RDTSCP;
+	case INSN_XSAVEC:
+	case INSN_XSAVES:
+	case INSN_XRSTOR:
+	case INSN_XRSTORS:
+		return xsave_kind(insn, kernel);
 	case INSN_SYSCALL:
 		return ST_SYSTEM_SYSCALL;
 	case INSN_SYSRET:

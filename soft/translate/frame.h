@@ -29,6 +29,8 @@ struct st_jump {
 };
 
 /*
+ * Of pages that may be accessed, and executed; that of KERNEL is the same memory in all address
+ * spaces, and holds no others but global pages across a change.
  * Direct-mapped by the low bits of the page's number. A free entry has a tag that belongs to
  * another place.
  *
@@ -37,8 +39,9 @@ struct st_jump {
  * what happens to mappings.
  */
 struct st_view {
-	uint64_t read[ST_TLB], write[ST_TLB]; /* linear address of the page, if allowed */
-	uint64_t add[ST_TLB];		      /* host address of the page */
+	_Alignas(4096) uint64_t read[ST_TLB];
+	uint64_t write[ST_TLB]; /* linear address of the page, if allowed */
+	uint64_t add[ST_TLB];	/* host address of the page */
 	uint32_t exec[ST_EXEC];
 	/* Entries that have been in use: `add` is not 0. */
 	uint32_t pages;
@@ -48,8 +51,8 @@ struct st_view {
 };
 
 /**
- * st_jump_slot() - where in the table of jumps @rip has its entry. Translated code computes it, too:
- * branch.c.
+ * st_jump_slot() - where in the table of jumps @rip has its entry. Translated code computes it,
+ * too: branch.c.
  */
 static inline unsigned st_jump_slot(uint64_t rip)
 {
@@ -65,6 +68,12 @@ static inline uint16_t st_pack_flags(uint64_t flags)
 static inline uint64_t st_unpack_flags(uint16_t packed)
 {
 	return (packed >> 8 & 0xd5) | (uint64_t)(packed & 1) << 11 | 2;
+}
+
+/** st_exec_of() - whose `exec` is looked at in code of the view @kind. */
+static inline enum st_view_kind st_exec_of(enum st_view_kind kind)
+{
+	return kind == ST_VIEW_USER ? ST_VIEW_USER : ST_VIEW_KERNEL;
 }
 
 /** How translated code was left. */
@@ -83,10 +92,13 @@ struct st_frame {
 	uint64_t flags;	 /* CF, PF, AF, ZF, SF, OF */
 	uint64_t system; /* the other bits of RFLAGS, without DF and IF */
 	uint64_t fs_base, gs_base;
+	uint64_t kernel_gs; /* KERNEL_GS_BASE, for SWAPGS */
+	uint64_t tsc_offset, tsc_aux;
 	uint64_t save_rcx; /* while RCX is needed for a check that spares the flags */
 	uint64_t temp;
-	uint64_t site;	  /* host address behind the call that left */
-	uint64_t jump_to; /* where to enter, to go on */
+	uint64_t window_at[4]; /* host addresses: fold.c */
+	uint64_t site;	       /* host address behind the call that left */
+	uint64_t jump_to;      /* where to enter, to go on */
 	uint64_t host_rsp;
 	uint64_t slow;	   /* st_slow() */
 	uint64_t string;   /* st_string() */
@@ -106,7 +118,9 @@ struct st_frame {
 	uint8_t fpu;	      /* the guest's x87 and vector registers are in the host's */
 	uint64_t fast_slow;   /* st_fast_slow() */
 	uint64_t fast_jump;   /* st_fast_jump() */
+	uint64_t fast_fault;  /* st_fast_fault() */
 	uint64_t fast_system; /* st_fast_system() */
+	uint64_t fast_string; /* st_fast_string() */
 	/* What follows belongs to an address space; what is before moves on to the next one's. */
 	_Atomic uint32_t kick; /* 1: leave translated code soon */
 	struct st_view view[ST_VIEWS];

@@ -96,6 +96,7 @@ unsigned st_mode(const struct soft_vcpu *vcpu)
 	} else if (ac) {
 		mode |= ST_MODE_AC;
 	}
+	mode |= kvm->tsc_ratio == 0 && (cpu->cr4 & CR4_TSD) == 0 ? ST_MODE_TSC : 0;
 	return mode | fpu_mode(kvm) | ST_MODE_SAVED;
 }
 
@@ -114,6 +115,9 @@ static void sync_in(struct soft_vcpu *vcpu, struct st_frame *f)
 	f->window = vcpu->kvm->want_irq_window;
 	f->fs_base = cpu->seg[INSN_FS].base;
 	f->gs_base = cpu->seg[INSN_GS].base;
+	f->kernel_gs = vcpu->kvm->msr[KVM_MSR_KERNEL_GS_BASE];
+	f->tsc_offset = vcpu->kvm->tsc_offset;
+	f->tsc_aux = (uint32_t)vcpu->kvm->msr[KVM_MSR_TSC_AUX];
 }
 
 static void sync_out(struct soft_vcpu *vcpu, const struct st_frame *f)
@@ -121,6 +125,9 @@ static void sync_out(struct soft_vcpu *vcpu, const struct st_frame *f)
 	struct insn_cpu *cpu = &vcpu->kvm->cpu;
 
 	memcpy(cpu->gpr, f->gpr, sizeof(f->gpr));
+	cpu->seg[INSN_FS].base = f->fs_base;
+	cpu->seg[INSN_GS].base = f->gs_base;
+	vcpu->kvm->msr[KVM_MSR_KERNEL_GS_BASE] = f->kernel_gs;
 	cpu->rip = f->rip;
 	cpu->rflags = f->system | (f->flags & ST_FLAGS) | (f->df != 0 ? FLAG_DF : 0) |
 		      (f->interrupts != 0 ? RFLAGS_IF : 0);
@@ -180,7 +187,7 @@ static bool ends_in_next(const struct st_source *source, unsigned offset, unsign
 static uint32_t executable(struct soft_vcpu *vcpu, uint64_t linear, unsigned mode, uint64_t *host)
 {
 	struct st_translator *t = vcpu->translator;
-	struct st_view *v = &t->frame->view[st_view_of(mode)];
+	struct st_view *v = &t->frame->view[st_exec_of(st_view_of(mode))];
 	uint32_t map;
 	uint8_t *at;
 
@@ -221,11 +228,14 @@ static bool add_next(struct soft_vcpu *vcpu, struct st_source *source, uint8_t *
 static bool depend(struct soft_vcpu *vcpu, struct st_page *page, uint64_t mask,
 		   const uint8_t *bytes)
 {
+	unsigned from = (unsigned)__builtin_ctzll(mask) * SOFT_CODE_PIECE;
+	unsigned to = (64 - (unsigned)__builtin_clzll(mask)) * SOFT_CODE_PIECE;
+	const uint8_t *now = (const uint8_t *)(uintptr_t)page->host;
 	uint8_t again[4096];
 
 	if (soft_code_add(vcpu, page->host, mask) != 0 ||
-	    soft_access_copy(again, (const void *)(uintptr_t)page->host, sizeof(again)) != 0 ||
-	    memcmp(bytes, again, sizeof(again)) != 0) {
+	    soft_access_copy(again, now + from, to - from) != 0 ||
+	    memcmp(bytes + from, again, to - from) != 0) {
 		return false;
 	}
 	for (uint64_t m = mask & ~page->mask; m != 0; m &= m - 1) {
@@ -280,6 +290,7 @@ static uint32_t make(struct soft_vcpu *vcpu, uint64_t host, uint32_t map, uint64
 		return ST_NONE;
 	}
 	st_block_add(t, b, next);
+	st_link_known(t, &t->blocks[b]);
 	return b;
 }
 
@@ -331,19 +342,19 @@ static void link_site(struct soft_vcpu *vcpu, unsigned mode)
 		abort();
 	}
 	t->frame->rip = link->rip;
-	if (link->saved != 0) {
+	if ((link->how & ST_MODE_SAVED) != 0) {
 		t->frame->flags = st_unpack_flags(t->frame->saved);
 		sync_out(vcpu, t->frame);
 	}
 	vcpu->kvm->cpu.rip = link->rip;
-	if (b->dead || (b->mode | ST_MODE_SAVED) != mode) {
+	if (b->dead || ((b->mode & ~ST_MODE_PLAIN) | ST_MODE_SAVED) != mode) {
 		return;
 	}
-	to = find_block(vcpu, link->rip, (mode & ~ST_MODE_SAVED) | link->saved);
+	to = find_block(vcpu, link->rip, (mode & ~ST_MODE_SAVED) | link->how);
 	/* Nothing was forgotten meanwhile: neither the block, nor all of them. */
 	if (to != ST_NONE && t->dropped == dropped) {
 		st_link_to(t, b, link, to);
-		t->saved = link->saved;
+		t->next_how = link->how;
 	}
 }
 
@@ -391,7 +402,7 @@ static void set_gs(struct st_translator *t)
 void st_use_space(struct st_translator *t, unsigned n)
 {
 	while (t->nframes <= n) {
-		st_frame_init(&t->frames[t->nframes++]);
+		st_frame_init(&t->frames[t->nframes++], false);
 	}
 	st_move_frame(t, &t->frames[n]);
 }
@@ -432,15 +443,15 @@ static bool one(struct soft_vcpu *vcpu)
 	uint32_t b = ST_NONE;
 
 	if (mode != ST_MODE_INTERPRET) {
-		b = find_block(vcpu, rip, (mode & ~ST_MODE_SAVED) | vcpu->translator->saved);
-		vcpu->translator->saved = ST_MODE_SAVED;
+		b = find_block(vcpu, rip, (mode & ~ST_MODE_SAVED) | vcpu->translator->next_how);
+		vcpu->translator->next_how = ST_MODE_SAVED;
 	}
 	if (b == ST_NONE) {
 		vcpu->stop->reason = KVM_STOP_NONE;
 		return soft_interp_step(vcpu);
 	}
 	if (vcpu->translator->frame->reason == ST_REASON_LOOKUP &&
-	    (vcpu->translator->blocks[b].mode & ST_MODE_SAVED) != 0) {
+	    vcpu->translator->blocks[b].mode == mode) {
 		remember(vcpu->translator, rip, mode, b);
 	}
 	return enter(vcpu, b, mode);
@@ -529,14 +540,16 @@ static int translate_init(struct soft_vcpu *vcpu)
 		return r;
 	}
 	t->fsgsbase = (getauxval(AT_HWCAP2) & HWCAP2_FSGSBASE) != 0;
-	st_frame_init(t->frame);
+	st_frame_init(t->frame, true);
 	t->nframes = 1;
 	f = t->frame;
 	f->slow = (uintptr_t)st_slow;
 	f->string = (uintptr_t)st_string;
 	f->fast_slow = (uintptr_t)st_fast_slow;
 	f->fast_jump = (uintptr_t)st_fast_jump;
+	f->fast_fault = (uintptr_t)st_fast_fault;
 	f->fast_system = (uintptr_t)st_fast_system;
+	f->fast_string = (uintptr_t)st_fast_string;
 	f->bit_mask = 63;
 	f->self = (uintptr_t)vcpu;
 	f->tlb_mask = (uint64_t)(ST_TLB - 1) << 12;

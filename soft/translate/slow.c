@@ -32,9 +32,17 @@ uint64_t st_slow(struct soft_vcpu *vcpu, uint64_t linear, uint32_t access)
 	if ((linear & PAGE_MASK) + len > 4096) {
 		return 0;
 	}
-	if (soft_mmu_host(vcpu, linear, write ? SOFT_WRITE : SOFT_READ, false, &host) !=
-		    INSN_DONE ||
-	    t->dropped != dropped) {
+	switch (soft_mmu_host(vcpu, linear, write ? SOFT_WRITE : SOFT_READ, false, &host)) {
+	case INSN_DONE:
+		break;
+	case INSN_FAULT:
+		return vcpu->env.fault.vector == INSN_EXC_PF
+			       ? st_page_fault(t, linear, access, vcpu->env.fault.error)
+			       : 0;
+	default:
+		return 0;
+	}
+	if (t->dropped != dropped) {
 		return 0;
 	}
 	fill(vcpu, linear, (uintptr_t)host, write);

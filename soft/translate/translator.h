@@ -13,6 +13,7 @@
 #include "soft/mmu.h"
 #include "soft/translate/emit.h"
 #include "soft/translate/frame.h"
+#include "soft/translate/slow.h"
 
 struct soft_vcpu;
 
@@ -35,15 +36,18 @@ struct soft_vcpu;
 #define ST_MODE_SSE    BIT(6)
 #define ST_MODE_AVX    BIT(7)
 #define ST_MODE_AVX512 BIT(8)
+#define ST_MODE_TSC    BIT(10) /* RDTSC may be executed, and is the host's and an offset */
 /**
  * Not of the guest: the block begins with the flags in frame.saved instead of the host's. That is
  * how C enters, and how indirect jumps arrive.
  */
 #define ST_MODE_SAVED BIT(9)
+/** Not of the guest, too: the block has no windows (fold.c). */
+#define ST_MODE_PLAIN BIT(11)
 
 /** Where an instruction's code begins: sorted by @host. */
 struct st_record {
-	uint32_t host;	/* offset in the cache */
+	uint32_t host; /* offset in the cache */
 	/* Offset in the page. ST_NO_FLAGS: flags that do not matter are lost. ST_SAVED: the flags
 	   are in frame.saved. */
 	uint16_t guest;
@@ -59,7 +63,7 @@ struct st_link {
 	uint32_t site;	 /* what frame.site is then */
 	uint32_t target; /* block, or ST_NONE */
 	uint32_t next;	 /* in the list of the target's incoming ones */
-	uint32_t saved;	 /* ST_MODE_SAVED: what the target begins with; or 0 */
+	uint32_t how;	 /* ST_MODE_SAVED, ST_MODE_PLAIN: the target's */
 	uint64_t rip;	 /* linear address; of the page that the block was translated at */
 };
 
@@ -115,7 +119,7 @@ struct st_translator {
 	uint32_t start; /* offset of the first block: what is before is common */
 	/* Common code, executable addresses. */
 	uint8_t *enter, *exit_link, *exit_insn, *exit_lookup, *exit_kick, *exit_moved, *slow,
-		*string, *load_fpu, *fault, *system;
+		*string, *load_fpu, *fault, *system, *page_fault, *attempt;
 	struct st_block *blocks;
 	struct st_record *records;
 	struct st_link *link;
@@ -124,9 +128,11 @@ struct st_translator {
 	uint32_t nblocks, nrecords, nlinks, npages, nmaps;
 	uint32_t block_hash[ST_HASH], page_hash[ST_HASH], map_hash[ST_HASH];
 	uint32_t view_mode[ST_VIEWS]; /* the mode that the jumps of a view are for */
-	bool checked;		      /* each block is judged: check.h */
-	uint64_t dropped;	      /* counts blocks that were forgotten */
-	uint32_t saved;		      /* what the block that is entered next begins with */
+	uint64_t fault_linear;	      /* the page fault that ST_SLOW_FAULT tells of */
+	uint32_t fault_error;
+	bool checked;	   /* each block is judged: check.h */
+	uint64_t dropped;  /* counts blocks that were forgotten */
+	uint32_t next_how; /* ST_MODE_SAVED, ST_MODE_PLAIN, of the block that is entered next */
 };
 
 static inline enum st_view_kind st_view_of(unsigned mode)
@@ -153,6 +159,7 @@ uint32_t st_translate(struct st_translator *t, const struct st_source *source, u
 
 enum st_cold_kind {
 	ST_COLD_SLOW,  /* call C for an access */
+	ST_COLD_RANGE, /* ask C for a window; if there is none, go on without */
 	ST_COLD_KICK,  /* leave, to go on at @rip */
 	ST_COLD_FPU,   /* load the FPU's registers */
 	ST_COLD_LINK,  /* a direct jump that is not linked */
@@ -164,12 +171,34 @@ struct st_cold {
 	uint8_t kind;
 	bool live, write;
 	bool inline_live; /* the look-up was one that spares the flags */
-	bool saved; /* the flags are in frame.saved */
+	bool saved;	  /* the flags are in frame.saved */
+	bool plain;	  /* the target has no windows */
 	uint16_t size;
 	uint16_t guest;	 /* offset of the instruction */
+	uint16_t i;	 /* its number */
 	uint8_t *behind; /* of the jump to here */
 	uint8_t *resume;
 	uint64_t rip;
+};
+
+/** A memory operand that may be in a window; none if @size is 0. */
+struct st_place {
+	uint8_t base; /* GPR */
+	bool write;
+	bool barrier; /* no window outlives the instruction */
+	uint16_t size;
+	int32_t disp;
+	int32_t shift; /* how PUSH or POP moves RSP */
+};
+
+#define ST_WINDOWS 4
+
+struct st_window {
+	bool open, write;
+	uint8_t base;
+	unsigned last;	   /* instruction that may use it */
+	int32_t low, high; /* from where the base register was when it began */
+	int32_t moved;	   /* the base register, since then */
 };
 
 /** A block while it is translated. */
@@ -185,7 +214,19 @@ struct st_work {
 	struct insn insn[ST_BLOCK_INSNS];
 	uint16_t at[ST_BLOCK_INSNS + 1];
 	uint32_t live[ST_BLOCK_INSNS + 1]; /* flags that matter before each instruction */
-	bool saved; /* where the code is now: the flags are in frame.saved */
+	struct st_place place[ST_BLOCK_INSNS];
+	struct st_window window[ST_WINDOWS];
+	const struct st_window
+		*in_r10; /* R10 is this one's value plus @r10_off, if it is not NULL */
+	int32_t r10_off;
+	bool reached;
+	uint8_t how[ST_BLOCK_INSNS]; /* of block.c */
+	bool saved;		     /* where the code is now: the flags are in frame.saved */
+	/* What st_flags_needed() has found out last. */
+	uint64_t needed_at[2];
+	uint32_t needed[2];
+	bool needed_known[2];
+	unsigned needed_next;
 	unsigned ncold;
 	struct st_cold cold[ST_MAX_COLD];
 };
@@ -202,6 +243,8 @@ static inline unsigned st_host_reg(unsigned gpr)
 void st_address(struct st_work *w, unsigned i);
 /** st_check() - R10: from a linear address to the host's. May use R11. */
 void st_check(struct st_work *w, unsigned i, unsigned size, bool write);
+/** st_check_range() - likewise; if it fails, a block without windows goes on. No flags live. */
+void st_check_range(struct st_work *w, unsigned i, unsigned size, bool write);
 struct st_cold *st_cold(struct st_work *w, unsigned kind, unsigned i);
 /** st_cold_parts() - emits what was put off. */
 void st_cold_parts(struct st_work *w);
@@ -212,6 +255,17 @@ void st_restore(struct st_work *w);
 void st_emit_restore(struct em *e);
 /** st_record() - the code of the instruction at @guest begins here. */
 void st_record(struct st_work *w, unsigned guest);
+
+/* ---- fold.c ---- */
+/**
+ * st_reach() - R10 + *@disp is the host's address of the operand in place[@i].
+ * Return: false: nothing was done, it has to be looked up by itself.
+ */
+bool st_reach(struct st_work *w, unsigned i, int32_t *disp);
+/** st_in_window() - would st_reach() need no look-up? */
+bool st_in_window(struct st_work *w, unsigned i);
+/** st_windows_behind() - the code of instruction @i has been written; does it leave R10 alone? */
+void st_windows_behind(struct st_work *w, unsigned i, bool keeps_r10);
 
 /* ---- branch.c ---- */
 /**
@@ -224,15 +278,16 @@ void st_goto(struct st_work *w, unsigned i, uint64_t rip);
 /** st_branch() - the instruction @i ends the block. Return: false: it is none that can. */
 bool st_branch(struct st_work *w, unsigned i);
 /** st_flags_needed() - flags that the code at @rip may read before it writes them. */
-uint32_t st_flags_needed(const struct st_work *w, uint64_t rip);
+uint32_t st_flags_needed(struct st_work *w, uint64_t rip);
 
 /* ---- copy.c ---- */
 /**
  * st_copy() - @insn with other registers.
  * @map: the host's register of each GPR of the guest.
- * @memory: its memory operand becomes [R10].
+ * @memory: its memory operand becomes [R10 + @disp].
  */
-void st_copy(struct em *e, const struct insn *insn, const uint8_t map[16], bool memory);
+void st_copy(struct em *e, const struct insn *insn, const uint8_t map[16], bool memory,
+	     int32_t disp);
 
 /** st_can_copy() - is it one of those that st_copy() takes, in @mode? Memory operands included. */
 bool st_can_copy(const struct insn *insn, unsigned mode);
@@ -256,6 +311,8 @@ unsigned st_guest_offset(const struct st_translator *t, const struct st_block *b
 /** st_link_to() - @source: the block whose jump it is. */
 void st_link_to(struct st_translator *t, const struct st_block *source, struct st_link *link,
 		uint32_t target);
+/** st_link_known() - links the jumps of @b, which is new, to what there is. */
+void st_link_known(struct st_translator *t, const struct st_block *b);
 /**
  * st_map() - the number of what is at @linear.
  * Return: 0: all of them are used; forget them by st_reset().
@@ -270,8 +327,8 @@ static inline uint64_t st_free_tag(unsigned i)
 }
 
 /* ---- view.c ---- */
-/** st_frame_init() - before its first use. */
-void st_frame_init(struct st_frame *f);
+/** st_frame_init() - before its first use; @first: of the memory that all share, too. */
+void st_frame_init(struct st_frame *f, bool first);
 
 /** st_view_fill() - enters the page at @linear; for writing, too, if @write. */
 static inline void st_view_fill(struct st_view *v, uint64_t linear, uint64_t host, bool write)
@@ -304,16 +361,33 @@ static inline void st_jump_enter(struct st_frame *f, enum st_view_kind kind, uin
 /** st_view_exec() - at @linear there is what @map says. */
 void st_view_exec(struct st_view *v, uint64_t linear, uint32_t map);
 
-/** st_flush() and such: forget addresses. */
-void st_flush(struct st_frame *f);
+/** st_flush_view() and such: forget addresses. */
+void st_flush_view(struct st_view *v);
 void st_flush_exec(struct st_view *v);
 void st_flush_jumps(struct st_frame *f, enum st_view_kind kind);
 /** st_forget_jump() - if it leads to @code. */
 void st_forget_jump(struct st_frame *f, enum st_view_kind kind, uint64_t rip, uint64_t code);
-void st_flush_page(struct st_frame *f, uint64_t linear);
-void st_flush_writes(struct st_frame *f, uint64_t host);
+void st_flush_page(struct st_view *v, uint64_t linear);
+void st_flush_writes(struct st_view *v, uint64_t host);
 
 /* ---- run.c ---- */
+/**
+ * st_page_fault() - says that an access comes to this. Return: ST_SLOW_FAULT; 0: it may be another
+ * fault, of alignment.
+ */
+static inline uint64_t st_page_fault(struct st_translator *t, uint64_t linear, uint32_t access,
+				     uint32_t error)
+{
+	unsigned len = access & 0xffff;
+
+	if (len >= 16 && linear % 16 != 0) {
+		return 0;
+	}
+	t->fault_linear = linear;
+	t->fault_error = error;
+	return ST_SLOW_FAULT;
+}
+
 /** st_move_frame() - what does not belong to an address space goes along. No vector registers. */
 static inline void st_move_frame(struct st_translator *t, struct st_frame *to)
 {

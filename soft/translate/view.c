@@ -56,11 +56,14 @@ void st_view_exec(struct st_view *v, uint64_t linear, uint32_t map)
 	v->execs += v->execs <= ST_USED;
 }
 
-void st_frame_init(struct st_frame *f)
+void st_frame_init(struct st_frame *f, bool first)
 {
 	for (unsigned n = 0; n < ST_VIEWS; n++) {
 		struct st_view *v = &f->view[n];
 
+		if (n == ST_VIEW_KERNEL && !first) {
+			continue; /* is in use */
+		}
 		for (unsigned i = 0; i < ST_TLB; i++) {
 			free_page(v, i);
 			v->add[i] = 0;
@@ -71,41 +74,29 @@ void st_frame_init(struct st_frame *f)
 	}
 }
 
-void st_flush(struct st_frame *f)
+void st_flush_view(struct st_view *v)
 {
-	for (unsigned n = 0; n < ST_VIEWS; n++) {
-		struct st_view *v = &f->view[n];
-
-		for (unsigned i = 0; i < v->pages; i++) {
-			free_page(v, v->page[i]);
-			v->add[v->page[i]] = 0;
-		}
-		v->pages = 0;
-		st_flush_exec(v);
+	for (unsigned i = 0; i < v->pages; i++) {
+		free_page(v, v->page[i]);
+		v->add[v->page[i]] = 0;
 	}
+	v->pages = 0;
+	st_flush_exec(v);
 }
 
-void st_flush_page(struct st_frame *f, uint64_t linear)
+void st_flush_page(struct st_view *v, uint64_t linear)
 {
-	unsigned i = (unsigned)(linear >> 12) % ST_TLB;
-
-	for (unsigned n = 0; n < ST_VIEWS; n++) {
-		free_page(&f->view[n], i);
-		f->view[n].exec[(linear >> 12) % ST_EXEC] = 0;
-	}
+	free_page(v, (unsigned)(linear >> 12) % ST_TLB);
+	v->exec[(linear >> 12) % ST_EXEC] = 0;
 }
 
-void st_flush_writes(struct st_frame *f, uint64_t host)
+void st_flush_writes(struct st_view *v, uint64_t host)
 {
-	for (unsigned n = 0; n < ST_VIEWS; n++) {
-		struct st_view *v = &f->view[n];
+	for (unsigned k = 0; k < v->pages; k++) {
+		unsigned i = v->page[k];
 
-		for (unsigned k = 0; k < v->pages; k++) {
-			unsigned i = v->page[k];
-
-			if (v->add[i] == host) {
-				v->write[i] = st_free_tag(i);
-			}
+		if (v->add[i] == host) {
+			v->write[i] = st_free_tag(i);
 		}
 	}
 }

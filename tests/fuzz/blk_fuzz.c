@@ -37,6 +37,11 @@ ssize_t pwritev(int fd, const struct iovec *iov, int n, off_t offset)
 	return syscall(SYS_pwritev, fd, iov, (long)n, (long)offset, 0L);
 }
 
+ssize_t pwrite(int fd, const void *buf, size_t len, off_t offset)
+{
+	return pwritev(fd, &(struct iovec){(void *)buf, len}, 1, offset);
+}
+
 struct disk {
 	struct virtio_device *dev;
 	struct virtqueue *vq;

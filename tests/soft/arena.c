@@ -122,9 +122,22 @@ static void set_cpuid(struct arena *a)
 	must(CALL(a->fd, KVM_SET_CPUID2, &all));
 }
 
+static void set_slot(struct arena *a, uint64_t bytes)
+{
+	struct kvm_userspace_memory_region slot = {.memory_size = bytes,
+						   .userspace_addr = (uintptr_t)a->ram};
+
+	must(CALL(a->vm_fd, KVM_SET_USER_MEMORY_REGION, &slot));
+}
+
+void arena_forget(struct arena *a)
+{
+	set_slot(a, 0);
+	set_slot(a, ARENA_RAM);
+}
+
 bool arena_init(struct arena *a, const char *engine)
 {
-	struct kvm_userspace_memory_region slot = {.memory_size = ARENA_RAM};
 	struct kvm_xcrs xcrs = {.nr_xcrs = 1, .xcrs = {{.value = arena_has_avx() ? 7 : 3}}};
 
 	*a = (struct arena){0};
@@ -133,12 +146,11 @@ bool arena_init(struct arena *a, const char *engine)
 	}
 	a->ram = mmap(NULL, ARENA_RAM, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	assert_ptr_not_equal(a->ram, MAP_FAILED);
-	slot.userspace_addr = (uintptr_t)a->ram;
 	a->kvm_fd = soft_open();
 	must(a->kvm_fd);
 	a->vm_fd = CALL(a->kvm_fd, KVM_CREATE_VM, 0);
 	must(a->vm_fd);
-	must(CALL(a->vm_fd, KVM_SET_USER_MEMORY_REGION, &slot));
+	set_slot(a, ARENA_RAM);
 	a->fd = CALL(a->vm_fd, KVM_CREATE_VCPU, 0);
 	must(a->fd);
 	a->run_bytes = (size_t)CALL(a->kvm_fd, KVM_GET_VCPU_MMAP_SIZE, 0);
@@ -216,6 +228,9 @@ static void get_state(struct arena *a, struct arena_end *end)
 	must(CALL(a->fd, KVM_GET_DEBUGREGS, &end->debugregs));
 	must(CALL(a->fd, KVM_GET_VCPU_EVENTS, &end->events));
 	must(CALL(a->fd, KVM_GET_XSAVE, &xsave));
+	if (end->events.exception.injected == 0 && end->events.exception.pending == 0) {
+		memset(&end->events.exception, 0, sizeof(end->events.exception));
+	}
 	/* Addresses of the last x87 instruction are the host's, which has no meaning. */
 	end->fpu.last_opcode = 0;
 	end->fpu.last_ip = end->fpu.last_dp = 0;

@@ -67,6 +67,9 @@ struct arena_end {
 bool arena_init(struct arena *a, const char *engine);
 void arena_fini(struct arena *a);
 
+/** arena_forget() - has the engine forget all that it made of former programs. */
+void arena_forget(struct arena *a);
+
 /** arena_template() - all memory of a start but code and data. */
 void arena_template(uint8_t *ram);
 

@@ -5,6 +5,8 @@
  *
  *	soft_engines_test			what the unit tests run
  *	soft_engines_test SEED COUNT [FIRST]	so many programs, from number FIRST (0) on
+ *	soft_engines_test -k SEED COUNT [FIRST]	keeps translations from one program to the next,
+ *which has to notice that its code is another
  */
 #include <cpuid.h>
 #include <inttypes.h>
@@ -28,6 +30,7 @@ static struct arena interpreter, translator;
 static struct arena_start start;
 static struct arena_end interpreted, translated;
 static struct program program;
+static bool fresh = true; /* each program finds no translations of those before */
 static unsigned mnemonics[INSN_NMNEMONICS];
 
 static struct {
@@ -138,24 +141,17 @@ static void on_tick(int number)
 	(void)number;
 }
 
-static int start_arenas(void **state)
+/* In the test, for cmocka takes the signals when one starts. Return: false: not on this CPU. */
+static bool start_arenas(void)
 {
 	struct sigaction action = {.sa_handler = on_tick};
 
-	(void)state;
 	sigaction(SIGPROF, &action, NULL);
 	if (!open_arenas()) {
 		print_message("this CPU has no BMI2\n");
-		skip();
+		return false;
 	}
-	return 0;
-}
-
-static int stop_arenas(void **state)
-{
-	(void)state;
-	close_arenas();
-	return 0;
+	return true;
 }
 
 /* ---- duels ---- */
@@ -164,6 +160,9 @@ static int stop_arenas(void **state)
 static int duel(FILE *out)
 {
 	program_write(&program, &start);
+	if (fresh) {
+		arena_forget(&translator);
+	}
 	if (!arena_run(&interpreter, &start, &interpreted) ||
 	    !arena_run(&translator, &start, &translated)) {
 		close_arenas();
@@ -261,28 +260,39 @@ static void print_counts(void)
 static void test_engines(void **state)
 {
 	(void)state;
+	if (!start_arenas()) {
+		skip();
+	}
 	run(SEED, 0, COUNT);
 	print_counts();
 	assert_int_equal(counts.different, 0);
 	assert_true(counts.endless < COUNT / 100);
 	assert_true(counts.vectors[ARENA_END] > COUNT / 8);
 	assert_true(counts.vectors[14] > COUNT / 50);
+	close_arenas();
 }
 
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(test_engines, start_arenas, stop_arenas),
+		cmocka_unit_test(test_engines),
 	};
 
 	if (argc == 1) {
 		return cmocka_run_group_tests(tests, NULL, NULL);
 	}
+	if (strcmp(argv[1], "-k") == 0) {
+		fresh = false;
+		argv++;
+		argc--;
+	}
 	if (argc < 3) {
-		fprintf(stderr, "usage: %s [SEED COUNT [FIRST]]\n", argv[0]);
+		fputs("usage: soft_engines_test [[-k] SEED COUNT [FIRST]]\n", stderr);
 		return 2;
 	}
-	start_arenas(NULL);
+	if (!start_arenas()) {
+		return 77;
+	}
 	run(strtoull(argv[1], NULL, 0), argc > 3 ? strtoull(argv[3], NULL, 0) : 0,
 	    strtoull(argv[2], NULL, 0));
 	print_counts();

@@ -233,7 +233,7 @@ static void short_branch(struct draw *d, struct group *g)
 static void indirect_branch(struct draw *d, struct group *g, unsigned target)
 {
 	static const uint8_t modrm[] = {0xe0, 0xd0, 0x20, 0x10};
-	unsigned reg = 6 + random_below(d->r, 2), kind = random_below(d->r, 3);
+	unsigned reg = random_below(d->r, 2) ? 3 : 5, kind = random_below(d->r, 3);
 	struct part *part;
 
 	if (kind != 0) {

@@ -9,11 +9,14 @@ import os
 import re
 import tempfile
 
+from bench import core as bench
+from bench.context import Context
 from lab import cpio, metal
 from tests.system.frame import Skip, Timeout, _write
 
 TEST_SECONDS = 400
 START_SECONDS = 120  # for a busy machine; one is usual, with UEFI ten
+LINUX_START = 6094173209  # instructions from power-on to its first program, as make bench says
 HALT_SECONDS = 3  # how long a machine that has halted is watched for signs of life
 
 SUMMARY = r'core [\d.]+, by (\w+) on \w+; (\d+) CPUs?, (x2?APIC), TSC \d+ MHz by (\w+)'
@@ -129,6 +132,15 @@ def test_needs_little_memory():
         metal.debian.run(['objcopy', '--strip-all', metal.KERNEL, image], 'objcopy')
         assert os.path.getsize(image) < 1 << 20
     boot(memory_mib=24)
+
+
+def test_starts_in_a_fiftieth_of_what_linux_takes():
+    """Instructions from power-on to the first one of /init, the firmware's included."""
+    with tempfile.TemporaryDirectory() as work:
+        ticks, text = bench.started(Context(work), metal.KERNEL, '')
+    _write(text)
+    assert 0 < ticks <= LINUX_START / 50, ticks
+    assert bench.in_use(text) < 8 * 1024, text
 
 
 def test_says_what_it_does_not_know():

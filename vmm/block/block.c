@@ -325,6 +325,31 @@ static unsigned next_batch(struct iovec *part, const struct iovec *iov, unsigned
 	return count;
 }
 
+/* How many of the buffers hold exactly @len bytes, if one call takes them as they are; else 0. */
+static unsigned whole_batch(const struct iovec *iov, unsigned n, uint64_t len)
+{
+	unsigned count = 0;
+
+	while (len > 0 && count < MIN(n, BATCH) && iov[count].iov_len <= len) {
+		len -= iov[count++].iov_len;
+	}
+	return len == 0 ? count : 0;
+}
+
+/* One system call. Linux copies to and from a single buffer with fewer instructions a page. */
+static ssize_t move(struct block *b, bool write, const struct iovec *iov, unsigned n,
+		    uint64_t offset)
+{
+	int fd = choose_fd(b, iov, n, offset);
+
+	if (n == 1) {
+		return write ? pwrite(fd, iov->iov_base, iov->iov_len, (off_t)offset)
+			     : pread(fd, iov->iov_base, iov->iov_len, (off_t)offset);
+	}
+	return write ? pwritev(fd, iov, (int)n, (off_t)offset)
+		     : preadv(fd, iov, (int)n, (off_t)offset);
+}
+
 static int transfer(struct block *b, bool write, const struct iovec *iov, unsigned n, uint64_t skip,
 		    uint64_t len, uint64_t offset)
 {
@@ -336,11 +361,14 @@ static int transfer(struct block *b, bool write, const struct iovec *iov, unsign
 			iov++;
 			n--;
 		}
-		unsigned count = next_batch(part, iov, n, skip, len);
-		check(count > 0);
-		int fd = choose_fd(b, part, count, offset);
-		ssize_t done = write ? pwritev(fd, part, (int)count, (off_t)offset)
-				     : preadv(fd, part, (int)count, (off_t)offset);
+		const struct iovec *batch = iov;
+		unsigned count = skip == 0 ? whole_batch(iov, n, len) : 0;
+		if (count == 0) {
+			batch = part;
+			count = next_batch(part, iov, n, skip, len);
+			check(count > 0);
+		}
+		ssize_t done = move(b, write, batch, count, offset);
 
 		if (done < 0 && errno == EINTR) {
 			continue;

@@ -58,6 +58,16 @@ ssize_t pwritev(int fd, const struct iovec *iov, int n, off_t offset)
 	return limited(SYS_pwritev, fd, iov, n, offset);
 }
 
+ssize_t pread(int fd, void *buf, size_t len, off_t offset)
+{
+	return limited(SYS_preadv, fd, &(struct iovec){buf, len}, 1, offset);
+}
+
+ssize_t pwrite(int fd, const void *buf, size_t len, off_t offset)
+{
+	return limited(SYS_pwritev, fd, &(struct iovec){(void *)buf, len}, 1, offset);
+}
+
 int fstat(int fd, struct stat *st)
 {
 	int ret = (int)syscall(SYS_fstat, fd, st);
@@ -335,7 +345,7 @@ static void round_trip(struct block *b)
 	assert_true(n > 256);
 	assert_int_equal(block_writev(b, iov, n, skip, len, offset), 0);
 	assert_int_equal(block_flush(b), 0);
-	assert_int_equal(pread(b->fd, file, len, (off_t)offset), len);
+	assert_int_equal(syscall(SYS_pread64, b->fd, file, len, (long)offset), len);
 	assert_memory_equal(file, out + skip, len);
 
 	for (unsigned i = 0; i < n; i++) {
@@ -364,6 +374,38 @@ static void transfers(void **unused)
 	assert_int_equal(host.interrupts, 0);
 	host.at_most = 97;
 	round_trip(&b);
+	host.at_most = 0;
+	block_close(&b);
+}
+
+/* Buffers that are wanted from end to end: as they are in one call, and what is behind stays. */
+static void whole_buffers(void **unused)
+{
+	struct disk_config config = {.path = make_file("data", SIZE)};
+	static uint8_t out[3 * 512 + 1], in[3 * 512 + 1], file[3 * 512];
+	struct iovec to[] = {{out, 512}, {out + 512, 1024}, {out + 1536, 1}};
+	struct iovec from[] = {{in, 512}, {in + 512, 1024}, {in + 1536, 1}};
+	struct block b;
+
+	(void)unused;
+	assert_int_equal(block_open(&b, &config), 0);
+	for (unsigned n = 1; n <= 2; n++) {
+		size_t len = n == 1 ? 512 : 1536;
+
+		for (size_t at_most = 0; at_most <= 700; at_most += 350) {
+			fill_pattern(out, sizeof(out), (unsigned)(n + at_most));
+			memset(in, 0xee, sizeof(in));
+			host.at_most = at_most;
+			host.calls = 0;
+			assert_int_equal(block_writev(&b, to, 3, 0, len, 1024), 0);
+			assert_int_equal(block_readv(&b, from, 3, 0, len, 1024), 0);
+			assert_true(at_most != 0 || host.calls == 2);
+			assert_int_equal(syscall(SYS_pread64, b.fd, file, len, 1024L), len);
+			assert_memory_equal(file, out, len);
+			assert_memory_equal(in, out, len);
+			assert_int_equal(in[len], 0xee);
+		}
+	}
 	host.at_most = 0;
 	block_close(&b);
 }
@@ -517,17 +559,12 @@ static int remove_folder(void **unused)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(refusals),
-		cmocka_unit_test(unreadable),
-		cmocka_unit_test(one_writer),
-		cmocka_unit_test(names_the_holder),
-		cmocka_unit_test(geometry),
-		cmocka_unit_test(warns_of_qcow2),
-		cmocka_unit_test(transfers),
-		cmocka_unit_test(errors),
-		cmocka_unit_test(zeroes),
-		cmocka_unit_test(direct),
-		cmocka_unit_test(write_protected_device),
+		cmocka_unit_test(refusals),   cmocka_unit_test(unreadable),
+		cmocka_unit_test(one_writer), cmocka_unit_test(names_the_holder),
+		cmocka_unit_test(geometry),   cmocka_unit_test(warns_of_qcow2),
+		cmocka_unit_test(transfers),  cmocka_unit_test(whole_buffers),
+		cmocka_unit_test(errors),     cmocka_unit_test(zeroes),
+		cmocka_unit_test(direct),     cmocka_unit_test(write_protected_device),
 	};
 
 	return cmocka_run_group_tests(tests, make_folder, remove_folder);

@@ -329,11 +329,12 @@ static void finish(struct blk_request *r, uint32_t written)
 {
 	struct blk *b = r->blk;
 	const struct vq_chain *c = &r->chain;
-	uint64_t status_at = c->in_len - 1;
+	const struct iovec *last = vq_in(c) + c->nin - 1;
 
-	iov_from_buf(vq_in(c), c->nin, status_at, &r->status, 1);
+	/* The status is the last byte; start() has seen that there is one. */
+	memcpy((uint8_t *)last->iov_base + last->iov_len - 1, &r->status, 1);
 	/* The used length counts from the first byte on, without gaps. */
-	if (written == status_at) {
+	if (written == c->in_len - 1) {
 		written++;
 	}
 	vq_push(&b->vq[r->queue], c, written);

@@ -4,6 +4,8 @@
  */
 #pragma once
 
+#include <errno.h>
+#include <linux/virtio_ring.h>
 #include <stdatomic.h>
 
 #include "vmm/virtio/queue.h"
@@ -44,16 +46,55 @@ struct chain_desc {
 /** chain_begin() - an empty request in @chain; the caller's @iov and @max are kept. */
 void chain_begin(struct vq_chain *chain);
 
+/** chain_region() - the region of RAM that @addr is in, or NULL. */
+const struct guest_region *chain_region(const struct guest_memory *mem, uint64_t addr);
+
+#define CHAIN_BYTES_MAX (UINT64_C(1) << 32)
+
 /**
- * chain_add() - appends the buffer of @d.
+ * chain_add() - appends the buffer of @d. Inline: it is called for each of a request's descriptors.
  * @near: NULL before the first; the region that the last one was in, where the next one most likely
  * is, too.
  * Return: 0; -EBADMSG for one that is empty, not in one region of RAM, readable after a writable
  * one, or that makes the request longer than 2^32 bytes; -ENOBUFS.
  * Spec: VIRTIO 1.2, 2.6.4.2 "Message Framing", 2.7.5.2 "The Virtqueue Descriptor Table"
  */
-must_use int chain_add(const struct virtqueue *vq, struct vq_chain *chain,
-		       const struct chain_desc *d, const struct guest_region **near);
+static inline must_use int chain_add(const struct virtqueue *vq, struct vq_chain *chain,
+				     const struct chain_desc *d, const struct guest_region **near)
+{
+	const struct guest_region *r = *near;
+	bool writable = (d->flags & VRING_DESC_F_WRITE) != 0;
+	unsigned n = chain->nout + chain->nin;
+
+	if (d->len == 0 || (!writable && chain->nin > 0) ||
+	    chain->out_len + chain->in_len + d->len > CHAIN_BYTES_MAX) {
+		return -EBADMSG;
+	}
+	if (r == NULL || d->addr - r->base.v >= r->len) {
+		r = chain_region(vq->mem, d->addr);
+		if (r == NULL) {
+			return -EBADMSG;
+		}
+		*near = r;
+	}
+	uint64_t at = d->addr - r->base.v;
+
+	if (d->len > r->len - at) {
+		return -EBADMSG;
+	}
+	if (n >= chain->max) {
+		return -ENOBUFS;
+	}
+	chain->iov[n] = (struct iovec){.iov_base = r->host + at, .iov_len = d->len};
+	if (writable) {
+		chain->nin++;
+		chain->in_len += d->len;
+	} else {
+		chain->nout++;
+		chain->out_len += d->len;
+	}
+	return 0;
+}
 
 /**
  * chain_table() - the indirect table that @d refers to.

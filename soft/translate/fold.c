@@ -1,0 +1,182 @@
+/*
+ * Windows: accesses of a block by one base register, close to each other, are looked up once. The
+ * first of them looks at the whole range; the others take the host's address from the frame. Where
+ * the range is not within a page that the TLB has, a block without windows goes on instead.
+ */
+#include "soft/translate/translator.h"
+
+#define RANGE 256 /* bytes of a window, at most */
+
+#define WINDOW(n) EM_GS(offsetof(struct st_frame, window_at) + 8 * (n))
+
+#define RSP 4
+
+static bool is_register(const struct insn_operand *o, unsigned gpr)
+{
+	return o->kind == INSN_OP_REG && o->klass == INSN_GPR && o->reg == gpr && o->bytes == 8;
+}
+
+/* Return: whether it is known how instruction @i changes the register; *@by: by how much, a little.
+ */
+static bool moves(const struct st_work *w, unsigned i, unsigned gpr, int32_t *by)
+{
+	const struct insn *insn = &w->insn[i];
+	int64_t value = (int64_t)insn->imm[0];
+
+	*by = 0;
+	if (gpr == RSP && w->place[i].shift != 0) {
+		*by = w->place[i].shift;
+		return true;
+	}
+	if ((insn->gpr_write & BIT(gpr)) == 0) {
+		return true;
+	}
+	if (insn->noperands < 2 || !is_register(&insn->operand[0], gpr)) {
+		return false;
+	}
+	if (insn->mnemonic == INSN_LEA && insn->mem[0].base == gpr &&
+	    insn->mem[0].index == INSN_NO_REG && insn->adr_bytes == 8) {
+		value = (int64_t)insn->mem[0].disp;
+	} else if ((insn->mnemonic != INSN_ADD && insn->mnemonic != INSN_SUB) ||
+		   insn->operand[1].kind != INSN_OP_IMM) {
+		return false;
+	}
+	*by = (int32_t)(insn->mnemonic == INSN_SUB ? -value : value);
+	return value >= -4096 && value <= 4096;
+}
+
+static struct st_window *open_window(struct st_work *w, unsigned base)
+{
+	for (unsigned n = 0; n < ST_WINDOWS; n++) {
+		if (w->window[n].open && w->window[n].base == base) {
+			return &w->window[n];
+		}
+	}
+	return NULL;
+}
+
+static bool inside(const struct st_window *v, const struct st_place *p)
+{
+	int32_t at = v->moved + p->disp;
+
+	return at >= v->low && at + p->size <= v->high && (v->write || !p->write);
+}
+
+bool st_in_window(struct st_work *w, unsigned i)
+{
+	const struct st_place *p = &w->place[i];
+	const struct st_window *v = p->size == 0 ? NULL : open_window(w, p->base);
+
+	return v != NULL && inside(v, p);
+}
+
+/* What a window that begins with instruction @i would be. Return: is there any use for it? */
+static bool plan(const struct st_work *w, unsigned i, struct st_window *v)
+{
+	const struct st_place *first = &w->place[i];
+	int32_t at = 0, by;
+	unsigned members = 0;
+
+	*v = (struct st_window){
+		.base = first->base, .low = first->disp, .high = first->disp + first->size};
+	for (unsigned k = i; k < w->n && (k == i || !w->place[k].barrier); k++) {
+		const struct st_place *p = &w->place[k];
+
+		if (p->size != 0 && p->base == v->base) {
+			int32_t low = MIN(v->low, at + p->disp);
+			int32_t high = MAX(v->high, at + p->disp + p->size);
+
+			if (high - low <= RANGE) {
+				v->low = low;
+				v->high = high;
+				v->write |= p->write;
+				v->last = k;
+				members++;
+			}
+		}
+		if (!moves(w, k, v->base, &by)) {
+			break;
+		}
+		at += by;
+		if (at < -RANGE || at > RANGE) {
+			break;
+		}
+	}
+	return members > 1;
+}
+
+/* Return: false: none. Else R10 is where the window begins. */
+static bool begin(struct st_work *w, unsigned i)
+{
+	const struct st_place *p = &w->place[i];
+	struct st_window *v = open_window(w, p->base), planned;
+	unsigned base = st_host_reg(p->base);
+	struct em *e = w->e;
+
+	for (unsigned n = 0; n < ST_WINDOWS && v == NULL; n++) {
+		v = w->window[n].open ? NULL : &w->window[n];
+	}
+	if (v == NULL || (w->live[i] != 0 && !w->saved) || !plan(w, i, &planned)) {
+		return false;
+	}
+	if (base == EM_ABSENT) {
+		em_load(e, EM_R10, EM_GS(offsetof(struct st_frame, gpr) + 8 * p->base));
+		base = EM_R10;
+	}
+	em_lea(e, true, EM_R10, EM_AT(base, planned.low));
+	st_check_range(w, i, (unsigned)(planned.high - planned.low), planned.write);
+	planned.open = true;
+	*v = planned;
+	if (v->low == 0) {
+		em_store(e, EM_R10, WINDOW(v - w->window));
+	} else {
+		em_lea(e, true, EM_R11, EM_AT(EM_R10, -v->low));
+		em_store(e, EM_R11, WINDOW(v - w->window));
+	}
+	return true;
+}
+
+bool st_reach(struct st_work *w, unsigned i, int32_t *disp)
+{
+	const struct st_place *p = &w->place[i];
+	const struct st_window *v;
+
+	if (p->size == 0) {
+		return false;
+	}
+	v = open_window(w, p->base);
+	if (v != NULL && inside(v, p)) {
+		if (w->in_r10 != v) {
+			em_load(w->e, EM_R10, WINDOW(v - w->window));
+			w->in_r10 = v;
+			w->r10_off = 0;
+		}
+		*disp = v->moved + p->disp - w->r10_off;
+		w->reached = true;
+		return true;
+	}
+	if ((w->mode & ST_MODE_PLAIN) != 0 || !begin(w, i)) {
+		return false;
+	}
+	w->in_r10 = open_window(w, p->base);
+	w->r10_off = w->in_r10->low;
+	w->reached = true;
+	*disp = p->disp - w->r10_off;
+	return true;
+}
+
+void st_windows_behind(struct st_work *w, unsigned i, bool keeps_r10)
+{
+	if (!w->reached && !keeps_r10) {
+		w->in_r10 = NULL;
+	}
+	w->reached = false;
+	for (unsigned n = 0; n < ST_WINDOWS; n++) {
+		struct st_window *v = &w->window[n];
+		int32_t by = 0;
+
+		v->open =
+			v->open && i < v->last && !w->place[i].barrier && moves(w, i, v->base, &by);
+		v->moved += by;
+	}
+}
