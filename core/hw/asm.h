@@ -29,7 +29,8 @@ static inline struct cpu *asm_cpu_this(void)
 {
 	struct cpu *cpu;
 
-	/* Nothing is read but GS: the second operand keeps it from being remembered over a sleep. */
+	/* Nothing is read but GS: the second operand keeps it from being remembered over a sleep.
+	 */
 	__asm__("movq %%gs:0, %0" : "=r"(cpu) : "m"(context_place));
 	return cpu;
 }
