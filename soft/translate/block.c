@@ -812,6 +812,7 @@ uint32_t st_translate(struct st_translator *t, const struct st_source *source, u
 	w.reached = false;
 	w.needed_known[0] = w.needed_known[1] = false;
 	w.needed_next = 0;
+	w.looked_at = 0;
 	*b = (struct st_block){
 		.page = source->page,
 		.linear = source->linear,
@@ -829,6 +830,7 @@ uint32_t st_translate(struct st_translator *t, const struct st_source *source, u
 		return ST_NONE;
 	}
 	b->bytes = (uint16_t)(MIN(w.at[w.n], 4096) - offset);
+	b->pieces = st_pieces_of(offset, offset + b->bytes - 1u) | w.looked_at;
 	b->records = t->nrecords - b->first_record;
 	b->links = t->nlinks - b->first_link;
 	b->code_end = (uint32_t)(em_here(&t->em) - t->rx);

@@ -13,7 +13,7 @@
 #define GPR(n)	  EM_GS(offsetof(struct st_frame, gpr) + 8 * (n))
 #define AHEAD	  8
 
-static uint32_t look_ahead(const struct st_work *w, uint64_t rip)
+static uint32_t look_ahead(struct st_work *w, uint64_t rip)
 {
 	uint32_t open = ST_FLAGS;
 
@@ -31,6 +31,7 @@ static uint32_t look_ahead(const struct st_work *w, uint64_t rip)
 		    insn.klass == INSN_CLASS_UD) {
 			return open;
 		}
+		w->looked_at |= st_pieces_of(at, at + insn.len - 1);
 		open &= insn.flags_maybe ? UINT32_MAX : ~insn.flags_written;
 		if (insn.klass == INSN_CLASS_JUMP && insn.operand[0].kind == INSN_OP_REL) {
 			rip = insn_target(&insn, rip);

@@ -336,13 +336,6 @@ static void drop_block(struct st_translator *t, struct st_block *b)
 	}
 }
 
-static uint64_t pieces(const struct st_block *b)
-{
-	unsigned first = b->offset / 64, last = (b->offset + b->bytes - 1) / 64;
-
-	return (UINT64_MAX >> (63 - last)) & (UINT64_MAX << first);
-}
-
 void st_drop(struct st_translator *t, uint64_t host, uint64_t mask)
 {
 	struct st_page *page = st_page_find(t, host);
@@ -355,7 +348,7 @@ void st_drop(struct st_translator *t, uint64_t host, uint64_t mask)
 	while (*place != ST_NONE) {
 		struct st_block *b = &t->blocks[*place];
 
-		if ((pieces(b) & mask) != 0) {
+		if ((b->pieces & mask) != 0) {
 			*place = b->page_next;
 			drop_block(t, b);
 		} else {

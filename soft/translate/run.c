@@ -166,14 +166,6 @@ static bool verify(struct st_translator *t, uint64_t host)
 	return true;
 }
 
-static uint64_t pieces(const struct st_block *b)
-{
-	unsigned first = b->offset / SOFT_CODE_PIECE;
-	unsigned last = (b->offset + b->bytes - 1u) / SOFT_CODE_PIECE;
-
-	return (UINT64_MAX >> (63 - last)) & (UINT64_MAX << first);
-}
-
 /* Does the instruction at @offset end in the next page? */
 static bool ends_in_next(const struct st_source *source, unsigned offset, unsigned mode)
 {
@@ -283,7 +275,7 @@ static uint32_t make(struct soft_vcpu *vcpu, uint64_t host, uint32_t map, uint64
 	}
 	/* A defect of ours: what was made could reach other memory than the guest's. */
 	check(!t->checked || st_check_block(t, &t->blocks[b], NULL));
-	mask = pieces(&t->blocks[b]);
+	mask = t->blocks[b].pieces;
 	if (!depend(vcpu, page, mask, bytes) ||
 	    (next != NULL && !depend(vcpu, next, 1, bytes + 4096))) {
 		t->blocks[b].dead = true;

@@ -10,6 +10,7 @@
 #include <stddef.h>
 
 #include "lib/insn/decode.h"
+#include "soft/code.h"
 #include "soft/mmu.h"
 #include "soft/translate/emit.h"
 #include "soft/translate/frame.h"
@@ -70,6 +71,7 @@ struct st_link {
 struct st_block {
 	uint64_t page;	 /* host address */
 	uint64_t linear; /* of the page, when it was translated: the links are for that */
+	uint64_t pieces; /* of the page that it depends on: its own, and where it looked ahead */
 	uint16_t offset, bytes, mode;
 	bool dead;
 	bool fpu;      /* uses x87 or vector registers */
@@ -227,6 +229,7 @@ struct st_work {
 	uint32_t needed[2];
 	bool needed_known[2];
 	unsigned needed_next;
+	uint64_t looked_at; /* pieces that it depends on, too */
 	unsigned ncold;
 	struct st_cold cold[ST_MAX_COLD];
 };
@@ -277,7 +280,8 @@ void st_guard(struct st_work *w, enum st_cold_kind kind);
 void st_goto(struct st_work *w, unsigned i, uint64_t rip);
 /** st_branch() - the instruction @i ends the block. Return: false: it is none that can. */
 bool st_branch(struct st_work *w, unsigned i);
-/** st_flags_needed() - flags that the code at @rip may read before it writes them. */
+/** st_flags_needed() - flags that the code at @rip may read before it writes them. Notes in @w what
+ *  of the page this was found out from. */
 uint32_t st_flags_needed(struct st_work *w, uint64_t rip);
 
 /* ---- copy.c ---- */
@@ -302,7 +306,14 @@ struct st_page *st_page_find(struct st_translator *t, uint64_t host);
 struct st_page *st_page_make(struct st_translator *t, uint64_t host);
 /** st_block_add() - @next: the page that it ends in, if it is another. */
 void st_block_add(struct st_translator *t, uint32_t number, struct st_page *next);
-/** st_drop() - forgets the blocks that have bytes in the pieces @mask of the page. */
+/** st_pieces_of() - of a page, those with the bytes @first to @last. */
+static inline uint64_t st_pieces_of(unsigned first, unsigned last)
+{
+	return (UINT64_MAX >> (63 - last / SOFT_CODE_PIECE)) &
+	       (UINT64_MAX << (first / SOFT_CODE_PIECE));
+}
+
+/** st_drop() - forgets the blocks that depend on the pieces @mask of the page. */
 void st_drop(struct st_translator *t, uint64_t host, uint64_t mask);
 /** st_block_at() - the block with host code at offset @at, or NULL. */
 struct st_block *st_block_at(struct st_translator *t, uint32_t at);
