@@ -22,11 +22,12 @@ static inline uint64_t asm_phys_base(void)
 	return PHYS_BASE;
 }
 
+/* Volatile: behind a switch of threads it is another CPU's, perhaps. */
 static inline struct cpu *asm_cpu_this(void)
 {
 	struct cpu *cpu;
 
-	__asm__("movq %%gs:0, %0" : "=r"(cpu));
+	__asm__ volatile("movq %%gs:0, %0" : "=r"(cpu));
 	return cpu;
 }
 
