@@ -22,16 +22,12 @@ static inline uint64_t asm_phys_base(void)
 	return PHYS_BASE;
 }
 
-/* Stands for which CPU this is: context_switch() may change it, so far as the compiler knows. */
-extern uint64_t context_place; /* context.S */
-
+/* Volatile: behind a switch of threads it is another CPU's, perhaps. */
 static inline struct cpu *asm_cpu_this(void)
 {
 	struct cpu *cpu;
 
-	/* Nothing is read but GS: the second operand keeps it from being remembered over a sleep.
-	 */
-	__asm__("movq %%gs:0, %0" : "=r"(cpu) : "m"(context_place));
+	__asm__ volatile("movq %%gs:0, %0" : "=r"(cpu));
 	return cpu;
 }
 

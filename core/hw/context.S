@@ -46,11 +46,4 @@ context_call_aligned:
 	ret
 	.size	context_call_aligned, . - context_call_aligned
 
-	/* See asm_cpu_this(). */
-	.bss
-	.balign	8
-	.globl	context_place
-context_place:
-	.quad	0
-
 	.section .note.GNU-stack, "", @progbits

@@ -23,8 +23,8 @@ bool kmap_is_guard(uint64_t va);
  */
 must_use uint64_t kmap_stack_create(void);
 
-/** kmap_stack_destroy() - @top: from kmap_stack_create(). A few stay, for the next threads; the
- * pages of others are free again. Context: as kmap_stack_create(), on another stack. */
+/** kmap_stack_destroy() - @top: from kmap_stack_create(). Its pages stay mapped, for the next one;
+ * they count as free stacks (kmap_stacks()). Context: as kmap_stack_create(), on another stack. */
 void kmap_stack_destroy(uint64_t top);
 
 /** kmap_stacks() - how many are in use. */

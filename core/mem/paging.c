@@ -87,47 +87,6 @@ int paging_map(uint64_t va, uint64_t pa, uint64_t len, uint64_t flags)
 	return 0;
 }
 
-/* The entry for @va in the table of pages of 1 << @shift bytes, if there is such a table. */
-static uint64_t *find_entry(uint64_t va, unsigned shift)
-{
-	uint64_t *table = table_at(paging.root);
-
-	for (unsigned level = 39; level > shift; level -= 9) {
-		uint64_t entry = table[va >> level & (PAGING_ENTRIES - 1)];
-		if ((entry & PTE_P) == 0) {
-			return NULL;
-		}
-		table = table_at(hpa(entry & PTE_ADDR));
-	}
-	return &table[va >> shift & (PAGING_ENTRIES - 1)];
-}
-
-static hpa_t take_entry(uint64_t *entry)
-{
-	hpa_t was = hpa(PAGE_NONE);
-
-	if (entry != NULL && *entry != 0) {
-		was = hpa(*entry & PTE_ADDR);
-		*entry = 0;
-	}
-	return was;
-}
-
-hpa_t paging_unmap(uint64_t va, uint64_t len)
-{
-	hpa_t first = take_entry(find_entry(va, PAGE_SHIFT));
-
-	for (uint64_t at = va + PAGE_SIZE; at < va + len; at += PAGE_SIZE) {
-		(void)take_entry(find_entry(at, PAGE_SHIFT));
-	}
-	return first;
-}
-
-hpa_t paging_unmap_table(uint64_t va)
-{
-	return take_entry(find_entry(va, HUGE_SHIFT));
-}
-
 /* RAM [base, end) in the direct map. What the image must not write is not writable here either. */
 static must_use int map_ram(uint64_t base, uint64_t end)
 {

@@ -35,16 +35,5 @@ hpa_t paging_root(void);
  */
 must_use int paging_map(uint64_t va, uint64_t pa, uint64_t len, uint64_t flags);
 
-/**
- * paging_unmap() - takes pages of 4 KiB out again; what is not there is passed over.
- * Return: what was at @va. TLBs are the caller's to flush.
- * Context: LOCK_KMAP held.
- */
-hpa_t paging_unmap(uint64_t va, uint64_t len);
-
-/** paging_unmap_table() - takes out the table of the 2 MiB around @va, in which nothing is mapped
- * any more. Return: its page, or .v == PAGE_NONE. Otherwise as paging_unmap(). */
-hpa_t paging_unmap_table(uint64_t va);
-
 /** paging_share() - copies the kernel's half into the highest table of a space. */
 void paging_share(uint64_t *root);

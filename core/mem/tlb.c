@@ -31,30 +31,6 @@ void tlb_flush(uint64_t cpus, uint64_t start, uint64_t end)
 	ipi_call(cpus, flush_here, &f);
 }
 
-struct kernel_flush {
-	const uint64_t *start;
-	unsigned n;
-	uint64_t bytes;
-};
-
-static void flush_kernel_here(void *arg)
-{
-	const struct kernel_flush *f = arg;
-
-	for (unsigned i = 0; i < f->n; i++) {
-		for (uint64_t at = 0; at < f->bytes; at += PAGE_SIZE) {
-			asm_invlpg(f->start[i] + at);
-		}
-	}
-}
-
-void tlb_flush_kernel(const uint64_t *start, unsigned n, uint64_t bytes)
-{
-	struct kernel_flush f = {start, n, bytes};
-
-	ipi_call(UINT64_MAX, flush_kernel_here, &f);
-}
-
 void tlb_load(hpa_t root)
 {
 	asm_write_cr3(root.v);

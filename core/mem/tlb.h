@@ -12,10 +12,5 @@
  */
 void tlb_flush(uint64_t cpus, uint64_t start, uint64_t end);
 
-/** tlb_flush_kernel() - the same for kernel addresses, on all CPUs: @n ranges of @bytes, each from
- * a
- * @start. Context: as tlb_flush(). */
-void tlb_flush_kernel(const uint64_t *start, unsigned n, uint64_t bytes);
-
 /** tlb_load() - this CPU uses the tables at @root from now on. Context: interrupts off. */
 void tlb_load(hpa_t root);

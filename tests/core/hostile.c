@@ -26,7 +26,6 @@
 #define SETTLE_MS    3000
 #define LIMIT_S	     60
 #define SLACK	     16 /* pages: others than before are partly filled, or cut up */
-#define STACKS_KEPT  32 /* free ones of the kernel; each may keep a block cut up */
 #define FUZZ_AT_ONCE 3
 #define GUESTS	     3
 #define FUZZ_PIECE   30000 /* calls of a process */
@@ -69,30 +68,39 @@ static void take_counts(struct counts *c)
 	add_counts(c, "/proc/slabinfo");
 }
 
+static unsigned long count_of(const struct counts *c, const char *name)
+{
+	for (unsigned i = 0; i < c->n; i++) {
+		if (strcmp(c->of[i].name, name) == 0) {
+			return c->of[i].value;
+		}
+	}
+	return 0;
+}
+
 /*
- * What is more than it was. Free pages follow from the others. A few stacks that are free stay
- * stacks, with their tables; nr_kernel_stacks are those in use.
+ * What is more than it was. Free pages follow from the others. Stacks that are free stay stacks,
+ * with their tables, in blocks that stay cut up; nr_kernel_stacks are those in use.
  */
 static bool has_grown(const struct counts *before, const struct counts *now, char *why, size_t size)
 {
+	unsigned long stacks = count_of(now, "nr_stack_pages") - count_of(before, "nr_stack_pages");
 	bool grown = false;
 
 	*why = '\0';
 	for (unsigned i = 0; i < now->n && i < before->n; i++) {
 		unsigned long allowed = before->of[i].value;
 
-		if (strcmp(now->of[i].name, "nr_free_pages") == 0) {
+		if (strcmp(now->of[i].name, "nr_free_pages") == 0 ||
+		    strcmp(now->of[i].name, "nr_stack_pages") == 0) {
 			continue;
-		}
-		if (strcmp(now->of[i].name, "nr_stack_pages") == 0) {
-			allowed += STACKS_KEPT * 4;
 		}
 		if (strcmp(now->of[i].name, "nr_heap_pages") == 0) {
 			allowed += SLACK;
 		}
 		if (strcmp(now->of[i].name, "nr_table_pages") == 0 ||
 		    strcmp(now->of[i].name, "nr_boot_pages") == 0) {
-			allowed += 4 * SLACK + 2 * STACKS_KEPT;
+			allowed += 4 * SLACK + stacks / 128;
 		}
 		if (now->of[i].value > allowed) {
 			size_t len = strlen(why);
