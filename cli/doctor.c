@@ -8,7 +8,7 @@
 
 /* What to expect of the provider in software. */
 #define TRANSLATE_SPEED \
-	"by its translator: most programs take two to fifteen times as long as on hardware"
+	"by its translator: most programs take two to seven times as long as on hardware"
 #define INTERPRET_SPEED \
 	"by its interpreter, some hundred times slower than hardware: the CPU has no BMI2"
 
