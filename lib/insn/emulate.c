@@ -44,18 +44,12 @@ enum insn_outcome insn_raise_page_fault(struct insn_env *env, uint64_t address, 
 #define ALU(f)                                                                                   \
 	[INSN_ADD] = (f), [INSN_OR] = (f), [INSN_ADC] = (f), [INSN_SBB] = (f), [INSN_AND] = (f), \
 	[INSN_SUB] = (f), [INSN_XOR] = (f), [INSN_CMP] = (f), [INSN_TEST] = (f)
-#define CC(op, f)                                                                                  \
-	[INSN_##op##O] = (f), [INSN_##op##NO] = (f), [INSN_##op##B] = (f), [INSN_##op##NB] = (f),  \
-	[INSN_##op##Z] = (f), [INSN_##op##NZ] = (f), [INSN_##op##BE] = (f),                        \
-	[INSN_##op##NBE] = (f), [INSN_##op##S] = (f), [INSN_##op##NS] = (f), [INSN_##op##P] = (f), \
-	[INSN_##op##NP] = (f), [INSN_##op##L] = (f), [INSN_##op##NL] = (f), [INSN_##op##LE] = (f), \
-	[INSN_##op##NLE] = (f)
 
 /* By mnemonic: what is not here is for env->other. */
 static insn_family_fn *const families[INSN_NMNEMONICS] = {
 	ALU(insn_do_alu),
-	CC(CMOV, insn_do_cmov),
-	CC(SET, insn_do_setcc),
+	INSN_ALL_CC(CMOV, insn_do_cmov),
+	INSN_ALL_CC(SET, insn_do_setcc),
 	[INSN_INC] = insn_do_unary,
 	[INSN_DEC] = insn_do_unary,
 	[INSN_NEG] = insn_do_unary,

@@ -4,15 +4,8 @@
  */
 #include "lib/insn/exec.h"
 
-#define CC(op, f)                                                                                  \
-	[INSN_##op##O] = (f), [INSN_##op##NO] = (f), [INSN_##op##B] = (f), [INSN_##op##NB] = (f),  \
-	[INSN_##op##Z] = (f), [INSN_##op##NZ] = (f), [INSN_##op##BE] = (f),                        \
-	[INSN_##op##NBE] = (f), [INSN_##op##S] = (f), [INSN_##op##NS] = (f), [INSN_##op##P] = (f), \
-	[INSN_##op##NP] = (f), [INSN_##op##L] = (f), [INSN_##op##NL] = (f), [INSN_##op##LE] = (f), \
-	[INSN_##op##NLE] = (f)
-
 static insn_family_fn *const families[INSN_NMNEMONICS] = {
-	CC(J, insn_do_jcc),
+	INSN_ALL_CC(J, insn_do_jcc),
 	[INSN_ANDN] = insn_do_bmi,
 	[INSN_BLSR] = insn_do_bmi,
 	[INSN_BLSMSK] = insn_do_bmi,

@@ -36,6 +36,14 @@
 
 #define FLAGS_ARITH (FLAG_CF | FLAG_PF | FLAG_AF | FLAG_ZF | FLAG_SF | FLAG_OF)
 
+/* Entries of a table by mnemonic: @op with each of the conditions. */
+#define INSN_ALL_CC(op, f)                                                                         \
+	[INSN_##op##O] = (f), [INSN_##op##NO] = (f), [INSN_##op##B] = (f), [INSN_##op##NB] = (f),  \
+	[INSN_##op##Z] = (f), [INSN_##op##NZ] = (f), [INSN_##op##BE] = (f),                        \
+	[INSN_##op##NBE] = (f), [INSN_##op##S] = (f), [INSN_##op##NS] = (f), [INSN_##op##P] = (f), \
+	[INSN_##op##NP] = (f), [INSN_##op##L] = (f), [INSN_##op##NL] = (f), [INSN_##op##LE] = (f), \
+	[INSN_##op##NLE] = (f)
+
 struct insn_exec {
 	struct insn_env *env;
 	struct insn_cpu *cpu;

@@ -169,9 +169,7 @@ static void check_dead(struct st_work *w, unsigned i, unsigned kind, unsigned si
 	em_byte(e, 0x81);
 	em_byte(e, 0xfa); /* cmp $.., %r10 */
 	em_32(e, 4096 - size);
-	em_byte(e, 0x0f);
-	em_byte(e, 0x80 | EM_CC_A);
-	em_32(e, 0);
+	em_jcc_open(e, EM_CC_A);
 	c = st_cold(w, kind, i);
 	c->inline_live = false;
 	c->size = (uint16_t)size;

@@ -669,9 +669,7 @@ static void want_fpu(struct st_work *w)
 	if (w->live[0] == 0 || w->saved) {
 		em_mem(e, false, 0, 0x80, 7, AT(fpu)); /* cmpb $0 */
 		em_byte(e, 0);
-		em_byte(e, 0x0f);
-		em_byte(e, 0x80 | EM_CC_E);
-		em_32(e, 0);
+		em_jcc_open(e, EM_CC_E);
 		st_cold(w, ST_COLD_FPU, 0)->resume = em_here(e);
 		return;
 	}

@@ -76,9 +76,7 @@ void st_guard(struct st_work *w, enum st_cold_kind kind)
 	if (w->live[0] == 0 || w->saved) {
 		em_mem(e, false, 0, 0x81, 7, EM_GS(exec)); /* cmpl */
 		em_32(e, map);
-		em_byte(e, 0x0f);
-		em_byte(e, 0x80 | EM_CC_NE);
-		em_32(e, 0);
+		em_jcc_open(e, EM_CC_NE);
 		c = st_cold(w, kind, 0);
 	} else {
 		em_reg(e, true, 0x89, EM_RCX, EM_R11);
@@ -153,9 +151,7 @@ static void ask(struct st_work *w, unsigned i, uint64_t rip)
 	if (w->saved) {
 		em_mem(e, false, 0, 0x83, 7, AT(kick)); /* cmpl $0 */
 		em_byte(e, 0);
-		em_byte(e, 0x0f);
-		em_byte(e, 0x80 | EM_CC_NE);
-		em_32(e, 0);
+		em_jcc_open(e, EM_CC_NE);
 		c = st_cold(w, ST_COLD_KICK, i);
 		c->rip = rip;
 		return;
@@ -199,19 +195,14 @@ static void jcc(struct st_work *w, unsigned i)
 	struct st_cold *c;
 
 	if (taken > rip) {
-		em_byte(e, 0x0f);
-		em_byte(e, 0x80 | cc);
-		em_32(e, 0);
+		em_jcc_open(e, cc);
 		c = st_cold(w, ST_COLD_LINK, i);
 		c->rip = taken;
 		c->saved = st_flags_needed(w, taken) == 0;
 	} else {
 		uint8_t *over;
 
-		em_byte(e, 0x0f);
-		em_byte(e, 0x80 | (cc ^ 1));
-		em_32(e, 0);
-		over = em_here(e);
+		over = em_jcc_open(e, cc ^ 1);
 		st_goto(w, i, taken);
 		em_patch(e, over, em_here(e));
 	}

@@ -83,19 +83,7 @@ static uint8_t *if_fpu(struct em *e)
 {
 	em_mem(e, false, 0, 0x80, 7, AT(fpu)); /* cmpb $0 */
 	em_byte(e, 0);
-	em_byte(e, 0x0f);
-	em_byte(e, 0x80 | EM_CC_E);
-	em_32(e, 0);
-	return em_here(e);
-}
-
-/* A jump that em_patch() gives its target. Return: what is behind it. */
-static uint8_t *jcc(struct em *e, unsigned cc)
-{
-	em_byte(e, 0x0f);
-	em_byte(e, 0x80 | cc);
-	em_32(e, 0);
-	return em_here(e);
+	return em_jcc_open(e, EM_CC_E);
 }
 
 /* (target in frame.jump_to) -> void; GS is the frame. */
@@ -180,14 +168,11 @@ static void write_fast(struct st_translator *t, struct em_mem function, unsigned
 	em_mem(e, false, 0, 0xff, 2, function); /* call */
 	em_reg(e, true, 0x89, EM_RBX, EM_RSP);
 	em_reg(e, true, 0x85, EM_RAX, EM_RAX);
-	em_byte(e, 0x0f);
-	em_byte(e, 0x80 | EM_CC_E);
-	em_32(e, 0);
-	fail = em_here(e);
+	fail = em_jcc_open(e, EM_CC_E);
 	em_store(e, EM_RAX, AT(jump_to));
 	/* Other blocks than the one it came from have their flags in frame.saved. */
 	em_mem(e, true, 0, 0x3b, EM_RAX, AT(site)); /* cmp */
-	skip = jcc(e, EM_CC_NE);
+	skip = em_jcc_open(e, EM_CC_NE);
 	push_mem(e, AT(flags));
 	em_byte(e, 0x9d);
 	em_patch(e, skip, em_here(e));
@@ -223,7 +208,7 @@ static void write_slow(struct st_translator *t)
 	em_reg(e, false, 0x89, EM_R11, EM_RDX);
 	em_mem(e, false, 0, 0xff, 2, AT(fast_slow)); /* call */
 	em_reg(e, true, 0x85, EM_RAX, EM_RAX);
-	done = jcc(e, EM_CC_NE);
+	done = em_jcc_open(e, EM_CC_NE);
 	skip = if_fpu(e);
 	fpu_state(e, 4);
 	fpu_host(e);
@@ -238,11 +223,11 @@ static void write_slow(struct st_translator *t)
 	em_patch(e, skip, em_here(e));
 	em_reg(e, true, 0x89, EM_R11, EM_RAX);
 	em_reg(e, true, 0x85, EM_RAX, EM_RAX);
-	fail[0] = jcc(e, EM_CC_E);
+	fail[0] = em_jcc_open(e, EM_CC_E);
 	em_patch(e, done, em_here(e));
 	em_bytes(e, cmp_1, sizeof(cmp_1));
 	_Static_assert(ST_SLOW_FAULT == 1, "the comparison");
-	fail[1] = jcc(e, EM_CC_E);
+	fail[1] = em_jcc_open(e, EM_CC_E);
 	for (unsigned pass = 0; pass < 3; pass++) {
 		if (pass >= 1) {
 			em_patch(e, fail[pass - 1], em_here(e));
@@ -284,7 +269,7 @@ static void write_attempt(struct st_translator *t)
 	em_mem(e, false, 0, 0xff, 2, AT(fast_slow)); /* call */
 	em_reg(e, true, 0x89, EM_RAX, EM_R10);
 	em_bytes(e, cmp_1, sizeof(cmp_1));
-	done = jcc(e, EM_CC_A);
+	done = em_jcc_open(e, EM_CC_A);
 	em_mem(e, true, 0, 0x83, 0, EM_AT(EM_RSP, 8 * ((int)n + 2))); /* addq $5 */
 	em_byte(e, 5);
 	em_patch(e, done, em_here(e));
@@ -310,10 +295,7 @@ static void write_string(struct st_translator *t)
 	em_reg(e, false, 0x89, EM_R11, EM_RSI);
 	em_mem(e, false, 0, 0xff, 2, AT(fast_string)); /* call */
 	em_reg(e, true, 0x85, EM_RAX, EM_RAX);
-	em_byte(e, 0x0f);
-	em_byte(e, 0x80 | EM_CC_NE);
-	em_32(e, 0);
-	done = em_here(e);
+	done = em_jcc_open(e, EM_CC_NE);
 	em_load(e, EM_RDI, AT(self));
 	em_reg(e, false, 0x89, 12, EM_RSI);
 	skip = if_fpu(e);
@@ -326,10 +308,7 @@ static void write_string(struct st_translator *t)
 	fpu_state(e, 5);
 	em_patch(e, skip, em_here(e));
 	em_reg(e, true, 0x85, EM_R11, EM_R11);
-	em_byte(e, 0x0f);
-	em_byte(e, 0x80 | EM_CC_E);
-	em_32(e, 0);
-	fail = em_here(e);
+	fail = em_jcc_open(e, EM_CC_E);
 	em_patch(e, done, em_here(e));
 	for (unsigned pass = 0; pass < 2; pass++) {
 		if (pass == 1) {

@@ -142,6 +142,14 @@ void em_jmp(struct em *e, const uint8_t *to)
 	distance(e, to);
 }
 
+uint8_t *em_jcc_open(struct em *e, unsigned cc)
+{
+	em_byte(e, 0x0f);
+	em_byte(e, 0x80 | cc);
+	em_32(e, 0);
+	return em_here(e);
+}
+
 void em_jcc(struct em *e, unsigned cc, const uint8_t *to)
 {
 	em_byte(e, 0x0f);

@@ -100,6 +100,9 @@ void em_jmp(struct em *e, const uint8_t *to);
 void em_jcc(struct em *e, unsigned cc, const uint8_t *to);
 void em_call(struct em *e, const uint8_t *to);
 
+/** em_jcc_open() - a jump that em_patch() gives its target. Return: what is behind it. */
+uint8_t *em_jcc_open(struct em *e, unsigned cc);
+
 /** em_here() - where the next instruction will run. */
 static inline uint8_t *em_here(const struct em *e)
 {
