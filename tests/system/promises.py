@@ -129,11 +129,6 @@ def test_disk_costs_less_than_qemus():
         assert value['yado'] <= at_most * value['qemu-q35'], row
 
 
-def test_network_costs_less_than_qemus():
-    for row, value in measured('--subjects', 'yado,qemu-q35', 'net').items():
-        assert value['yado'] <= value['qemu-q35'], row
-
-
 def test_one_small_static_file():
     path = os.path.join(debian.ROOT, 'build/yado')
     with tempfile.TemporaryDirectory() as work:
