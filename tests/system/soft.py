@@ -107,8 +107,9 @@ def test_memtest(lab):
         lab.put('memtest', f.read())
     with started(lab, kernel='memtest', initrd=None, memory='16M',
                  cmdline='console=ttyS0,115200') as guest:
-        # Of its tests the seventh; one of them is to wait for minutes.
-        guest.wait(r'#6  \[Moving inversions, 64 bit', 200)
+        # The last of its tests waits for minutes: the screen, which it draws every two seconds,
+        # shows it for sure.
+        guest.wait(r'#10 \[Bit fade', 200)
         shown = guest.wait(r'Pass:\s+0\s+Errors: (\d+)', 60)
         assert shown.group(1) == '0'
         guest.send('\x1dq')
