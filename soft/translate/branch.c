@@ -62,6 +62,22 @@ uint32_t st_flags_needed(struct st_work *w, uint64_t rip)
 
 /* ---- the way in ---- */
 
+/* To the cold part unless RCX is 0, without touching the flags. RCX waits in R11 meanwhile. */
+static struct st_cold *cold_if_rcx(struct st_work *w, enum st_cold_kind kind, unsigned i)
+{
+	struct em *e = w->e;
+	struct st_cold *c;
+
+	em_byte(e, 0xe3); /* jrcxz over what follows */
+	em_byte(e, 8);
+	em_reg(e, true, 0x89, EM_R11, EM_RCX);
+	em_byte(e, 0xe9);
+	em_32(e, 0);
+	c = st_cold(w, kind, i);
+	em_reg(e, true, 0x89, EM_R11, EM_RCX);
+	return c;
+}
+
 void st_guard(struct st_work *w, enum st_cold_kind kind)
 {
 	bool next = kind == ST_COLD_INSN;
@@ -82,13 +98,7 @@ void st_guard(struct st_work *w, enum st_cold_kind kind)
 		em_reg(e, true, 0x89, EM_RCX, EM_R11);
 		em_mem(e, false, 0, 0x8b, EM_RCX, EM_GS(exec));
 		em_lea(e, true, EM_RCX, EM_AT(EM_RCX, -(int32_t)map));
-		em_byte(e, 0xe3); /* jrcxz over what follows */
-		em_byte(e, 8);
-		em_reg(e, true, 0x89, EM_R11, EM_RCX);
-		em_byte(e, 0xe9);
-		em_32(e, 0);
-		c = st_cold(w, kind, 0);
-		em_reg(e, true, 0x89, EM_R11, EM_RCX);
+		c = cold_if_rcx(w, kind, 0);
 	}
 	c->rip = w->linear + w->at[0];
 }
@@ -158,14 +168,7 @@ static void ask(struct st_work *w, unsigned i, uint64_t rip)
 	}
 	em_reg(e, true, 0x89, EM_RCX, EM_R11);
 	em_mem(e, false, 0, 0x8b, EM_RCX, AT(kick));
-	em_byte(e, 0xe3); /* jrcxz over what follows */
-	em_byte(e, 8);
-	em_reg(e, true, 0x89, EM_R11, EM_RCX);
-	em_byte(e, 0xe9);
-	em_32(e, 0);
-	c = st_cold(w, ST_COLD_KICK, i);
-	c->rip = rip;
-	em_reg(e, true, 0x89, EM_R11, EM_RCX);
+	cold_if_rcx(w, ST_COLD_KICK, i)->rip = rip;
 }
 
 void st_goto(struct st_work *w, unsigned i, uint64_t rip)
