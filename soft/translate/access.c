@@ -292,6 +292,7 @@ static void link_stub(struct st_work *w, const struct st_cold *c)
 	link->target = ST_NONE;
 	link->rip = c->rip;
 	link->how = (c->saved ? ST_MODE_SAVED : 0) | (c->plain ? ST_MODE_PLAIN : 0);
+	link->guard = c->guard;
 	em_call(w->e, t->exit_link);
 	link->site = (uint32_t)(em_here(w->e) - t->rx);
 }
@@ -318,6 +319,10 @@ void st_cold_parts(struct st_work *w)
 		case ST_COLD_INSN:
 			st_record(w, lost(c));
 			em_call(w->e, w->t->exit_insn);
+			break;
+		case ST_COLD_FULL:
+			em_load(w->e, EM_RSP, AT(shadow_base));
+			em_jmp(w->e, c->resume);
 			break;
 		case ST_COLD_FPU:
 			em_call(w->e, w->t->load_fpu);

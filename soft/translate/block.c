@@ -146,6 +146,14 @@ static enum how how_of(const struct insn *insn, unsigned mode)
 
 /* ---- decoding ---- */
 
+/* A jump that may lead forward, or not: the block goes on behind it. */
+static bool goes_on(const struct st_work *w, const struct insn *insn)
+{
+	uint64_t rip = w->linear + w->at[w->n - 1];
+
+	return st_is_jcc(insn) && insn_target(insn, rip) > rip;
+}
+
 /*
  * Only the first instruction may end in the next page.
  * Return: how the last instruction ends the block: a jump, by the interpreter, or not (NOTHING).
@@ -177,7 +185,7 @@ static enum how decode(struct st_work *w, unsigned offset)
 		w->how[w->n] = (uint8_t)how;
 		offset += insn->len;
 		w->at[++w->n] = (uint16_t)offset;
-		if (how == HOW_BRANCH || how == HOW_INTERPRET) {
+		if (how == HOW_INTERPRET || (how == HOW_BRANCH && !goes_on(w, insn))) {
 			return how;
 		}
 	} while (w->n < ST_BLOCK_INSNS && offset < 4096);
@@ -214,6 +222,9 @@ static void liveness(struct st_work *w, enum how end)
 		if (i == w->n - 1 && end == HOW_INTERPRET) {
 			live = ST_FLAGS;
 		} else {
+			if (w->how[i] == HOW_BRANCH && (i < w->n - 1 || end == HOW_NOTHING)) {
+				live |= st_flags_needed(w, insn_target(insn, w->linear + w->at[i]));
+			}
 			if (!insn->flags_maybe) {
 				live &= ~insn->flags_written;
 			}
@@ -644,6 +655,9 @@ static void one(struct st_work *w, unsigned i)
 	case HOW_SYSTEM:
 		system_insn(w, i, st_system_of(&w->insn[i], w->mode));
 		break;
+	case HOW_BRANCH:
+		st_jump_aside(w, i);
+		break;
 	default:
 		break;
 	}
@@ -748,6 +762,16 @@ static void place_flags(struct st_work *w, unsigned i, enum how how)
 	st_record(w, w->at[i] | (w->saved && w->live[i] != 0 ? ST_SAVED : 0));
 }
 
+/* If it is not for its operand in memory. */
+static bool keeps_r10(const struct st_work *w, unsigned i)
+{
+	const struct insn *insn = &w->insn[i];
+
+	return w->how[i] == HOW_BRANCH || w->how[i] == HOW_NOTHING ||
+	       (w->how[i] == HOW_COPY && insn->nmem == 0 &&
+		((insn->gpr_read | insn->gpr_write) & (BIT(9) | BIT(10) | BIT(11))) == 0);
+}
+
 static void code(struct st_work *w, struct st_block *b, enum how end)
 {
 	b->fpu = uses_fpu(w, end);
@@ -775,10 +799,7 @@ static void code(struct st_work *w, struct st_block *b, enum how end)
 		if ((w->insn[i].flags_written & ST_FLAGS) != 0 || w->insn[i].flags_maybe) {
 			w->saved = false;
 		}
-		st_windows_behind(w, i,
-				  w->how[i] == HOW_COPY && w->insn[i].nmem == 0 &&
-					  ((w->insn[i].gpr_read | w->insn[i].gpr_write) &
-					   (BIT(9) | BIT(10) | BIT(11))) == 0);
+		st_windows_behind(w, i, keeps_r10(w, i));
 	}
 	if (end == HOW_NOTHING) {
 		st_goto(w, w->n - 1, w->linear + w->at[w->n]);
@@ -808,7 +829,7 @@ uint32_t st_translate(struct st_translator *t, const struct st_source *source, u
 	memset(w.window, 0, sizeof(w.window));
 	w.in_r10 = NULL;
 	w.reached = false;
-	w.needed_known[0] = w.needed_known[1] = false;
+	memset(w.needed_known, 0, sizeof(w.needed_known));
 	w.needed_next = 0;
 	w.looked_at = 0;
 	*b = (struct st_block){

@@ -48,12 +48,12 @@ uint32_t st_flags_needed(struct st_work *w, uint64_t rip)
 {
 	unsigned i = w->needed_next;
 
-	for (unsigned k = 0; k < 2; k++) {
+	for (unsigned k = 0; k < ST_NEEDED; k++) {
 		if (w->needed_at[k] == rip && w->needed_known[k]) {
 			return w->needed[k];
 		}
 	}
-	w->needed_next = i ^ 1;
+	w->needed_next = (i + 1) % ST_NEEDED;
 	w->needed_at[i] = rip;
 	w->needed_known[i] = true;
 	w->needed[i] = look_ahead(w, rip);
@@ -106,10 +106,9 @@ void st_guard(struct st_work *w, enum st_cold_kind kind)
 /* ---- jumps by the table ---- */
 
 /* R11 is the place of the entry. */
-static struct em_mem jump_entry(const struct st_work *w, size_t field)
+static struct em_mem jump_entry(enum st_view_kind kind, size_t field)
 {
-	size_t table = offsetof(struct st_frame, jump) +
-		       st_view_of(w->mode) * ST_JUMPS * sizeof(struct st_jump);
+	size_t table = offsetof(struct st_frame, jump) + kind * ST_JUMPS * sizeof(struct st_jump);
 
 	return (struct em_mem){.gs = true,
 			       .base = EM_R11,
@@ -118,36 +117,81 @@ static struct em_mem jump_entry(const struct st_work *w, size_t field)
 			       .disp = (int32_t)(table + field)};
 }
 
-/* To the linear address in R10. */
-static void indirect(struct st_work *w)
+/* A jump of two bytes. Return: where its distance is. */
+static uint8_t *short_jcc(struct em *e, unsigned cc)
+{
+	em_byte(e, 0x70 | cc);
+	em_byte(e, 0);
+	return e->at - 1;
+}
+
+static void short_to_here(const struct em *e, uint8_t *distance)
+{
+	if (!e->full) {
+		*distance = (uint8_t)(e->at - distance - 1);
+	}
+}
+
+/* R11 is where the entry of the linear address in R10 is; if not, or somebody waits: @miss. */
+static void find_entry(struct em *e, enum st_view_kind kind, uint8_t *miss[2])
 {
 	static const uint8_t rorx[] = {0xc4, 0x43, 0xfb, 0xf0, 0xda, 4};
 	static const uint8_t and_slot[] = {0x41, 0x81, 0xe3};
-	struct em *e = w->e;
-	uint8_t *miss[2];
 
-	if (!w->saved) {
-		st_save(w);
-	}
 	em_bytes(e, rorx, sizeof(rorx)); /* rorx $4, %r10, %r11 */
 	em_lea(e, true, EM_R11, (struct em_mem){.base = EM_R11, .index = EM_R10, .scale = 8});
 	em_bytes(e, and_slot, sizeof(and_slot)); /* and $.., %r11d */
 	em_32(e, (ST_JUMPS - 1) * sizeof(struct st_jump));
-	em_mem(e, true, 0, 0x3b, EM_R10, jump_entry(w, offsetof(struct st_jump, rip)));
-	em_byte(e, 0x70 | EM_CC_NE);
-	em_byte(e, 0);
-	miss[0] = e->at - 1;
+	em_mem(e, true, 0, 0x3b, EM_R10, jump_entry(kind, offsetof(struct st_jump, rip)));
+	miss[0] = short_jcc(e, EM_CC_NE);
 	em_mem(e, false, 0, 0x83, 7, AT(kick)); /* cmpl $0 */
 	em_byte(e, 0);
-	em_byte(e, 0x70 | EM_CC_NE);
-	em_byte(e, 0);
-	miss[1] = e->at - 1;
-	em_mem(e, false, 0, 0xff, 4, jump_entry(w, offsetof(struct st_jump, code)));
-	for (unsigned i = 0; i < 2 && !e->full; i++) {
-		*miss[i] = (uint8_t)(e->at - miss[i] - 1);
-	}
+	miss[1] = short_jcc(e, EM_CC_NE);
+}
+
+static void missed(struct em *e, uint8_t *miss[2], const uint8_t *exit)
+{
+	short_to_here(e, miss[0]);
+	short_to_here(e, miss[1]);
 	em_store(e, EM_R10, AT(rip));
-	em_jmp(e, w->t->exit_lookup);
+	em_jmp(e, exit);
+}
+
+void st_emit_return(struct em *e, const uint8_t *otherwise)
+{
+	uint8_t *miss[2];
+
+	em_mem(e, true, 0, 0x3b, EM_R10, EM_AT(EM_RSP, 8)); /* cmp */
+	miss[0] = short_jcc(e, EM_CC_NE);
+	em_mem(e, false, 0, 0x83, 7, AT(kick)); /* cmpl $0 */
+	em_byte(e, 0);
+	miss[1] = short_jcc(e, EM_CC_NE);
+	em_byte(e, 0xc2); /* ret $8 */
+	em_byte(e, 8);
+	em_byte(e, 0);
+	short_to_here(e, miss[0]);
+	short_to_here(e, miss[1]);
+	if (otherwise != NULL) {
+		em_jmp(e, otherwise);
+	}
+}
+
+void st_emit_jump(struct em *e, enum st_view_kind kind, const uint8_t *exit)
+{
+	uint8_t *miss[2];
+
+	find_entry(e, kind, miss);
+	em_mem(e, false, 0, 0xff, 4, jump_entry(kind, offsetof(struct st_jump, code)));
+	missed(e, miss, exit);
+}
+
+/* To the linear address in R10. */
+static void indirect(struct st_work *w)
+{
+	if (!w->saved) {
+		st_save(w);
+	}
+	st_emit_jump(w->e, st_view_of(w->mode), w->t->exit_lookup);
 }
 
 /* ---- direct jumps ---- */
@@ -188,6 +232,24 @@ void st_goto(struct st_work *w, unsigned i, uint64_t rip)
 
 /* ---- instructions ---- */
 
+bool st_is_jcc(const struct insn *insn)
+{
+	return insn->klass == INSN_CLASS_JCC && insn->op_bytes == (insn->mode == INSN_64 ? 8 : 4) &&
+	       ((insn->map == 0 && (insn->opcode & 0xf0) == 0x70) ||
+		(insn->map == 1 && (insn->opcode & 0xf0) == 0x80));
+}
+
+void st_jump_aside(struct st_work *w, unsigned i)
+{
+	uint64_t taken = insn_target(&w->insn[i], w->linear + w->at[i]);
+	struct st_cold *c;
+
+	em_jcc_open(w->e, w->insn[i].opcode & 15);
+	c = st_cold(w, ST_COLD_LINK, i);
+	c->rip = taken;
+	c->saved = st_flags_needed(w, taken) == 0;
+}
+
 static void jcc(struct st_work *w, unsigned i)
 {
 	const struct insn *insn = &w->insn[i];
@@ -195,13 +257,9 @@ static void jcc(struct st_work *w, unsigned i)
 	uint64_t taken = insn_target(insn, rip);
 	unsigned cc = insn->opcode & 15;
 	struct em *e = w->e;
-	struct st_cold *c;
 
 	if (taken > rip) {
-		em_jcc_open(e, cc);
-		c = st_cold(w, ST_COLD_LINK, i);
-		c->rip = taken;
-		c->saved = st_flags_needed(w, taken) == 0;
+		st_jump_aside(w, i);
 	} else {
 		uint8_t *over;
 
@@ -217,21 +275,76 @@ static unsigned slot_bytes(const struct st_work *w)
 	return (w->mode & ST_MODE_INSN) == INSN_64 ? 8 : 4;
 }
 
-/* Pushes the return address; what fails, fails before anything has changed. */
+static uint64_t return_address(const struct st_work *w, unsigned i)
+{
+	uint64_t back = w->linear + w->at[i] + w->insn[i].len;
+
+	return slot_bytes(w) == 8 ? back : (uint32_t)back;
+}
+
+/* R11 is the return address, and pushed; what fails, fails before anything has changed. */
 static void push_return(struct st_work *w, unsigned i)
 {
 	struct em *e = w->e;
 	unsigned slot = slot_bytes(w);
-	uint64_t back = w->linear + w->at[i] + w->insn[i].len;
 	int32_t disp = 0;
 
 	if (!st_reach(w, i, &disp)) {
 		em_lea(e, slot == 8, EM_R10, EM_AT(EM_R9, -(int)slot));
 		st_check(w, i, slot, true);
 	}
-	em_mov_imm(e, EM_R11, slot == 8 ? back : (uint32_t)back);
+	em_mov_imm(e, EM_R11, return_address(w, i));
 	em_mem(e, slot == 8, 0, 0x89, EM_R11, EM_AT(EM_R10, disp));
 	em_lea(e, slot == 8, EM_R9, EM_AT(EM_R9, -(int)slot));
+}
+
+/* The flags are in frame.saved, or nobody reads them. */
+static void flags_away(struct st_work *w, unsigned i)
+{
+	if (!w->saved && w->live[i] != 0) {
+		st_save(w);
+		st_record(w, w->at[i] | ST_SAVED);
+	}
+	w->saved = true;
+}
+
+static void room_for_entry(struct st_work *w, unsigned i)
+{
+	struct em *e = w->e;
+
+	em_mem(e, true, 0, 0x3b, EM_RSP, AT(shadow_limit)); /* cmp */
+	em_jcc_open(e, EM_CC_B);
+	st_cold(w, ST_COLD_FULL, i)->resume = em_here(e);
+}
+
+/* Behind the CALL: the RET has found its address on the shadow stack. */
+static void come_back(struct st_work *w, unsigned i)
+{
+	struct st_cold *c;
+
+	em_byte(w->e, 0xe9);
+	em_32(w->e, 0);
+	c = st_cold(w, ST_COLD_LINK, i);
+	c->rip = return_address(w, i);
+	c->guard = true;
+}
+
+static void call_direct(struct st_work *w, unsigned i)
+{
+	uint64_t rip = w->linear + w->at[i], to = insn_target(&w->insn[i], rip);
+	struct em *e = w->e;
+
+	flags_away(w, i);
+	push_return(w, i);
+	if (to <= rip) {
+		ask(w, i, to);
+	}
+	room_for_entry(w, i);
+	em_push(e, EM_R11);
+	em_byte(e, 0xe8);
+	em_32(e, 0);
+	st_cold(w, ST_COLD_LINK, i)->rip = to;
+	come_back(w, i);
 }
 
 /* R10 = where JMP and CALL by register or memory lead. */
@@ -256,6 +369,26 @@ static void target(struct st_work *w, unsigned i)
 	}
 }
 
+static void call_indirect(struct st_work *w, unsigned i)
+{
+	enum st_view_kind kind = st_view_of(w->mode);
+	struct em *e = w->e;
+	uint8_t *miss[2];
+
+	target(w, i);
+	em_store(e, EM_R10, AT(temp));
+	flags_away(w, i);
+	push_return(w, i);
+	em_load(e, EM_R10, AT(temp));
+	room_for_entry(w, i);
+	find_entry(e, kind, miss);
+	em_mov_imm(e, EM_R10, return_address(w, i));
+	em_push(e, EM_R10);
+	em_mem(e, false, 0, 0xff, 2, jump_entry(kind, offsetof(struct st_jump, code)));
+	come_back(w, i);
+	missed(e, miss, w->t->exit_lookup);
+}
+
 static void ret(struct st_work *w, unsigned i)
 {
 	unsigned slot = slot_bytes(w);
@@ -269,7 +402,10 @@ static void ret(struct st_work *w, unsigned i)
 	}
 	em_mem(w->e, slot == 8, 0, 0x8b, EM_R10, EM_AT(EM_R10, disp));
 	em_lea(w->e, slot == 8, EM_R9, EM_AT(EM_R9, by));
-	indirect(w);
+	if (!w->saved) {
+		st_save(w);
+	}
+	st_emit_return(w->e, w->t->lookup[st_view_of(w->mode)]);
 }
 
 bool st_branch(struct st_work *w, unsigned i)
@@ -292,23 +428,17 @@ bool st_branch(struct st_work *w, unsigned i)
 		}
 		return true;
 	case INSN_CLASS_JCC:
-		if ((insn->map == 0 && (insn->opcode & 0xf0) != 0x70) ||
-		    (insn->map == 1 && (insn->opcode & 0xf0) != 0x80)) {
+		if (!st_is_jcc(insn)) {
 			return false;
 		}
 		jcc(w, i);
 		return true;
 	case INSN_CLASS_CALL:
 		if (direct) {
-			push_return(w, i);
-			st_goto(w, i, insn_target(insn, rip));
-			return true;
+			call_direct(w, i);
+		} else {
+			call_indirect(w, i);
 		}
-		target(w, i);
-		em_store(w->e, EM_R10, AT(temp));
-		push_return(w, i);
-		em_load(w->e, EM_R10, AT(temp));
-		indirect(w);
 		return true;
 	case INSN_CLASS_RET:
 		ret(w, i);

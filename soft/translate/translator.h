@@ -26,6 +26,7 @@ struct soft_vcpu;
 #define ST_MAX_MAPS    (1u << 16)
 #define ST_HASH	       (1u << 18)
 #define ST_BLOCK_INSNS 64
+#define ST_NEEDED      16
 #define ST_NONE	       UINT32_MAX
 
 /** What else than its bytes a translation depends on; bits of a mode. */
@@ -64,7 +65,8 @@ struct st_link {
 	uint32_t site;	 /* what frame.site is then */
 	uint32_t target; /* block, or ST_NONE */
 	uint32_t next;	 /* in the list of the target's incoming ones */
-	uint32_t how;	 /* ST_MODE_SAVED, ST_MODE_PLAIN: the target's */
+	uint16_t how;	 /* ST_MODE_SAVED, ST_MODE_PLAIN: the target's */
+	bool guard;	 /* the target compares its page, be it the same */
 	uint64_t rip;	 /* linear address; of the page that the block was translated at */
 };
 
@@ -120,6 +122,8 @@ struct st_translator {
 	struct em em;
 	uint32_t start; /* offset of the first block: what is before is common */
 	/* Common code, executable addresses. */
+	uint8_t *lookup[ST_VIEWS]; /* of a RET whose address the shadow stack has not on top */
+	uint8_t *stopper;	   /* of the shadow stack */
 	uint8_t *enter, *exit_link, *exit_insn, *exit_lookup, *exit_kick, *exit_moved, *slow,
 		*string, *load_fpu, *fault, *system, *page_fault, *attempt;
 	struct st_block *blocks;
@@ -167,6 +171,7 @@ enum st_cold_kind {
 	ST_COLD_LINK,  /* a direct jump that is not linked */
 	ST_COLD_MOVED, /* leave: what is at @rip is not known any more */
 	ST_COLD_INSN,  /* by the interpreter */
+	ST_COLD_FULL,  /* the shadow stack is full: its entries are dropped */
 };
 
 struct st_cold {
@@ -175,6 +180,7 @@ struct st_cold {
 	bool inline_live; /* the look-up was one that spares the flags */
 	bool saved;	  /* the flags are in frame.saved */
 	bool plain;	  /* the target has no windows */
+	bool guard;	  /* the target compares its page */
 	uint16_t size;
 	uint16_t guest;	 /* offset of the instruction */
 	uint16_t i;	 /* its number */
@@ -225,9 +231,9 @@ struct st_work {
 	uint8_t how[ST_BLOCK_INSNS]; /* of block.c */
 	bool saved;		     /* where the code is now: the flags are in frame.saved */
 	/* What st_flags_needed() has found out last. */
-	uint64_t needed_at[2];
-	uint32_t needed[2];
-	bool needed_known[2];
+	uint64_t needed_at[ST_NEEDED];
+	uint32_t needed[ST_NEEDED];
+	bool needed_known[ST_NEEDED];
 	unsigned needed_next;
 	uint64_t looked_at; /* pieces that it depends on, too */
 	unsigned ncold;
@@ -278,8 +284,16 @@ void st_windows_behind(struct st_work *w, unsigned i, bool keeps_r10);
 void st_guard(struct st_work *w, enum st_cold_kind kind);
 /** st_goto() - ends with a jump to @rip, from instruction @i. */
 void st_goto(struct st_work *w, unsigned i, uint64_t rip);
+/** st_is_jcc() - is it a conditional jump by the flags? */
+bool st_is_jcc(const struct insn *insn);
+/** st_jump_aside() - the conditional jump @i, forward; the block goes on behind it. */
+void st_jump_aside(struct st_work *w, unsigned i);
 /** st_branch() - the instruction @i ends the block. Return: false: it is none that can. */
 bool st_branch(struct st_work *w, unsigned i);
+/** st_emit_jump() - a jump by the table of @kind to the linear address in R10, or by @exit. */
+void st_emit_jump(struct em *e, enum st_view_kind kind, const uint8_t *exit);
+/** st_emit_return() - to the address in R10, if the shadow stack has it on top. */
+void st_emit_return(struct em *e, const uint8_t *otherwise);
 /** st_flags_needed() - flags that the code at @rip may read before it writes them. Notes in @w what
  *  of the page this was found out from. */
 uint32_t st_flags_needed(struct st_work *w, uint64_t rip);
