@@ -330,7 +330,7 @@ static void most_of_the_frame_is_not_theirs(void **state)
 
 	(void)state;
 	b = BLOCK(0x4d, 0x89, 0xd3, 0x31, 0xc0); /* mov %r10, %r11 */
-	at = FIND(b, 0x65, 0x4c, 0x89, 0x14, 0x25, offsetof(struct st_frame, gpr[11]), 0, 0, 0);
+	at = FIND(b, 0x65, 0x4c, 0x89, 0x1c, 0x25, offsetof(struct st_frame, gpr[11]), 0, 0, 0);
 	assert_true(st_check_block(t, b, NULL));
 	for (size_t field = offsetof(struct st_frame, fpu); field < offsetof(struct st_frame, view);
 	     field++) {

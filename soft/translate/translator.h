@@ -209,6 +209,12 @@ struct st_window {
 	int32_t moved;	   /* the base register, since then */
 };
 
+/** A guest register of the frame that R10 or R11 has, too. */
+struct st_held {
+	bool there, dirty; /* dirty: the frame does not have it yet */
+	uint8_t gpr;
+};
+
 /** A block while it is translated. */
 struct st_work {
 	struct st_translator *t;
@@ -228,6 +234,7 @@ struct st_work {
 		*in_r10; /* R10 is this one's value plus @r10_off, if it is not NULL */
 	int32_t r10_off;
 	bool reached;
+	struct st_held held[2];	     /* in R10 and R11: hold.c */
 	uint8_t how[ST_BLOCK_INSNS]; /* of block.c */
 	bool saved;		     /* where the code is now: the flags are in frame.saved */
 	/* What st_flags_needed() has found out last. */
@@ -250,6 +257,8 @@ static inline unsigned st_host_reg(unsigned gpr)
 
 /** st_address() - R10 = linear address of the memory operand. May use R11. */
 void st_address(struct st_work *w, unsigned i);
+/** st_lea() - @to = what LEA gives, of 64 or 32 bits; no segment's base. May use R10 and R11. */
+void st_lea(struct st_work *w, unsigned i, unsigned to);
 /** st_check() - R10: from a linear address to the host's. May use R11. */
 void st_check(struct st_work *w, unsigned i, unsigned size, bool write);
 /** st_check_range() - likewise; if it fails, a block without windows goes on. No flags live. */
@@ -264,6 +273,18 @@ void st_restore(struct st_work *w);
 void st_emit_restore(struct em *e);
 /** st_record() - the code of the instruction at @guest begins here. */
 void st_record(struct st_work *w, unsigned guest);
+
+/* ---- hold.c ---- */
+/** st_held_in() - the host's register that has the guest's @gpr, or EM_ABSENT. */
+unsigned st_held_in(const struct st_work *w, unsigned gpr);
+/** st_hold() - @reg, R10 or R11, has @gpr from now on; @dirty: the frame has another value. */
+void st_hold(struct st_work *w, unsigned reg, unsigned gpr, bool dirty);
+/** st_write_back() - the frame gets what it does not have. Before whatever may leave the block. */
+void st_write_back(struct st_work *w);
+/** st_drop_held() - @reg gets another value; the frame gets this one, if need be. */
+void st_drop_held(struct st_work *w, unsigned reg);
+/** st_hold_none() - likewise, both. */
+void st_hold_none(struct st_work *w);
 
 /* ---- fold.c ---- */
 /**
