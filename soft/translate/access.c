@@ -316,7 +316,6 @@ static void link_stub(struct st_work *w, const struct st_cold *c)
 
 void st_cold_parts(struct st_work *w)
 {
-	w->e = &w->t->cold;
 	for (unsigned i = 0; i < w->ncold && !w->e->full; i++) {
 		const struct st_cold *c = &w->cold[i];
 

@@ -888,12 +888,11 @@ uint32_t st_translate(struct st_translator *t, const struct st_source *source, u
 		.first_link = t->nlinks,
 		.incoming = ST_NONE,
 		.code = (uint32_t)(em_here(&t->em) - t->rx),
-		.cold = (uint32_t)(em_here(&t->cold) - t->rx),
 	};
 	end = decode(&w, offset);
 	liveness(&w, end);
 	code(&w, b, end);
-	if (t->em.full || t->cold.full) {
+	if (t->em.full) {
 		return ST_NONE;
 	}
 	b->bytes = (uint16_t)(MIN(w.at[w.n], 4096) - offset);
@@ -901,6 +900,5 @@ uint32_t st_translate(struct st_translator *t, const struct st_source *source, u
 	b->records = t->nrecords - b->first_record;
 	b->links = t->nlinks - b->first_link;
 	b->code_end = (uint32_t)(em_here(&t->em) - t->rx);
-	b->cold_end = (uint32_t)(em_here(&t->cold) - t->rx);
 	return t->nblocks++;
 }

@@ -40,8 +40,7 @@ static int map_code(struct st_translator *t)
 		r = -errno;
 	}
 	close(fd);
-	t->em = (struct em){.at = rw, .end = rw + ST_COLD_AT, .to_rx = t->rx - rw};
-	t->cold = (struct em){.end = rw + ST_CACHE_BYTES, .to_rx = t->rx - rw};
+	t->em = (struct em){.at = rw, .end = rw + ST_CACHE_BYTES, .to_rx = t->rx - rw};
 	return r;
 }
 
@@ -126,8 +125,7 @@ void st_cache_fini(struct st_translator *t)
 void st_reset(struct st_translator *t)
 {
 	t->em.at = t->rx - t->em.to_rx + t->start;
-	t->cold.at = t->rx - t->em.to_rx + ST_COLD_AT;
-	t->em.full = t->cold.full = false;
+	t->em.full = false;
 	t->nblocks = t->nrecords = t->nlinks = t->npages = t->nmaps = 0;
 	memset(t->block_hash, 0xff, sizeof(t->block_hash));
 	memset(t->page_hash, 0xff, sizeof(t->page_hash));
@@ -240,20 +238,17 @@ void st_block_add(struct st_translator *t, uint32_t number, struct st_page *next
 struct st_block *st_block_at(struct st_translator *t, uint32_t at)
 {
 	uint32_t low = 0, high = t->nblocks;
-	bool cold = at >= ST_COLD_AT;
-	struct st_block *b;
 
 	while (low < high) {
 		uint32_t mid = low + (high - low) / 2;
 
-		if ((cold ? t->blocks[mid].cold : t->blocks[mid].code) <= at) {
+		if (t->blocks[mid].code <= at) {
 			low = mid + 1;
 		} else {
 			high = mid;
 		}
 	}
-	b = low > 0 ? &t->blocks[low - 1] : NULL;
-	return b != NULL && at <= (cold ? b->cold_end : b->code_end) ? b : NULL;
+	return low > 0 && at <= t->blocks[low - 1].code_end ? &t->blocks[low - 1] : NULL;
 }
 
 unsigned st_guest_offset(const struct st_translator *t, const struct st_block *b, uint32_t at)

@@ -36,8 +36,8 @@ enum stack {
 struct judge {
 	const struct st_translator *t;
 	const struct st_block *b;
-	const uint8_t *code, *cold;
-	uint32_t hot, bytes;	     /* offsets count through both parts */
+	const uint8_t *code;
+	uint32_t bytes;
 	uint8_t start[MAX_CODE / 8]; /* bits: an instruction begins */
 	uint8_t land[MAX_CODE / 8];  /* bits: a jump leads there, but for those of a look-up */
 	uint8_t room[MAX_CODE / 8];  /* bits: behind the comparison of RSP with its limit */
@@ -65,23 +65,6 @@ static bool has(const uint8_t *bits, uint32_t i)
 static void put(uint8_t *bits, uint32_t i)
 {
 	bits[i / 8] |= (uint8_t)(1u << i % 8);
-}
-
-/* The instruction at offset @at. */
-static const uint8_t *place_of(const struct judge *j, uint32_t at)
-{
-	return at < j->hot ? j->code + at : j->cold + (at - j->hot);
-}
-
-/* Return: beyond all offsets if it is not the block's. */
-static uint32_t offset_of(const struct judge *j, const uint8_t *to)
-{
-	if (to >= j->code && to < j->code + j->hot) {
-		return (uint32_t)(to - j->code);
-	}
-	return to >= j->cold && to < j->cold + (j->bytes - j->hot)
-		       ? j->hot + (uint32_t)(to - j->cold)
-		       : UINT32_MAX;
 }
 
 /* ---- patterns ---- */
@@ -251,7 +234,7 @@ static bool see_look_up(struct judge *j)
 
 static const uint8_t *target_of(const struct judge *j, const struct insn *insn, uint32_t at)
 {
-	return place_of(j, at) + insn->len + (int64_t)insn->imm[0];
+	return j->code + at + insn->len + (int64_t)insn->imm[0];
 }
 
 static bool common_exit(const struct judge *j, const uint8_t *to)
@@ -269,23 +252,19 @@ static bool common_call(const struct judge *j, const uint8_t *to)
 
 static bool inside(const struct judge *j, const uint8_t *to)
 {
-	uint32_t at = offset_of(j, to);
-
-	return at < j->bytes && has(j->start, at);
+	return to >= j->code && to < j->code + j->bytes && has(j->start, (uint32_t)(to - j->code));
 }
 
 static bool decode_at(const struct judge *j, uint32_t at, struct insn *insn)
 {
-	uint32_t end = at < j->hot ? j->hot : j->bytes;
-
-	return at < end && insn_decode(insn, INSN_64, place_of(j, at), end - at) == INSN_OK;
+	return at < j->bytes && insn_decode(insn, INSN_64, j->code + at, j->bytes - at) == INSN_OK;
 }
 
 /* The way out of a jump that is not linked. */
 static bool is_stub(const struct judge *j, const uint8_t *to)
 {
 	struct insn insn;
-	uint32_t at = offset_of(j, to);
+	uint32_t at = (uint32_t)(to - j->code);
 
 	return inside(j, to) && decode_at(j, at, &insn) && insn.klass == INSN_CLASS_CALL &&
 	       insn.operand[0].kind == INSN_OP_REL && target_of(j, &insn, at) == j->t->exit_link;
@@ -346,8 +325,8 @@ static bool jump_allowed(const struct judge *j, const struct insn *insn, uint32_
 	if (!inside(j, to)) {
 		return insn->mnemonic == INSN_JMP && common_exit(j, to);
 	}
-	return j->stack[offset_of(j, to)] == j->stack[at] &&
-	       has(j->room, offset_of(j, to)) == (j->known > 0 && is_full(&j->last[0]));
+	return j->stack[to - j->code] == j->stack[at] &&
+	       has(j->room, (uint32_t)(to - j->code)) == (j->known > 0 && is_full(&j->last[0]));
 }
 
 /* ---- memory ---- */
@@ -489,7 +468,7 @@ static bool skips_one(const struct judge *j, uint32_t at, const uint8_t *to)
 {
 	struct insn insn;
 
-	return decode_at(j, at, &insn) && place_of(j, at) + insn.len == to &&
+	return decode_at(j, at, &insn) && j->code + at + insn.len == to &&
 	       insn.klass == INSN_CLASS_INTEGER && (insn.gpr_write & BIT(EM_R10)) == 0;
 }
 
@@ -501,13 +480,6 @@ static bool asks_for_room(const struct insn *insn)
 	       is_mem(insn, 1, true, INSN_NO_REG, INSN_NO_REG, 1, FRAME(shadow_limit));
 }
 
-/* Does nothing go on behind @insn, the last one of a part? */
-static bool ends(const struct insn *insn)
-{
-	return insn->mnemonic == INSN_JMP || insn->klass == INSN_CLASS_RET ||
-	       insn->klass == INSN_CLASS_CALL;
-}
-
 /* All beginnings, and what is on the stack there. */
 static bool survey_beginnings(struct judge *j, uint32_t *at)
 {
@@ -515,19 +487,19 @@ static bool survey_beginnings(struct judge *j, uint32_t *at)
 	struct insn insn, before = {0};
 
 	for (*at = 0; *at < j->bytes; *at += insn.len) {
-		if (!decode_at(j, *at, &insn) || stack == STACK_WRONG ||
-		    (*at == j->hot && (stack != STACK_ENTRY || !ends(&before)))) {
+		if (!decode_at(j, *at, &insn) || stack == STACK_WRONG) {
 			return false;
 		}
 		put(j->start, *at);
 		j->stack[*at] = (uint8_t)stack;
 		stack = behind(&insn, stack);
-		if (asks_for_room(&before) && insn.mnemonic == INSN_JB && *at + insn.len < j->hot) {
+		if (asks_for_room(&before) && insn.mnemonic == INSN_JB &&
+		    *at + insn.len < j->bytes) {
 			put(j->room, *at + insn.len);
 		}
 		before = insn;
 	}
-	return stack == STACK_ENTRY && ends(&before);
+	return stack == STACK_ENTRY;
 }
 
 /* And where jumps lead: the slow part's way back is told apart. */
@@ -553,7 +525,7 @@ static bool survey(struct judge *j, uint32_t *at)
 			continue;
 		}
 		if (inside(j, to) && !returns_right(j, to, 0, false)) {
-			put(j->land, offset_of(j, to));
+			put(j->land, (uint32_t)(to - j->code));
 		}
 	}
 	return true;
@@ -632,7 +604,7 @@ static bool judge_one(struct judge *j, uint32_t at, const struct insn *insn)
 		j->has_room = false;
 	}
 	return !looked_up ||
-	       returns_right(j, place_of(j, at) + insn->len, (unsigned)j->high, j->write);
+	       returns_right(j, j->code + at + insn->len, (unsigned)j->high, j->write);
 }
 
 bool st_check_block(const struct st_translator *t, const struct st_block *b, uint32_t *at)
@@ -646,9 +618,7 @@ bool st_check_block(const struct st_translator *t, const struct st_block *b, uin
 	j.t = t;
 	j.b = b;
 	j.code = t->rx + b->code;
-	j.cold = t->rx + b->cold;
-	j.hot = b->code_end - b->code;
-	j.bytes = j.hot + (b->cold_end - b->cold);
+	j.bytes = b->code_end - b->code;
 	right = j.bytes <= MAX_CODE && survey(&j, &here);
 	for (uint32_t i = 0; right && i < j.bytes; i += insn.len) {
 		here = i;
@@ -656,7 +626,7 @@ bool st_check_block(const struct st_translator *t, const struct st_block *b, uin
 		right = judge_one(&j, i, &insn);
 	}
 	if (!right && at != NULL) {
-		*at = (uint32_t)(place_of(&j, here) - t->rx);
+		*at = b->code + here;
 	}
 	return right;
 }

@@ -149,17 +149,12 @@ static void more_than_was_looked_up_is_refused(void **state)
 /* Where @bytes, which occur once, are in the block's code. */
 static uint8_t *find_code(const struct st_block *b, const uint8_t *bytes, size_t len)
 {
-	const uint32_t parts[2][2] = {{b->code, b->code_end}, {b->cold, b->cold_end}};
-	uint8_t *found = NULL;
+	uint8_t *code = t->rx - t->em.to_rx + b->code, *found = NULL;
 
-	for (unsigned k = 0; k < 2; k++) {
-		uint8_t *code = t->rx - t->em.to_rx + parts[k][0];
-
-		for (uint32_t i = 0; i + len <= parts[k][1] - parts[k][0]; i++) {
-			if (memcmp(code + i, bytes, len) == 0) {
-				assert_null(found);
-				found = code + i;
-			}
+	for (uint32_t i = 0; i + len <= b->code_end - b->code; i++) {
+		if (memcmp(code + i, bytes, len) == 0) {
+			assert_null(found);
+			found = code + i;
 		}
 	}
 	assert_non_null(found);

@@ -19,7 +19,6 @@
 struct soft_vcpu;
 
 #define ST_CACHE_BYTES (64u << 20)
-#define ST_COLD_AT     (ST_CACHE_BYTES / 2) /* where what is rarely executed has its part of it */
 #define ST_MAX_BLOCKS  (1u << 18)
 #define ST_MAX_RECORDS (1u << 22)
 #define ST_MAX_LINKS   (1u << 19)
@@ -80,7 +79,6 @@ struct st_block {
 	bool fpu;      /* uses x87 or vector registers */
 	uint32_t code; /* offset of the way in from other pages: compares `exec` */
 	uint32_t entry, code_end;
-	uint32_t cold, cold_end; /* the same block's code that is rarely executed */
 	uint32_t first_record, records;
 	uint32_t first_link, links;
 	uint32_t incoming;	       /* links */
@@ -121,7 +119,7 @@ struct st_translator {
 	const struct st_frame *gs; /* what the thread's GS points to, if it is known */
 	bool fsgsbase;		   /* WRGSBASE may be used */
 	uint8_t *rx;		   /* of the cache, executable */
-	struct em em, cold;
+	struct em em;
 	uint32_t start; /* offset of the first block: what is before is common */
 	/* Common code, executable addresses. */
 	uint8_t *lookup[ST_VIEWS]; /* of a RET whose address the shadow stack has not on top */
