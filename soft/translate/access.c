@@ -274,6 +274,9 @@ static void leave(struct st_work *w, const struct st_cold *c, const uint8_t *exi
 	}
 	em_mov_imm(w->e, EM_R10, c->rip);
 	em_store(w->e, EM_R10, AT(rip));
+	if (c->kind == ST_COLD_MOVED) {
+		em_mov_imm(w->e, EM_R11, w->t->nblocks);
+	}
 	em_jmp(w->e, exit);
 }
 

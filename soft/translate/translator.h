@@ -375,11 +375,25 @@ void st_view_exec(struct st_view *v, uint64_t linear, uint32_t map);
 /** st_flush_view() and such: forget addresses. */
 void st_flush_view(struct st_view *v);
 void st_flush_exec(struct st_view *v);
+/** st_doubt_exec() - pages are where they are known to be, but may have been written to. */
+void st_doubt_exec(struct st_view *v);
 void st_flush_jumps(struct st_frame *f, enum st_view_kind kind);
 /** st_forget_jump() - if it leads to @code. */
 void st_forget_jump(struct st_frame *f, enum st_view_kind kind, uint64_t rip, uint64_t code);
 void st_flush_page(struct st_view *v, uint64_t linear);
 void st_flush_writes(struct st_view *v, uint64_t host);
+
+/* ---- fetch.c ---- */
+/**
+ * st_verify() - what was translated of the page at @host is what is there now, or is forgotten.
+ * Return: false: it cannot be read.
+ */
+bool st_verify(struct st_translator *t, uint64_t host);
+/**
+ * st_known_map() - the number of what is at @linear, which is executed by the view @kind; its code
+ * is as it was translated. Return: 0: it has to be looked for.
+ */
+uint32_t st_known_map(struct st_translator *t, enum st_view_kind kind, uint64_t linear);
 
 /* ---- run.c ---- */
 /**
