@@ -299,7 +299,7 @@ static void link_stub(struct st_work *w, const struct st_cold *c)
 	link->site = (uint32_t)(em_here(w->e) - t->rx);
 }
 
-void st_cold_parts(struct st_work *w)
+static void cold_parts(struct st_work *w)
 {
 	for (unsigned i = 0; i < w->ncold && !w->e->full; i++) {
 		const struct st_cold *c = &w->cold[i];
@@ -331,4 +331,19 @@ void st_cold_parts(struct st_work *w)
 			break;
 		}
 	}
+}
+
+void st_cold_parts(struct st_work *w, struct st_block *b)
+{
+	struct st_translator *t = w->t;
+	struct em hot = *w->e;
+
+	w->e->at = t->cold_at;
+	w->e->end = t->rx - hot.to_rx + ST_CACHE_BYTES;
+	b->cold = (uint32_t)(em_here(w->e) - t->rx);
+	cold_parts(w);
+	b->cold_end = (uint32_t)(em_here(w->e) - t->rx);
+	t->cold_at = w->e->at;
+	w->e->at = hot.at;
+	w->e->end = hot.end;
 }

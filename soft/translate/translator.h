@@ -18,7 +18,8 @@
 
 struct soft_vcpu;
 
-#define ST_CACHE_BYTES (64u << 20)
+#define ST_CACHE_BYTES (128u << 20)
+#define ST_HOT_BYTES   (56u << 20) /* of these: what is executed often; behind, the cold parts */
 #define ST_MAX_BLOCKS  (1u << 18)
 #define ST_MAX_RECORDS (1u << 22)
 #define ST_MAX_LINKS   (1u << 19)
@@ -77,6 +78,7 @@ struct st_block {
 	bool fpu;      /* uses x87 or vector registers */
 	uint32_t code; /* offset of the way in from other pages: compares `exec` */
 	uint32_t entry, code_end;
+	uint32_t cold, cold_end; /* offsets of its cold part */
 	uint32_t first_record, records;
 	uint32_t first_link, links;
 	uint32_t incoming;	       /* links */
@@ -118,7 +120,8 @@ struct st_translator {
 	bool fsgsbase;		   /* WRGSBASE may be used */
 	uint8_t *rx;		   /* of the cache, executable */
 	struct em em;
-	uint32_t start; /* offset of the first block: what is before is common */
+	uint8_t *cold_at; /* where the next cold part is written */
+	uint32_t start;	  /* offset of the first block: what is before is common */
 	/* Common code, executable addresses. */
 	uint8_t *enter, *exit_link, *exit_insn, *exit_lookup, *exit_kick, *exit_moved, *slow,
 		*string, *load_fpu, *fault, *system, *page_fault, *attempt;
@@ -249,8 +252,8 @@ void st_check(struct st_work *w, unsigned i, unsigned size, bool write);
 /** st_check_range() - likewise; if it fails, a block without windows goes on. No flags live. */
 void st_check_range(struct st_work *w, unsigned i, unsigned size, bool write);
 struct st_cold *st_cold(struct st_work *w, unsigned kind, unsigned i);
-/** st_cold_parts() - emits what was put off. */
-void st_cold_parts(struct st_work *w);
+/** st_cold_parts() - emits what was put off, where the cold parts of all blocks are. */
+void st_cold_parts(struct st_work *w, struct st_block *b);
 /** st_save(), st_restore() - the flags go to frame.saved, or come back. Uses R11. */
 void st_save(struct st_work *w);
 void st_restore(struct st_work *w);
