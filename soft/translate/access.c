@@ -248,14 +248,23 @@ static void slow(struct st_work *w, const struct st_cold *c)
 	em_jmp(e, c->resume);
 }
 
-/* What is called comes back behind the jump if there is no window. */
+/*
+ * What is called comes back behind the jump if there is no window. A range of two pages is none,
+ * and nobody is asked: where a frame of the stack is such a range, that happens often.
+ */
 static void range(struct st_work *w, unsigned i)
 {
+	static const uint8_t page_of[] = {0x49, 0xc1, 0xeb, 12}; /* shr $12, %r11 */
 	const struct st_cold c = w->cold[i];
 	struct em *e = w->e;
 	struct st_cold *link;
 
 	em_mem(e, true, 0, 0x33, EM_R10, entry(tags(w, c.write)));
+	em_lea(e, true, EM_R11, EM_AT(EM_R10, c.size - 1));
+	em_reg(e, true, 0x31, EM_R10, EM_R11); /* xor */
+	em_bytes(e, page_of, sizeof(page_of));
+	em_byte(e, 0x70 | EM_CC_NE);
+	em_byte(e, 16); /* over MOV, CALL, JMP */
 	em_mov_imm(e, EM_R11, c.size | (c.write ? ST_SLOW_WRITE : 0));
 	em_call(e, w->t->attempt);
 	em_jmp(e, c.resume);

@@ -488,13 +488,14 @@ static void translate_fini(struct soft_vcpu *vcpu)
 
 static int translate_init(struct soft_vcpu *vcpu)
 {
-	struct st_translator *t = calloc(1, sizeof(*t));
+	struct st_translator *t = aligned_alloc(_Alignof(struct st_translator), sizeof(*t));
 	struct st_frame *f;
 	int r;
 
 	if (t == NULL) {
 		return -ENOMEM;
 	}
+	memset(t, 0, sizeof(*t));
 	vcpu->translator = t;
 	r = st_cache_init(t);
 	if (r != 0) {

@@ -138,6 +138,8 @@ struct st_translator {
 	bool checked;	   /* each block is judged: check.h */
 	uint64_t dropped;  /* counts blocks that were forgotten */
 	uint32_t next_how; /* ST_MODE_SAVED, ST_MODE_PLAIN, of the block that is entered next */
+	/* A copy of what an instruction reads of two pages. */
+	_Alignas(64) uint8_t across[128];
 };
 
 static inline enum st_view_kind st_view_of(unsigned mode)
