@@ -67,6 +67,16 @@ struct st_cold *st_cold(struct st_work *w, unsigned kind, unsigned i)
 	return c;
 }
 
+void st_mov_linear(struct st_work *w, unsigned reg, uint64_t value)
+{
+	em_mov_imm(w->e, reg, value);
+	if (em_is_long(value)) {
+		em_mark(w->e, ST_MARK_LINEAR, w->e->at - 8);
+	} else {
+		w->fixed = true;
+	}
+}
+
 /* ---- addresses ---- */
 
 /* The register that has the guest's @gpr, if need be after loading it to @scratch. */
@@ -93,8 +103,10 @@ static void offset(struct st_work *w, unsigned i)
 	if (m->base == INSN_RIP || (m->base == INSN_NO_REG && m->index == INSN_NO_REG)) {
 		if (m->base == INSN_RIP) {
 			all += w->linear + w->at[i] + insn->len;
+			st_mov_linear(w, EM_R10, wide ? all : (uint32_t)all);
+		} else {
+			em_mov_imm(w->e, EM_R10, wide ? all : (uint32_t)all);
 		}
-		em_mov_imm(w->e, EM_R10, wide ? all : (uint32_t)all);
 		return;
 	}
 	if (m->base != INSN_NO_REG) {
@@ -281,10 +293,11 @@ static void leave(struct st_work *w, const struct st_cold *c, const uint8_t *exi
 	if (c->saved) {
 		st_emit_restore(w->e);
 	}
-	em_mov_imm(w->e, EM_R10, c->rip);
+	st_mov_linear(w, EM_R10, c->rip);
 	em_store(w->e, EM_R10, AT(rip));
 	if (c->kind == ST_COLD_MOVED) {
 		em_mov_imm(w->e, EM_R11, w->t->nblocks);
+		em_mark(w->e, ST_MARK_NUMBER, w->e->at - 4);
 	}
 	em_jmp(w->e, exit);
 }
@@ -314,6 +327,7 @@ static void cold_parts(struct st_work *w)
 		const struct st_cold *c = &w->cold[i];
 
 		em_patch(w->e, c->behind, em_here(w->e));
+		em_mark(w->e, EM_MARK_REL, c->behind - w->e->to_rx - 4);
 		switch (c->kind) {
 		case ST_COLD_SLOW:
 			slow(w, c);
