@@ -350,12 +350,9 @@ static void link_site(struct soft_vcpu *vcpu, unsigned mode)
 	}
 }
 
-/* @entry: where the block began that was entered, with registers @before. */
-static uint64_t site_rip(struct st_translator *t, uint64_t entry, const struct insn_cpu *before)
+/* Of the instruction whose code has left. *@guest: st_guest_offset(). */
+static uint64_t rip_of_site(const struct st_translator *t, unsigned *guest)
 {
-	unsigned guest;
-	uint64_t rip;
-
 	/* Behind the call that left. */
 	uint32_t site = (uint32_t)(t->frame->site - (uintptr_t)t->rx) - 1;
 	const struct st_block *b = st_block_at(t, site);
@@ -363,8 +360,23 @@ static uint64_t site_rip(struct st_translator *t, uint64_t entry, const struct i
 	if (b == NULL) {
 		abort();
 	}
-	guest = st_guest_offset(t, b, site);
-	rip = b->linear + (guest & ~(ST_NO_FLAGS | ST_SAVED));
+	*guest = st_guest_offset(t, b, site);
+	return b->linear + (*guest & ~(ST_NO_FLAGS | ST_SAVED));
+}
+
+uint64_t st_site_rip(const struct st_translator *t)
+{
+	unsigned guest;
+
+	return rip_of_site(t, &guest);
+}
+
+/* @entry: where the block began that was entered, with registers @before. */
+static uint64_t site_rip(struct st_translator *t, uint64_t entry, const struct insn_cpu *before)
+{
+	unsigned guest;
+	uint64_t rip = rip_of_site(t, &guest);
+
 	if ((guest & ST_SAVED) != 0) {
 		t->frame->flags = st_unpack_flags(t->frame->saved);
 	}
