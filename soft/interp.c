@@ -25,7 +25,7 @@
 #define PAGE UINT64_C(4096)
 
 /* Of so many iterations of a REP as the emulator makes at once; then it is fetched anew. */
-#define TURNS 16
+#define TURNS 4
 
 /* After so many PAUSEs others may run. */
 #define PAUSES 64
@@ -264,7 +264,10 @@ static enum insn_outcome execute(struct soft_vcpu *vcpu, const struct insn *insn
 		       : insn_emulate(&vcpu->env, insn);
 }
 
-/* A REP that overwrites itself goes on as it was, unless something interrupts it, as on CPUs. */
+/*
+ * A REP that overwrites itself goes on as it was, unless something interrupts it, as on CPUs. For a
+ * while nothing does, so that one can tell what comes of it.
+ */
 static enum insn_outcome execute_turns(struct soft_vcpu *vcpu, const struct insn *insn)
 {
 	enum insn_outcome outcome;
@@ -272,8 +275,7 @@ static enum insn_outcome execute_turns(struct soft_vcpu *vcpu, const struct insn
 	for (unsigned turn = 0;; turn++) {
 		outcome = execute(vcpu, insn);
 		if (outcome != INSN_AGAIN || !repeats(insn) || turn == TURNS ||
-		    (vcpu->kvm->cpu.rflags & RFLAGS_TF) != 0 || vcpu->dr6_hits != 0 ||
-		    soft_vcpu_must_stop(vcpu)) {
+		    (vcpu->kvm->cpu.rflags & RFLAGS_TF) != 0 || vcpu->dr6_hits != 0) {
 			return outcome;
 		}
 	}

@@ -24,6 +24,7 @@
 #include "soft/translate/fast.h"
 #include "soft/translate/slow.h"
 #include "soft/translate/translator.h"
+#include "soft/translate/x87.h"
 #include "soft/vcpu.h"
 
 #define HWCAP2_FSGSBASE BIT(1)
@@ -419,6 +420,7 @@ static bool enter(struct soft_vcpu *vcpu, uint32_t b, unsigned mode)
 
 	sync_in(vcpu, f);
 	f->fpu = 0;
+	st_x87_enter(f, vcpu->kvm->xsave);
 	f->mode = mode;
 	f->jump_to = (uintptr_t)t->rx + t->blocks[b].entry;
 	set_gs(t);
@@ -428,6 +430,7 @@ static bool enter(struct soft_vcpu *vcpu, uint32_t b, unsigned mode)
 		f->rip = site_rip(t, vcpu->kvm->cpu.rip, &vcpu->kvm->cpu);
 	}
 	sync_out(vcpu, f);
+	st_x87_leave(vcpu);
 	switch (f->reason) {
 	case ST_REASON_LINK:
 		link_site(vcpu, f->mode);
@@ -543,6 +546,7 @@ static int translate_init(struct soft_vcpu *vcpu)
 	if (r != 0) {
 		return r;
 	}
+	t->x87_saved = st_x87_always_saved();
 	t->fsgsbase = (getauxval(AT_HWCAP2) & HWCAP2_FSGSBASE) != 0;
 	st_frame_init(t->frame, true);
 	t->nframes = 1;

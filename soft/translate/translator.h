@@ -116,6 +116,7 @@ struct st_translator {
 	unsigned nframes;	   /* that are initialized */
 	const struct st_frame *gs; /* what the thread's GS points to, if it is known */
 	bool fsgsbase;		   /* WRGSBASE may be used */
+	bool x87_saved;		   /* st_x87_always_saved() */
 	uint8_t *rx;		   /* of the cache, executable */
 	struct em em;
 	uint32_t start; /* offset of the first block: what is before is common */

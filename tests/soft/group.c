@@ -221,8 +221,9 @@ static uint64_t no_address(struct draw *d)
 {
 	static const uint64_t edges[] = {UINT64_C(0x800000000000), UINT64_C(0xffff800000000000)};
 
-	return random_below(d->r, 3) == 0 ? random_next(d->r)
-					  : edges[random_below(d->r, 2)] + random_below(d->r, 4) - 2;
+	return random_below(d->r, 3) == 0
+		       ? random_next(d->r)
+		       : edges[random_below(d->r, 2)] + random_below(d->r, 4) - 2;
 }
 
 /* jmp, call, push and ret: by register @reg, which knows where to. */
