@@ -177,7 +177,11 @@ static bool start_arenas(void)
 static int duel(FILE *out)
 {
 	program_write(&program, &start);
+	/* Both: a REP that overwrites itself and comes to a page that is not mapped yet begins
+	 * anew.
+	 */
 	if (fresh) {
+		arena_forget(&interpreter);
 		arena_forget(&translator);
 	}
 	if (!arena_run(&interpreter, &start, &interpreted) ||
