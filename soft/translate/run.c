@@ -42,6 +42,9 @@
 /* After so many blocks or instructions lib/kvm looks whether a signal is pending. */
 #define SLICE 2000
 
+/* Of the cache that is full soon. */
+#define SMALL_BYTES 65536
+
 /* ---- what translated code depends on ---- */
 
 static bool flat_data(const struct insn_segment *s)
@@ -583,6 +586,26 @@ static int checked_init(struct soft_vcpu *vcpu)
 	}
 	return r;
 }
+
+/* Room for some blocks: it is full all the time. */
+static int small_init(struct soft_vcpu *vcpu)
+{
+	int r = checked_init(vcpu);
+
+	if (r == 0) {
+		vcpu->translator->em.end = vcpu->translator->em.at + SMALL_BYTES;
+	}
+	return r;
+}
+
+const struct soft_engine soft_translate_small = {
+	.name = "translate-small",
+	.run = translate_run,
+	.forget = translate_forget,
+	.written = translate_written,
+	.init = small_init,
+	.fini = translate_fini,
+};
 
 const struct soft_engine soft_translate_checked = {
 	.name = "translate-checked",

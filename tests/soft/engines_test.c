@@ -6,7 +6,8 @@
  *	soft_engines_test			what the unit tests run
  *	soft_engines_test SEED COUNT [FIRST]	so many programs, from number FIRST (0) on
  *	soft_engines_test -k SEED COUNT [FIRST]	keeps translations from one program to the next,
- *which has to notice that its code is another
+ *						which has to notice that its code is another
+ *	soft_engines_test -s SEED COUNT [FIRST]	so, too, in a cache that is full all the time
  */
 #include <cpuid.h>
 #include <inttypes.h>
@@ -31,6 +32,7 @@ static struct arena_start start;
 static struct arena_end interpreted, translated;
 static struct program program;
 static bool fresh = true; /* each program finds no translations of those before */
+static const char *engine = "translate-checked";
 static unsigned mnemonics[INSN_NMNEMONICS];
 
 static struct {
@@ -143,8 +145,7 @@ static bool compare(FILE *out)
 
 static bool open_arenas(void)
 {
-	return arena_init(&translator, "translate-checked") &&
-	       arena_init(&interpreter, "interpret");
+	return arena_init(&translator, engine) && arena_init(&interpreter, "interpret");
 }
 
 static void close_arenas(void)
@@ -305,13 +306,14 @@ int main(int argc, char **argv)
 	if (argc == 1) {
 		return cmocka_run_group_tests(tests, NULL, NULL);
 	}
-	if (strcmp(argv[1], "-k") == 0) {
+	if (strcmp(argv[1], "-k") == 0 || strcmp(argv[1], "-s") == 0) {
 		fresh = false;
+		engine = argv[1][1] == 's' ? "translate-small" : engine;
 		argv++;
 		argc--;
 	}
 	if (argc < 3) {
-		fputs("usage: soft_engines_test [[-k] SEED COUNT [FIRST]]\n", stderr);
+		fputs("usage: soft_engines_test [[-k | -s] SEED COUNT [FIRST]]\n", stderr);
 		return 2;
 	}
 	if (!start_arenas()) {
