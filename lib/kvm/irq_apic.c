@@ -79,6 +79,10 @@ static void posted(void *ctx, enum lapic_mode mode, uint8_t vector)
 {
 	struct kvm_apic *apic = ctx;
 
+	if (mode == LAPIC_FIXED) {
+		kvm_vcpu_request(apic->vcpu, KVM_REQ_EVENT);
+		return;
+	}
 	switch (mode) {
 	case LAPIC_NMI:
 		kvm_vcpu_nmi(apic->vcpu);
@@ -100,11 +104,17 @@ static void posted(void *ctx, enum lapic_mode mode, uint8_t vector)
 	kvm_vcpu_request(apic->vcpu, KVM_REQ_EVENT);
 }
 
+static void moved(void *ctx)
+{
+	irq_layout_changed(((struct kvm_apic *)ctx)->vcpu->vm->irq);
+}
+
 static const struct lapic_ops apic_ops = {
 	.send = send,
 	.eoi = eoi,
 	.timer = set_timer,
 	.posted = posted,
+	.moved = moved,
 };
 
 /* ---- life ---- */

@@ -604,6 +604,59 @@ static void irqfd_edges(void **state)
 	finish(f);
 }
 
+/* An irqfd remembers where its message goes; nothing may change that without its knowing. */
+static void irqfd_follows(void **state)
+{
+	struct fixture *f = start(KVM_IRQCHIP_SPLIT);
+	struct kvm_irq_routing_entry entry = msi_entry(9, 0x45);
+	struct kvm_irqfd irqfd = {.fd = 1, .gsi = 9};
+
+	(void)state;
+	for (unsigned i = 0; i < CPUS; i++) {
+		apic_write(f, i, LAPIC_SVR, 0x1ff);
+	}
+	assert_int_equal(kvm_irq_set_routing(&f->vm, &entry, 1, 0), 0);
+	assert_int_equal(kvm_irq_irqfd(&f->vm, &irqfd), 0);
+	for (unsigned i = 0; i < 2; i++) { /* twice: the second time it is known */
+		signal_event(1);
+		assert_int_equal(kvm_irq_accept(&f->vcpu[0]), 0x45);
+		apic_write(f, 0, LAPIC_EOI, 0);
+	}
+	apic_write(f, 0, LAPIC_ID, 7u << 24);
+	signal_event(1);
+	assert_int_equal(kvm_irq_accept(&f->vcpu[0]), -1);
+	apic_write(f, 1, LAPIC_ID, 0);
+	for (unsigned i = 0; i < 2; i++) {
+		signal_event(1);
+		assert_int_equal(kvm_irq_accept(&f->vcpu[1]), 0x45);
+		apic_write(f, 1, LAPIC_EOI, 0);
+	}
+	apic_write(f, 0, LAPIC_ID, 0); /* both */
+	for (unsigned i = 0; i < 2; i++) {
+		signal_event(1);
+		for (unsigned cpu = 0; cpu < 2; cpu++) {
+			assert_int_equal(kvm_irq_accept(&f->vcpu[cpu]), 0x45);
+			apic_write(f, cpu, LAPIC_EOI, 0);
+		}
+	}
+	apic_write(f, 1, LAPIC_ID, 1u << 24);
+	signal_event(1);
+	assert_int_equal(kvm_irq_accept(&f->vcpu[1]), -1);
+	assert_int_equal(kvm_irq_accept(&f->vcpu[0]), 0x45);
+	apic_write(f, 0, LAPIC_EOI, 0);
+	entry = msi_entry(9, 0x46);
+	assert_int_equal(kvm_irq_set_routing(&f->vm, &entry, 1, 0), 0);
+	for (unsigned i = 0; i < 2; i++) {
+		signal_event(1);
+		assert_int_equal(kvm_irq_accept(&f->vcpu[0]), 0x46);
+		apic_write(f, 0, LAPIC_EOI, 0);
+	}
+	assert_int_equal(kvm_irq_set_routing(&f->vm, &entry, 0, 0), 0);
+	signal_event(1);
+	assert_int_equal(kvm_irq_accept(&f->vcpu[0]), -1);
+	finish(f);
+}
+
 static void irqfd_resamples(void **state)
 {
 	struct fixture *f = start(KVM_IRQCHIP_FULL);
@@ -885,6 +938,7 @@ int main(void)
 		cmocka_unit_test(split_tells_of_levels_only),
 		cmocka_unit_test(messages_are_counted),
 		cmocka_unit_test(irqfd_edges),
+		cmocka_unit_test(irqfd_follows),
 		cmocka_unit_test(irqfd_resamples),
 		cmocka_unit_test(pic_eoi_resamples),
 		cmocka_unit_test(timer_expires),
