@@ -171,6 +171,23 @@ static bool load_debug(const struct kvm_vcpu *vcpu)
 	return true;
 }
 
+/*
+ * For some microseconds at most: lib/kvm takes care of that, so 32 bits are enough. They make the
+ * loop short, and what comes behind it: the interrupt is late by that.
+ */
+static inline void wait_for_time(struct kvm_vcpu *vcpu)
+{
+	uint32_t due = (uint32_t)vcpu->not_before;
+
+	vcpu->early = (int64_t)(vcpu->not_before - asm_rdtsc());
+	vcpu->not_before = 0;
+	if (vcpu->early > 0) {
+		while ((int32_t)((uint32_t)asm_rdtsc() - due) < 0) {
+			continue;
+		}
+	}
+}
+
 /* The guest itself, with its own XCR0. Interrupts are off. */
 static inline void run_guest(struct kvm_vcpu *vcpu, struct svm_cpu *cpu)
 {
@@ -188,6 +205,9 @@ static inline void run_guest(struct kvm_vcpu *vcpu, struct svm_cpu *cpu)
 	debugged = load_debug(vcpu);
 	if (other) {
 		asm_xsetbv(0, vcpu->xcr0);
+	}
+	if (__builtin_expect(vcpu->not_before != 0, 0)) {
+		wait_for_time(vcpu);
 	}
 	svm_run(phys_of(svm->vmcb), vcpu->cpu.gpr, cpu->host);
 	if (debugged) {
@@ -333,6 +353,7 @@ static void host_cpuid(uint32_t leaf, uint32_t subleaf, uint32_t regs[4])
 
 struct kvm_backend svm_backend = {
 	.name = "svm",
+	.waits = true,
 	.amd = true,
 	.host_cpuid = host_cpuid,
 	.vm_init = vm_init,

@@ -89,7 +89,9 @@ struct kvm_apic {
 	struct lapic lapic; /* see lapic.h for what is whose */
 	struct kvm_vcpu *vcpu;
 	struct kvm_timer timer;
-	int extint; /* vector of KVM_INTERRUPT that waits, or -1; own thread */
+	int extint;	   /* vector of KVM_INTERRUPT that waits, or -1; own thread */
+	uint32_t early_ns; /* that much before a deadline the timer expires; own thread */
+	bool early_counts; /* the timer had the time for that; own thread */
 	_Atomic bool expired;
 	_Atomic uint32_t arrived; /* APIC_ARRIVED_* */
 	_Atomic uint32_t sipi_vector;
