@@ -51,6 +51,22 @@ void st_restore(struct st_work *w)
 	w->saved = false;
 }
 
+/* Its bits 47 to 63, all 0 or all 1. */
+void st_emit_is_canonical(struct em *e, unsigned scratch)
+{
+	em_byte(e, 0xc4); /* rorx $47, %r10, .. */
+	em_byte(e, 0x43 | (scratch >= 8 ? 0 : 0x80));
+	em_byte(e, 0xfb);
+	em_byte(e, 0xf0);
+	em_byte(e, 0xc0 | (scratch & 7) << 3 | (EM_R10 & 7));
+	em_byte(e, 47);
+	em_lea(e, false, scratch, EM_AT(scratch, 1));
+	em_byte(e, 0x40 | scratch >> 3);
+	em_byte(e, 0xf7); /* test $.., .. */
+	em_byte(e, 0xc0 | (scratch & 7));
+	em_32(e, 0x1fffe);
+}
+
 struct st_cold *st_cold(struct st_work *w, unsigned kind, unsigned i)
 {
 	struct st_cold *c = &w->cold[MIN(w->ncold, ST_MAX_COLD - 1u)];

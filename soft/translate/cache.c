@@ -267,7 +267,7 @@ void st_block_add(struct st_translator *t, uint32_t number, struct st_page *next
 	}
 }
 
-struct st_block *st_block_at(struct st_translator *t, uint32_t at)
+struct st_block *st_block_at(const struct st_translator *t, uint32_t at)
 {
 	uint32_t low = 0, high = t->nblocks, end;
 	bool cold = at >= ST_HOT_BYTES;

@@ -247,9 +247,9 @@ static bool common_exit(const struct judge *j, const uint8_t *to)
 
 static bool common_call(const struct judge *j, const uint8_t *to)
 {
-	return to == j->t->exit_link || to == j->t->exit_insn || to == j->t->slow ||
-	       to == j->t->string || to == j->t->load_fpu || to == j->t->attempt ||
-	       to == j->t->system;
+	return to == j->t->exit_link || to == j->t->exit_insn || to == j->t->exit_target ||
+	       to == j->t->slow || to == j->t->string || to == j->t->load_fpu ||
+	       to == j->t->attempt || to == j->t->system;
 }
 
 static bool inside(const struct judge *j, const uint8_t *to)

@@ -112,11 +112,15 @@ struct st_frame {
 	uint16_t host_fcw;
 	uint16_t saved; /* the flags, where the host has others: st_pack_flags() */
 	uint32_t reason;
-	uint32_t mode;	      /* of the code that is executed: translator.h */
-	uint8_t df;	      /* RFLAGS.DF */
-	uint8_t interrupts;   /* RFLAGS.IF */
-	uint8_t window;	      /* something waits for RFLAGS.IF to be set */
-	uint8_t fpu;	      /* the guest's x87 and vector registers are in the host's */
+	uint32_t mode;	    /* of the code that is executed: translator.h */
+	uint8_t df;	    /* RFLAGS.DF */
+	uint8_t interrupts; /* RFLAGS.IF */
+	uint8_t window;	    /* something waits for RFLAGS.IF to be set */
+	uint8_t fpu;	    /* the guest's x87 and vector registers are in the host's */
+	/* x87.h: the last instruction's place and its operand's when the registers were loaded; and
+	   the image of FNSTENV, if one of the guest's comes, else its first word is 0. */
+	uint64_t x87_ip, x87_dp;
+	uint32_t x87_env[8];
 	uint64_t fast_slow;   /* st_fast_slow() */
 	uint64_t fast_jump;   /* st_fast_jump() */
 	uint64_t fast_fault;  /* st_fast_fault() */

@@ -24,6 +24,7 @@
 #include "soft/translate/fast.h"
 #include "soft/translate/slow.h"
 #include "soft/translate/translator.h"
+#include "soft/translate/x87.h"
 #include "soft/vcpu.h"
 
 #define HWCAP2_FSGSBASE BIT(1)
@@ -40,6 +41,9 @@
 
 /* After so many blocks or instructions lib/kvm looks whether a signal is pending. */
 #define SLICE 2000
+
+/* Of the cache that is full soon. */
+#define SMALL_BYTES 65536
 
 /* ---- what translated code depends on ---- */
 
@@ -357,12 +361,9 @@ static void link_site(struct soft_vcpu *vcpu, unsigned mode)
 	}
 }
 
-/* @entry: where the block began that was entered, with registers @before. */
-static uint64_t site_rip(struct st_translator *t, uint64_t entry, const struct insn_cpu *before)
+/* Of the instruction whose code has left. *@guest: st_guest_offset(). */
+static uint64_t rip_of_site(const struct st_translator *t, unsigned *guest)
 {
-	unsigned guest;
-	uint64_t rip;
-
 	/* Behind the call that left. */
 	uint32_t site = (uint32_t)(t->frame->site - (uintptr_t)t->rx) - 1;
 	const struct st_block *b = st_block_at(t, site);
@@ -370,8 +371,23 @@ static uint64_t site_rip(struct st_translator *t, uint64_t entry, const struct i
 	if (b == NULL) {
 		abort();
 	}
-	guest = st_guest_offset(t, b, site);
-	rip = b->linear + (guest & ~(ST_NO_FLAGS | ST_SAVED));
+	*guest = st_guest_offset(t, b, site);
+	return b->linear + (*guest & ~(ST_NO_FLAGS | ST_SAVED));
+}
+
+uint64_t st_site_rip(const struct st_translator *t)
+{
+	unsigned guest;
+
+	return rip_of_site(t, &guest);
+}
+
+/* @entry: where the block began that was entered, with registers @before. */
+static uint64_t site_rip(struct st_translator *t, uint64_t entry, const struct insn_cpu *before)
+{
+	unsigned guest;
+	uint64_t rip = rip_of_site(t, &guest);
+
 	if ((guest & ST_SAVED) != 0) {
 		t->frame->flags = st_unpack_flags(t->frame->saved);
 	}
@@ -414,6 +430,7 @@ static bool enter(struct soft_vcpu *vcpu, uint32_t b, unsigned mode)
 
 	sync_in(vcpu, f);
 	f->fpu = 0;
+	st_x87_enter(f, vcpu->kvm->xsave);
 	f->mode = mode;
 	f->jump_to = (uintptr_t)t->rx + t->blocks[b].entry;
 	set_gs(t);
@@ -423,6 +440,7 @@ static bool enter(struct soft_vcpu *vcpu, uint32_t b, unsigned mode)
 		f->rip = site_rip(t, vcpu->kvm->cpu.rip, &vcpu->kvm->cpu);
 	}
 	sync_out(vcpu, f);
+	st_x87_leave(vcpu);
 	switch (f->reason) {
 	case ST_REASON_LINK:
 		link_site(vcpu, f->mode);
@@ -539,6 +557,7 @@ static int translate_init(struct soft_vcpu *vcpu)
 	if (r != 0) {
 		return r;
 	}
+	t->x87_saved = st_x87_always_saved();
 	t->fsgsbase = (getauxval(AT_HWCAP2) & HWCAP2_FSGSBASE) != 0;
 	st_frame_init(t->frame, true);
 	t->nframes = 1;
@@ -576,6 +595,26 @@ static int checked_init(struct soft_vcpu *vcpu)
 	}
 	return r;
 }
+
+/* Room for some blocks: it is full all the time. */
+static int small_init(struct soft_vcpu *vcpu)
+{
+	int r = checked_init(vcpu);
+
+	if (r == 0) {
+		vcpu->translator->em.end = vcpu->translator->em.at + SMALL_BYTES;
+	}
+	return r;
+}
+
+const struct soft_engine soft_translate_small = {
+	.name = "translate-small",
+	.run = translate_run,
+	.forget = translate_forget,
+	.written = translate_written,
+	.init = small_init,
+	.fini = translate_fini,
+};
 
 const struct soft_engine soft_translate_checked = {
 	.name = "translate-checked",

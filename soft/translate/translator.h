@@ -131,13 +131,14 @@ struct st_translator {
 	unsigned nframes;	   /* that are initialized */
 	const struct st_frame *gs; /* what the thread's GS points to, if it is known */
 	bool fsgsbase;		   /* WRGSBASE may be used */
+	bool x87_saved;		   /* st_x87_always_saved() */
 	uint8_t *rx;		   /* of the cache, executable */
 	struct em em;
 	uint8_t *cold_at; /* where the next cold part is written */
 	uint32_t start;	  /* offset of the first block: what is before is common */
 	/* Common code, executable addresses. */
-	uint8_t *enter, *exit_link, *exit_insn, *exit_lookup, *exit_kick, *exit_moved, *slow,
-		*string, *load_fpu, *fault, *system, *page_fault, *attempt;
+	uint8_t *enter, *exit_link, *exit_insn, *exit_lookup, *exit_target, *exit_kick, *exit_moved,
+		*slow, *string, *load_fpu, *fault, *system, *page_fault, *attempt;
 	struct st_block *blocks;
 	struct st_record *records;
 	struct st_link *link;
@@ -277,6 +278,8 @@ void st_save(struct st_work *w);
 void st_restore(struct st_work *w);
 /** st_emit_restore() - the code of st_restore(). */
 void st_emit_restore(struct em *e);
+/** st_emit_is_canonical() - ZF: is the address in R10? Of 4-level paging. R10 may be @scratch. */
+void st_emit_is_canonical(struct em *e, unsigned scratch);
 /** st_record() - the code of the instruction at @guest begins here. */
 void st_record(struct st_work *w, unsigned guest);
 
@@ -339,7 +342,7 @@ static inline uint64_t st_pieces_of(unsigned first, unsigned last)
 /** st_drop() - forgets the blocks that depend on the pieces @mask of the page. */
 void st_drop(struct st_translator *t, uint64_t host, uint64_t mask);
 /** st_block_at() - the block with host code at offset @at, or NULL. */
-struct st_block *st_block_at(struct st_translator *t, uint32_t at);
+struct st_block *st_block_at(const struct st_translator *t, uint32_t at);
 /** st_guest_offset() - and ST_NO_FLAGS, of the instruction whose code @at is in. */
 unsigned st_guest_offset(const struct st_translator *t, const struct st_block *b, uint32_t at);
 /** st_link_to() - @source: the block whose jump it is. */
@@ -458,6 +461,9 @@ static inline void st_move_frame(struct st_translator *t, struct st_frame *to)
 		__asm__ volatile("rep movsq" : "+D"(to), "+S"(from), "+c"(words) : : "memory");
 	}
 }
+
+/** st_site_rip() - RIP of the instruction that called C, from frame.site. */
+uint64_t st_site_rip(const struct st_translator *t);
 
 /** st_use_space() - the vCPU is in address space @n from now on. */
 void st_use_space(struct st_translator *t, unsigned n);
