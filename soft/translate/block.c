@@ -146,14 +146,6 @@ static enum how how_of(const struct insn *insn, unsigned mode)
 
 /* ---- decoding ---- */
 
-/* A jump that may lead forward, or not: the block goes on behind it. */
-static bool goes_on(const struct st_work *w, const struct insn *insn)
-{
-	uint64_t rip = w->linear + w->at[w->n - 1];
-
-	return st_is_jcc(insn) && insn_target(insn, rip) > rip;
-}
-
 /*
  * Only the first instruction may end in the next page.
  * Return: how the last instruction ends the block: a jump, by the interpreter, or not (NOTHING).
@@ -185,7 +177,7 @@ static enum how decode(struct st_work *w, unsigned offset)
 		w->how[w->n] = (uint8_t)how;
 		offset += insn->len;
 		w->at[++w->n] = (uint16_t)offset;
-		if (how == HOW_INTERPRET || (how == HOW_BRANCH && !goes_on(w, insn))) {
+		if (how == HOW_INTERPRET || (how == HOW_BRANCH && !st_goes_on(w, w->n - 1))) {
 			return how;
 		}
 	} while (w->n < ST_BLOCK_INSNS && offset < 4096);
@@ -599,7 +591,7 @@ static void system_insn(struct st_work *w, unsigned i, uint32_t what)
 	if (ST_SYSTEM_KIND(what) == ST_SYSTEM_XSAVEC || ST_SYSTEM_KIND(what) == ST_SYSTEM_XRSTOR) {
 		st_address(w, i);
 	} else {
-		em_mov_imm(w->e, EM_R10, w->linear + w->at[i] + w->insn[i].len);
+		st_mov_linear(w, EM_R10, w->linear + w->at[i] + w->insn[i].len);
 	}
 	em_mov_imm(w->e, EM_R11, what);
 	em_call(w->e, w->t->system);
@@ -608,11 +600,24 @@ static void system_insn(struct st_work *w, unsigned i, uint32_t what)
 	}
 }
 
+/* Does the interpreter ask where the last x87 instruction was? Saving the registers forgets that.
+ */
+static bool asks_place(const struct st_work *w, unsigned i)
+{
+	return (w->insn[i].mnemonic == INSN_FNSTENV || w->insn[i].mnemonic == INSN_FNSAVE) &&
+	       (w->mode & ST_MODE_X87) != 0;
+}
+
 static void interpret(struct st_work *w, unsigned i)
 {
 	const struct insn *insn = &w->insn[i];
 	uint32_t what = insn->mnemonic == INSN_NONE ? 0 : st_system_of(insn, w->mode);
 
+	if (asks_place(w, i)) {
+		/* FNSTENV masks all exceptions. */
+		em_mem(w->e, false, 0, 0xd9, 6, AT(x87_env));
+		em_mem(w->e, false, 0, 0xd9, 5, AT(x87_env));
+	}
 	if (what != 0) {
 		system_insn(w, i, what);
 	} else {
@@ -684,8 +689,10 @@ static void one(struct st_work *w, unsigned i)
 static bool uses_fpu(const struct st_work *w, enum how end)
 {
 	for (unsigned i = 0; i < w->n; i++) {
+		bool interpreted = i == w->n - 1 && end == HOW_INTERPRET;
+
 		if (w->insn[i].mnemonic != INSN_NONE && w->insn[i].klass >= INSN_CLASS_X87 &&
-		    !(i == w->n - 1 && end == HOW_INTERPRET)) {
+		    (!interpreted || asks_place(w, i))) {
 			return true;
 		}
 	}
@@ -850,7 +857,8 @@ static void code(struct st_work *w, struct st_block *b, enum how end)
 		st_hold_none(w);
 		st_goto(w, w->n - 1, w->linear + w->at[w->n]);
 	}
-	st_cold_parts(w);
+	b->code_end = (uint32_t)(em_here(w->e) - w->t->rx);
+	st_cold_parts(w, b);
 }
 
 uint32_t st_translate(struct st_translator *t, const struct st_source *source, unsigned offset,
@@ -876,6 +884,7 @@ uint32_t st_translate(struct st_translator *t, const struct st_source *source, u
 	w.in_r10 = NULL;
 	memset(w.held, 0, sizeof(w.held));
 	w.reached = false;
+	w.fixed = (mode & ST_MODE_INSN) != INSN_64;
 	memset(w.needed_known, 0, sizeof(w.needed_known));
 	w.needed_next = 0;
 	w.looked_at = 0;
@@ -886,6 +895,7 @@ uint32_t st_translate(struct st_translator *t, const struct st_source *source, u
 		.mode = (uint16_t)mode,
 		.first_record = t->nrecords,
 		.first_link = t->nlinks,
+		.first_mark = t->em.nmarks,
 		.incoming = ST_NONE,
 		.code = (uint32_t)(em_here(&t->em) - t->rx),
 	};
@@ -899,6 +909,8 @@ uint32_t st_translate(struct st_translator *t, const struct st_source *source, u
 	b->pieces = st_pieces_of(offset, offset + b->bytes - 1u) | w.looked_at;
 	b->records = t->nrecords - b->first_record;
 	b->links = t->nlinks - b->first_link;
-	b->code_end = (uint32_t)(em_here(&t->em) - t->rx);
+	b->marks = t->em.nmarks - b->first_mark;
+	/* What ends in the next page depends on that one's mapping, too. */
+	b->fixed = w.fixed || w.at[1] > 4096;
 	return t->nblocks++;
 }

@@ -91,19 +91,32 @@ void st_guard(struct st_work *w, enum st_cold_kind kind)
 
 	if (w->live[0] == 0 || w->saved) {
 		em_mem(e, false, 0, 0x81, 7, EM_GS(exec)); /* cmpl */
+		em_mark(e, ST_MARK_EXEC, e->at - 4);
+		em_mark(e, ST_MARK_MAP, e->at);
 		em_32(e, map);
 		em_jcc_open(e, EM_CC_NE);
 		c = st_cold(w, kind, 0);
 	} else {
 		em_reg(e, true, 0x89, EM_RCX, EM_R11);
 		em_mem(e, false, 0, 0x8b, EM_RCX, EM_GS(exec));
+		em_mark(e, ST_MARK_EXEC, e->at - 4);
 		em_lea(e, true, EM_RCX, EM_AT(EM_RCX, -(int32_t)map));
+		if (map > 128) {
+			em_mark(e, ST_MARK_LESS_MAP, e->at - 4);
+		} else {
+			w->fixed = true;
+		}
 		c = cold_if_rcx(w, kind, 0);
 	}
 	c->rip = w->linear + w->at[0];
 }
 
 /* ---- jumps by the table ---- */
+
+static unsigned slot_bytes(const struct st_work *w)
+{
+	return (w->mode & ST_MODE_INSN) == INSN_64 ? 8 : 4;
+}
 
 /* R11 is the place of the entry. */
 static struct em_mem jump_entry(enum st_view_kind kind, size_t field)
@@ -132,6 +145,15 @@ static void short_to_here(const struct em *e, uint8_t *distance)
 	}
 }
 
+/* The flags are in frame.saved from here on. */
+static void put_flags_away(struct st_work *w, unsigned i)
+{
+	if (!w->saved) {
+		st_save(w);
+		st_record(w, w->at[i] | ST_SAVED);
+	}
+}
+
 /* R11 is where the entry of the linear address in R10 is; if not, or somebody waits: @miss. */
 static void find_entry(struct em *e, enum st_view_kind kind, uint8_t *miss[2])
 {
@@ -149,49 +171,67 @@ static void find_entry(struct em *e, enum st_view_kind kind, uint8_t *miss[2])
 	miss[1] = short_jcc(e, EM_CC_NE);
 }
 
-static void missed(struct em *e, uint8_t *miss[2], const uint8_t *exit)
+/* RSP moves by frame.temp. Uses @reg. */
+static void move_rsp(struct em *e, unsigned reg)
 {
-	short_to_here(e, miss[0]);
-	short_to_here(e, miss[1]);
-	em_store(e, EM_R10, AT(rip));
-	em_jmp(e, exit);
+	em_load(e, reg, AT(temp));
+	em_lea(e, true, EM_R9, (struct em_mem){.base = EM_R9, .index = (uint8_t)reg, .scale = 1});
 }
 
-void st_emit_return(struct em *e, const uint8_t *otherwise)
+/* To the address in R10, if the shadow stack has it on top and nobody waits. */
+static void return_or(struct em *e, const int32_t *by, uint8_t *miss[2])
 {
-	uint8_t *miss[2];
-
 	em_mem(e, true, 0, 0x3b, EM_R10, EM_AT(EM_RSP, 8)); /* cmp */
 	miss[0] = short_jcc(e, EM_CC_NE);
 	em_mem(e, false, 0, 0x83, 7, AT(kick)); /* cmpl $0 */
 	em_byte(e, 0);
 	miss[1] = short_jcc(e, EM_CC_NE);
+	if (by == NULL) {
+		move_rsp(e, EM_R11);
+	} else if (*by != 0) {
+		em_lea(e, true, EM_R9, EM_AT(EM_R9, *by));
+	}
 	em_byte(e, 0xc2); /* ret $8 */
 	em_byte(e, 8);
 	em_byte(e, 0);
 	short_to_here(e, miss[0]);
 	short_to_here(e, miss[1]);
-	if (otherwise != NULL) {
-		em_jmp(e, otherwise);
-	}
 }
 
-void st_emit_jump(struct em *e, enum st_view_kind kind, const uint8_t *exit)
+void st_emit_lookup(struct em *e, enum st_view_kind kind)
+{
+	uint8_t *miss[2];
+
+	return_or(e, NULL, miss);
+	st_emit_table(e, kind);
+}
+
+void st_emit_table(struct em *e, enum st_view_kind kind)
 {
 	uint8_t *miss[2];
 
 	find_entry(e, kind, miss);
+	move_rsp(e, EM_R10);
 	em_mem(e, false, 0, 0xff, 4, jump_entry(kind, offsetof(struct st_jump, code)));
-	missed(e, miss, exit);
+	short_to_here(e, miss[0]);
+	short_to_here(e, miss[1]);
 }
 
-/* To the linear address in R10. */
-static void indirect(struct st_work *w)
+/* To the linear address in R10. Where nothing can be, the instruction fails: the table has no such
+ * entries, and who looks further sees to it. */
+static void indirect(struct st_work *w, unsigned i)
 {
-	if (!w->saved) {
-		st_save(w);
-	}
-	st_emit_jump(w->e, st_view_of(w->mode), w->t->exit_lookup);
+	enum st_view_kind kind = st_view_of(w->mode);
+	struct em *e = w->e;
+	uint8_t *miss[2];
+
+	put_flags_away(w, i);
+	find_entry(e, kind, miss);
+	em_mem(e, false, 0, 0xff, 4, jump_entry(kind, offsetof(struct st_jump, code)));
+	short_to_here(e, miss[0]);
+	short_to_here(e, miss[1]);
+	em_mov_imm(e, EM_R11, 0);
+	em_call(e, w->t->exit_target);
 }
 
 /* ---- direct jumps ---- */
@@ -239,6 +279,19 @@ bool st_is_jcc(const struct insn *insn)
 		(insn->map == 1 && (insn->opcode & 0xf0) == 0x80));
 }
 
+/* The target of a direct jump that fails, or of CALL, which is to push nothing then. */
+static bool nowhere(const struct st_work *w, uint64_t rip)
+{
+	return (w->mode & ST_MODE_INSN) == INSN_64 && (uint64_t)((int64_t)(rip << 16) >> 16) != rip;
+}
+
+bool st_goes_on(const struct st_work *w, unsigned i)
+{
+	uint64_t rip = w->linear + w->at[i], taken = insn_target(&w->insn[i], rip);
+
+	return st_is_jcc(&w->insn[i]) && taken > rip && !nowhere(w, taken);
+}
+
 void st_jump_aside(struct st_work *w, unsigned i)
 {
 	uint64_t taken = insn_target(&w->insn[i], w->linear + w->at[i]);
@@ -270,11 +323,6 @@ static void jcc(struct st_work *w, unsigned i)
 	st_goto(w, i, rip + insn->len);
 }
 
-static unsigned slot_bytes(const struct st_work *w)
-{
-	return (w->mode & ST_MODE_INSN) == INSN_64 ? 8 : 4;
-}
-
 static uint64_t return_address(const struct st_work *w, unsigned i)
 {
 	uint64_t back = w->linear + w->at[i] + w->insn[i].len;
@@ -293,7 +341,7 @@ static void push_return(struct st_work *w, unsigned i)
 		em_lea(e, slot == 8, EM_R10, EM_AT(EM_R9, -(int)slot));
 		st_check(w, i, slot, true);
 	}
-	em_mov_imm(e, EM_R11, return_address(w, i));
+	st_mov_linear(w, EM_R11, return_address(w, i));
 	em_mem(e, slot == 8, 0, 0x89, EM_R11, EM_AT(EM_R10, disp));
 	em_lea(e, slot == 8, EM_R9, EM_AT(EM_R9, -(int)slot));
 }
@@ -369,6 +417,16 @@ static void target(struct st_work *w, unsigned i)
 	}
 }
 
+/* Is the address in R10 one? Else the interpreter says that it is not, before anything changes. */
+static void check_target(struct st_work *w, unsigned i)
+{
+	if (slot_bytes(w) == 8) {
+		st_emit_is_canonical(w->e, EM_R11);
+		em_jcc_open(w->e, EM_CC_NE);
+		st_cold(w, ST_COLD_INSN, i);
+	}
+}
+
 static void call_indirect(struct st_work *w, unsigned i)
 {
 	enum st_view_kind kind = st_view_of(w->mode);
@@ -377,16 +435,20 @@ static void call_indirect(struct st_work *w, unsigned i)
 
 	target(w, i);
 	em_store(e, EM_R10, AT(temp));
-	flags_away(w, i);
+	put_flags_away(w, i);
+	check_target(w, i);
 	push_return(w, i);
 	em_load(e, EM_R10, AT(temp));
 	room_for_entry(w, i);
 	find_entry(e, kind, miss);
-	em_mov_imm(e, EM_R10, return_address(w, i));
+	st_mov_linear(w, EM_R10, return_address(w, i));
 	em_push(e, EM_R10);
 	em_mem(e, false, 0, 0xff, 2, jump_entry(kind, offsetof(struct st_jump, code)));
 	come_back(w, i);
-	missed(e, miss, w->t->exit_lookup);
+	short_to_here(e, miss[0]);
+	short_to_here(e, miss[1]);
+	em_store(e, EM_R10, AT(rip));
+	em_jmp(e, w->t->exit_lookup);
 }
 
 static void ret(struct st_work *w, unsigned i)
@@ -394,6 +456,7 @@ static void ret(struct st_work *w, unsigned i)
 	unsigned slot = slot_bytes(w);
 	const struct insn *insn = &w->insn[i];
 	int32_t by = (int32_t)(slot + (insn->noperands > 0 ? (uint16_t)insn->imm[0] : 0));
+	uint8_t *miss[2];
 	int32_t disp = 0;
 
 	if (!st_reach(w, i, &disp)) {
@@ -401,11 +464,14 @@ static void ret(struct st_work *w, unsigned i)
 		st_check(w, i, slot, false);
 	}
 	em_mem(w->e, slot == 8, 0, 0x8b, EM_R10, EM_AT(EM_R10, disp));
-	em_lea(w->e, slot == 8, EM_R9, EM_AT(EM_R9, by));
-	if (!w->saved) {
-		st_save(w);
+	put_flags_away(w, i);
+	if (slot == 4) {
+		em_lea(w->e, false, EM_R9, EM_AT(EM_R9, by));
+		by = 0;
 	}
-	st_emit_return(w->e, w->t->lookup[st_view_of(w->mode)]);
+	return_or(w->e, &by, miss);
+	em_mov_imm(w->e, EM_R11, (uint32_t)by);
+	em_call(w->e, w->t->lookup[st_view_of(w->mode)]);
 }
 
 bool st_branch(struct st_work *w, unsigned i)
@@ -415,7 +481,8 @@ bool st_branch(struct st_work *w, unsigned i)
 	bool direct = insn->noperands > 0 && insn->operand[0].kind == INSN_OP_REL;
 
 	if (insn->op_bytes != slot_bytes(w) ||
-	    (insn->nmem != 0 && insn->mem[0].kind != INSN_MEM_MODRM)) {
+	    (insn->nmem != 0 && insn->mem[0].kind != INSN_MEM_MODRM) ||
+	    (direct && nowhere(w, insn_target(insn, rip)))) {
 		return false;
 	}
 	switch (insn->klass) {
@@ -424,7 +491,7 @@ bool st_branch(struct st_work *w, unsigned i)
 			st_goto(w, i, insn_target(insn, rip));
 		} else {
 			target(w, i);
-			indirect(w);
+			indirect(w, i);
 		}
 		return true;
 	case INSN_CLASS_JCC:

@@ -36,8 +36,9 @@ enum stack {
 struct judge {
 	const struct st_translator *t;
 	const struct st_block *b;
-	const uint8_t *code;
-	uint32_t bytes;
+	/* Both parts, as if the cold one were behind the other: places are offsets in this. */
+	const uint8_t *code, *cold;
+	uint32_t hot, bytes;
 	uint8_t start[MAX_CODE / 8]; /* bits: an instruction begins */
 	uint8_t land[MAX_CODE / 8];  /* bits: a jump leads there, but for those of a look-up */
 	uint8_t room[MAX_CODE / 8];  /* bits: behind the comparison of RSP with its limit */
@@ -232,39 +233,59 @@ static bool see_look_up(struct judge *j)
 
 /* ---- jumps ---- */
 
+static const uint8_t *address(const struct judge *j, uint32_t at)
+{
+	return at < j->hot ? j->code + at : j->cold + (at - j->hot);
+}
+
+/* Where @to is in the block; UINT32_MAX: nowhere. */
+static uint32_t place(const struct judge *j, const uint8_t *to)
+{
+	if (to >= j->code && to < j->code + j->hot) {
+		return (uint32_t)(to - j->code);
+	}
+	return to >= j->cold && to < j->cold + (j->bytes - j->hot)
+		       ? j->hot + (uint32_t)(to - j->cold)
+		       : UINT32_MAX;
+}
+
 static const uint8_t *target_of(const struct judge *j, const struct insn *insn, uint32_t at)
 {
-	return j->code + at + insn->len + (int64_t)insn->imm[0];
+	return address(j, at) + insn->len + (int64_t)insn->imm[0];
 }
 
 static bool common_exit(const struct judge *j, const uint8_t *to)
 {
-	return to == j->t->exit_lookup || to == j->t->lookup[st_view_of(j->b->mode)] ||
-	       to == j->t->exit_kick || to == j->t->exit_moved;
+	return to == j->t->exit_lookup || to == j->t->exit_kick || to == j->t->exit_moved;
 }
 
 static bool common_call(const struct judge *j, const uint8_t *to)
 {
-	return to == j->t->exit_link || to == j->t->exit_insn || to == j->t->slow ||
+	return to == j->t->exit_link || to == j->t->exit_insn || to == j->t->exit_target ||
+	       to == j->t->lookup[st_view_of(j->b->mode)] || to == j->t->slow ||
 	       to == j->t->string || to == j->t->load_fpu || to == j->t->attempt ||
 	       to == j->t->system;
 }
 
 static bool inside(const struct judge *j, const uint8_t *to)
 {
-	return to >= j->code && to < j->code + j->bytes && has(j->start, (uint32_t)(to - j->code));
+	uint32_t at = place(j, to);
+
+	return at != UINT32_MAX && has(j->start, at);
 }
 
 static bool decode_at(const struct judge *j, uint32_t at, struct insn *insn)
 {
-	return at < j->bytes && insn_decode(insn, INSN_64, j->code + at, j->bytes - at) == INSN_OK;
+	uint32_t end = at < j->hot ? j->hot : j->bytes;
+
+	return at < end && insn_decode(insn, INSN_64, address(j, at), end - at) == INSN_OK;
 }
 
 /* The way out of a jump that is not linked. */
 static bool is_stub(const struct judge *j, const uint8_t *to)
 {
 	struct insn insn;
-	uint32_t at = (uint32_t)(to - j->code);
+	uint32_t at = place(j, to);
 
 	return inside(j, to) && decode_at(j, at, &insn) && insn.klass == INSN_CLASS_CALL &&
 	       insn.operand[0].kind == INSN_OP_REL && target_of(j, &insn, at) == j->t->exit_link;
@@ -292,14 +313,17 @@ static bool is_full(const struct insn *insn)
 	       is_mem(insn, 1, true, INSN_NO_REG, INSN_NO_REG, 1, FRAME(shadow_base));
 }
 
-/* cmp, jne, cmp, jne: R10 is the guest's address of the entry, and nobody waits. */
+/*
+ * cmp, jne, cmp, jne, perhaps lea: R10 is the guest's address of the entry, and nobody waits.
+ */
 static bool return_allowed(const struct judge *j, const struct insn *insn)
 {
-	const struct insn *l = j->last;
+	unsigned by = j->last[0].mnemonic == INSN_LEA && is_reg(&j->last[0], 0, EM_R9);
+	const struct insn *l = j->last + by;
 
-	return insn->opcode == 0xc2 && insn->imm[0] == 8 && insn->op_bytes == 8 && j->known >= 4 &&
-	       !has(j->land, j->at[0]) && !has(j->land, j->at[1]) && !has(j->land, j->at[2]) &&
-	       l[0].mnemonic == INSN_JNZ && l[1].mnemonic == INSN_CMP && l[1].imm[0] == 0 &&
+	return insn->opcode == 0xc2 && insn->imm[0] == 8 && insn->op_bytes == 8 &&
+	       j->known >= 4 + by && unbroken(j, 3 + by) && l[0].mnemonic == INSN_JNZ &&
+	       l[1].mnemonic == INSN_CMP && l[1].imm[0] == 0 &&
 	       is_mem(&l[1], 0, true, INSN_NO_REG, INSN_NO_REG, 1, FRAME(kick)) &&
 	       l[2].mnemonic == INSN_JNZ && l[3].mnemonic == INSN_CMP && is_reg(&l[3], 0, EM_R10) &&
 	       l[3].operand[0].bytes == 8 && l[3].mem[0].base == EM_RSP;
@@ -325,8 +349,8 @@ static bool jump_allowed(const struct judge *j, const struct insn *insn, uint32_
 	if (!inside(j, to)) {
 		return insn->mnemonic == INSN_JMP && common_exit(j, to);
 	}
-	return j->stack[to - j->code] == j->stack[at] &&
-	       has(j->room, (uint32_t)(to - j->code)) == (j->known > 0 && is_full(&j->last[0]));
+	return j->stack[place(j, to)] == j->stack[at] &&
+	       has(j->room, place(j, to)) == (j->known > 0 && is_full(&j->last[0]));
 }
 
 /* ---- memory ---- */
@@ -468,7 +492,7 @@ static bool skips_one(const struct judge *j, uint32_t at, const uint8_t *to)
 {
 	struct insn insn;
 
-	return decode_at(j, at, &insn) && j->code + at + insn.len == to &&
+	return decode_at(j, at, &insn) && address(j, at) + insn.len == to &&
 	       insn.klass == INSN_CLASS_INTEGER && (insn.gpr_write & BIT(EM_R10)) == 0;
 }
 
@@ -480,6 +504,12 @@ static bool asks_for_room(const struct insn *insn)
 	       is_mem(insn, 1, true, INSN_NO_REG, INSN_NO_REG, 1, FRAME(shadow_limit));
 }
 
+/* Does nothing go on behind @insn, the last one of a part? */
+static bool ends(const struct insn *insn)
+{
+	return insn->mnemonic == INSN_JMP || insn->klass == INSN_CLASS_CALL;
+}
+
 /* All beginnings, and what is on the stack there. */
 static bool survey_beginnings(struct judge *j, uint32_t *at)
 {
@@ -487,19 +517,19 @@ static bool survey_beginnings(struct judge *j, uint32_t *at)
 	struct insn insn, before = {0};
 
 	for (*at = 0; *at < j->bytes; *at += insn.len) {
-		if (!decode_at(j, *at, &insn) || stack == STACK_WRONG) {
+		if (!decode_at(j, *at, &insn) || stack == STACK_WRONG ||
+		    (*at == j->hot && (stack != STACK_ENTRY || !ends(&before)))) {
 			return false;
 		}
 		put(j->start, *at);
 		j->stack[*at] = (uint8_t)stack;
 		stack = behind(&insn, stack);
-		if (asks_for_room(&before) && insn.mnemonic == INSN_JB &&
-		    *at + insn.len < j->bytes) {
+		if (asks_for_room(&before) && insn.mnemonic == INSN_JB && *at + insn.len < j->hot) {
 			put(j->room, *at + insn.len);
 		}
 		before = insn;
 	}
-	return stack == STACK_ENTRY;
+	return stack == STACK_ENTRY && ends(&before);
 }
 
 /* And where jumps lead: the slow part's way back is told apart. */
@@ -525,7 +555,7 @@ static bool survey(struct judge *j, uint32_t *at)
 			continue;
 		}
 		if (inside(j, to) && !returns_right(j, to, 0, false)) {
-			put(j->land, (uint32_t)(to - j->code));
+			put(j->land, place(j, to));
 		}
 	}
 	return true;
@@ -604,7 +634,7 @@ static bool judge_one(struct judge *j, uint32_t at, const struct insn *insn)
 		j->has_room = false;
 	}
 	return !looked_up ||
-	       returns_right(j, j->code + at + insn->len, (unsigned)j->high, j->write);
+	       returns_right(j, address(j, at) + insn->len, (unsigned)j->high, j->write);
 }
 
 bool st_check_block(const struct st_translator *t, const struct st_block *b, uint32_t *at)
@@ -618,7 +648,9 @@ bool st_check_block(const struct st_translator *t, const struct st_block *b, uin
 	j.t = t;
 	j.b = b;
 	j.code = t->rx + b->code;
-	j.bytes = b->code_end - b->code;
+	j.cold = t->rx + b->cold;
+	j.hot = b->code_end - b->code;
+	j.bytes = j.hot + (b->cold_end - b->cold);
 	right = j.bytes <= MAX_CODE && survey(&j, &here);
 	for (uint32_t i = 0; right && i < j.bytes; i += insn.len) {
 		here = i;
@@ -626,7 +658,7 @@ bool st_check_block(const struct st_translator *t, const struct st_block *b, uin
 		right = judge_one(&j, i, &insn);
 	}
 	if (!right && at != NULL) {
-		*at = b->code + here;
+		*at = here < j.hot ? b->code + here : b->cold + (here - j.hot);
 	}
 	return right;
 }

@@ -74,21 +74,28 @@ static uint8_t *if_fpu(struct em *e)
 }
 
 /*
- * A RET to the address in R10 that is not on top of the shadow stack, or somebody waits. One entry
- * goes, but for the stopper: who has put one too many there is back in step then.
+ * Called, as it were, by a RET to the address in R10 that is not on top of the shadow stack, or
+ * somebody waits; with what is to be added to RSP in R11. One entry goes, but for the stopper: who
+ * has put one too many there is back in step then.
  */
 static void write_lookup(struct st_translator *t, enum st_view_kind kind)
 {
 	struct em *e = &t->em;
-	uint8_t *none;
+	uint8_t *none, *out;
 
 	t->lookup[kind] = em_here(e);
+	pop_mem(e, AT(site));
+	em_store(e, EM_R11, AT(temp));
 	em_mem(e, true, 0, 0x3b, EM_RSP, AT(shadow_base)); /* cmp */
 	none = em_jcc_open(e, EM_CC_E);
 	add_rsp(e, ST_SHADOW_ENTRY);
-	st_emit_return(e, NULL);
+	st_emit_lookup(e, kind);
+	out = em_here(e);
+	em_load(e, EM_R11, AT(temp));
+	em_jmp(e, t->exit_missed);
 	em_patch(e, none, em_here(e));
-	st_emit_jump(e, kind, t->exit_lookup);
+	st_emit_table(e, kind);
+	em_jmp(e, out);
 }
 
 /* A RET to 0 has taken the stopper for an entry: it comes back. */
@@ -220,6 +227,27 @@ static void write_fast(struct st_translator *t, struct em_mem function, unsigned
 }
 
 /*
+ * Called with the linear address of a jump's target in R10, which the table does not have, and with
+ * what is to be added to RSP in R11; the flags are in frame.saved.
+ */
+static void write_target(struct st_translator *t)
+{
+	struct em *e = &t->em;
+	uint8_t *nowhere;
+
+	t->exit_target = em_here(e);
+	pop_mem(e, AT(site));
+	t->exit_missed = em_here(e);
+	em_store(e, EM_R10, AT(rip));
+	st_emit_is_canonical(e, EM_R10);
+	nowhere = em_jcc_open(e, EM_CC_NE);
+	em_lea(e, true, EM_R9, (struct em_mem){.base = EM_R9, .index = EM_R11, .scale = 1});
+	em_jmp(e, t->exit_lookup);
+	em_patch(e, nowhere, em_here(e));
+	em_jmp(e, t->fault);
+}
+
+/*
  * Called with the linear address in R10 and its length, with ST_SLOW_WRITE, in R11D. Returns with
  * the host's address in R10, or not at all: the interpreter is to execute the instruction.
  */
@@ -333,6 +361,8 @@ static void write_string(struct st_translator *t)
 	done = em_jcc_open(e, EM_CC_NE);
 	em_load(e, EM_RDI, AT(self));
 	em_reg(e, false, 0x89, 12, EM_RSI);
+	em_load(e, EM_RAX, EM_AT(EM_RSP, 8));
+	em_store(e, EM_RAX, AT(site));
 	skip = if_fpu(e);
 	fpu_state(e, 4);
 	fpu_host(e);
@@ -384,13 +414,16 @@ void st_common(struct st_translator *t)
 	tail = write_tail(t, &saved_tail);
 	t->exit_link = write_exit(t, ST_REASON_LINK, true, tail);
 	t->exit_insn = write_exit(t, ST_REASON_INSN, true, tail);
-	t->exit_moved = write_exit(t, ST_REASON_MOVED, false, tail);
 	t->exit_kick = write_exit(t, ST_REASON_KICK, false, tail);
 	/* A fault of the host has filled in frame.site. */
 	t->fault = write_exit(t, ST_REASON_INSN, false, tail);
 	t->exit_lookup = em_here(&t->em);
 	st_emit_restore(&t->em);
 	write_fast(t, AT(fast_jump), ST_REASON_LOOKUP, saved_tail);
+	/* With the number of a block in R11D, and its RIP in frame.rip. */
+	t->exit_moved = em_here(&t->em);
+	write_fast(t, AT(fast_moved), ST_REASON_MOVED, saved_tail);
+	write_target(t);
 	write_stopper(t);
 	for (unsigned kind = 0; kind < ST_VIEWS; kind++) {
 		write_lookup(t, kind);

@@ -13,6 +13,7 @@
 #define FLAG_NT	     BIT(14)
 #define NO_FAST	     (RFLAGS_TF | RFLAGS_VM)
 #define EXC_PF	     14
+#define FSW_ES	     BIT(7)
 
 /* The longest image of these components: x87 to AVX-512, and PKRU. */
 #define IMAGE_COMPONENTS UINT64_C(0x2e7)
@@ -94,7 +95,7 @@ static bool is_apic_page(const struct kvm_vcpu *kvm, uint64_t gpa)
 	return kvm->apic != NULL && (gpa ^ kvm->apic->lapic.base) >> 12 == 0;
 }
 
-static uint64_t across(struct soft_vcpu *vcpu, uint64_t linear, bool write);
+static uint64_t across(struct soft_vcpu *vcpu, uint64_t linear, uint32_t access);
 
 /* The access fails, by a page fault that is known. */
 static uint64_t page_fault(struct soft_vcpu *vcpu, uint64_t linear, uint32_t access, uint64_t error)
@@ -115,7 +116,7 @@ uint64_t st_fast_slow(struct soft_vcpu *vcpu, uint64_t linear, uint32_t access)
 	uint64_t page;
 
 	if ((linear & PAGE_MASK) + (access & 0xffff) > 4096) {
-		return across(vcpu, linear, write);
+		return across(vcpu, linear, access);
 	}
 	if ((uint64_t)((int64_t)(linear << 16) >> 16) != linear || !common_paging(cpu) ||
 	    !walk_easy(vcpu, linear, &leaf)) {
@@ -161,17 +162,36 @@ static uint64_t page_at(struct soft_vcpu *vcpu, uint64_t linear, bool write)
 	return host > ST_SLOW_FAULT ? host & ~PAGE_MASK : 0;
 }
 
-/* An access to two pages, if they are neighbours in the VMM, too. */
-static uint64_t across(struct soft_vcpu *vcpu, uint64_t linear, bool write)
+/*
+ * An access to two pages: where it is if they are neighbours in the VMM, too, or else a copy of
+ * what is to be read, that lies as the guest's bytes do.
+ */
+static uint64_t across(struct soft_vcpu *vcpu, uint64_t linear, uint32_t access)
 {
+	struct st_translator *t = vcpu->translator;
+	bool write = (access & ST_SLOW_WRITE) != 0;
+	unsigned len = access & 0xffff, room = (unsigned)(4096 - (linear & PAGE_MASK));
+	uint8_t *copy = t->across + linear % (sizeof(t->across) / 2);
 	uint64_t first, second;
 
-	if ((vcpu->translator->frame->mode & ST_MODE_INSN) != INSN_64) {
+	if ((t->frame->mode & ST_MODE_INSN) != INSN_64) {
 		return 0; /* it could wrap */
 	}
 	first = page_at(vcpu, linear, write);
 	second = first == 0 ? 0 : page_at(vcpu, (linear & ~PAGE_MASK) + 4096, write);
-	return first != 0 && second == first + 4096 ? first | (linear & PAGE_MASK) : 0;
+	if (first == 0 || second == 0) {
+		return 0;
+	}
+	first |= linear & PAGE_MASK;
+	if (second == first + room) {
+		return first;
+	}
+	if (write || len > sizeof(t->across) / 2 ||
+	    soft_copy_bytes(copy, (const void *)(uintptr_t)first, room) != 0 ||
+	    soft_copy_bytes(copy + room, (const void *)(uintptr_t)second, len - room) != 0) {
+		return 0;
+	}
+	return (uintptr_t)copy;
 }
 
 /* 8 bytes of the guest's. */
@@ -213,11 +233,14 @@ uint64_t st_fast_jump(struct soft_vcpu *vcpu)
 	struct st_translator *t = vcpu->translator;
 	struct st_frame *f = t->frame;
 	enum st_view_kind kind = st_view_of(f->mode);
-	uint32_t map = f->view[st_exec_of(kind)].exec[(f->rip >> 12) % ST_EXEC], b;
+	uint32_t map, b;
 	uint64_t code;
 
-	if (f->kick != 0 || has_window(f) || map == 0 ||
-	    t->maps[map - 1].linear != (f->rip & ~PAGE_MASK) || t->view_mode[kind] != f->mode) {
+	if (f->kick != 0 || has_window(f) || t->view_mode[kind] != f->mode) {
+		return 0;
+	}
+	map = st_known_map(t, kind, f->rip);
+	if (map == 0) {
 		return 0;
 	}
 	b = st_find(t, t->maps[map - 1].host, f->rip, f->mode);
@@ -634,6 +657,33 @@ static bool header_easy(const uint8_t *area, uint64_t xcr0, bool supervisor)
 	return (form & BIT(63)) != 0 ? (present & ~form) == 0 : form == 0 && !supervisor;
 }
 
+/* Would the guest see where an x87 instruction was executed, or on what? x87.h */
+static bool has_places(const struct st_translator *t)
+{
+	uint32_t low, high;
+	uint16_t status;
+
+	if (t->x87_saved) {
+		__asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(1));
+		return (low & 1) != 0; /* not as FNINIT leaves it */
+	}
+	__asm__ volatile("fnstsw %0" : "=m"(status));
+	return (status & FSW_ES) != 0;
+}
+
+/* Of an image that has been loaded. Return: 0 or -EFAULT. */
+static int note_places(struct st_frame *f, const uint8_t *area)
+{
+	uint64_t present;
+	int r = soft_access_load8(&present, area + 512);
+
+	f->x87_ip = f->x87_dp = 0;
+	if (r == 0 && (present & 1) != 0) {
+		r = soft_access_load8(&f->x87_ip, area + 8);
+	}
+	return r == 0 && (present & 1) != 0 ? soft_access_load8(&f->x87_dp, area + 16) : r;
+}
+
 static uint64_t xsave_insn(struct soft_vcpu *vcpu, uint64_t linear, uint32_t what)
 {
 	struct st_frame *f = vcpu->translator->frame;
@@ -653,7 +703,13 @@ static uint64_t xsave_insn(struct soft_vcpu *vcpu, uint64_t linear, uint32_t wha
 		return 0;
 	}
 	load_fpu(f);
+	if (save && (components & 1) != 0 && has_places(vcpu->translator)) {
+		return 0;
+	}
 	r = save ? soft_access_xsavec(area, components) : soft_access_xrstor(area, components);
+	if (r == 0 && !save && (components & 1) != 0) {
+		r = note_places(f, area);
+	}
 	return r == 0 ? f->site : 0;
 }
 

@@ -18,10 +18,12 @@
 
 struct soft_vcpu;
 
-#define ST_CACHE_BYTES (64u << 20)
-#define ST_MAX_BLOCKS  (1u << 18)
-#define ST_MAX_RECORDS (1u << 22)
-#define ST_MAX_LINKS   (1u << 19)
+#define ST_CACHE_BYTES (128u << 20)
+#define ST_HOT_BYTES   (56u << 20) /* of these: what is executed often; behind, the cold parts */
+#define ST_MAX_BLOCKS  (1u << 19)
+#define ST_MAX_RECORDS (1u << 23)
+#define ST_MAX_LINKS   (1u << 20)
+#define ST_MAX_MARKS   (1u << 23)
 #define ST_MAX_PAGES   (1u << 15)
 #define ST_MAX_MAPS    (1u << 16)
 #define ST_HASH	       (1u << 18)
@@ -58,6 +60,16 @@ struct st_record {
 #define ST_NO_FLAGS 0x8000u
 #define ST_SAVED    0x4000u
 
+/** Fields of a block's code that differ where its page is at another linear address: EM_MARK_REL,
+ * and these. */
+enum st_mark {
+	ST_MARK_LINEAR = EM_MARK_REL + 1, /* 64 bits: a linear address of the code */
+	ST_MARK_EXEC,			  /* 32 bits: place of the page in st_view.exec */
+	ST_MARK_MAP,			  /* 32 bits: st_source.map */
+	ST_MARK_LESS_MAP,		  /* 32 bits: likewise, negative */
+	ST_MARK_NUMBER,			  /* 32 bits: the block's */
+};
+
 /** A direct jump, at the end of a block. */
 struct st_link {
 	uint32_t behind; /* offset of the end of the jump's distance */
@@ -77,13 +89,16 @@ struct st_block {
 	uint16_t offset, bytes, mode;
 	bool dead;
 	bool fpu;      /* uses x87 or vector registers */
+	bool fixed;    /* it cannot be moved: relocate.c */
 	uint32_t code; /* offset of the way in from other pages: compares `exec` */
 	uint32_t entry, code_end;
+	uint32_t cold, cold_end; /* offsets of its cold part */
 	uint32_t first_record, records;
 	uint32_t first_link, links;
-	uint32_t incoming;	       /* links */
-	uint32_t hash_next, page_next; /* blocks */
-	uint32_t span_next;	       /* that reach into the same page */
+	uint32_t first_mark, marks;
+	uint32_t incoming;			  /* links */
+	uint32_t hash_next, like_next, page_next; /* blocks */
+	uint32_t span_next;			  /* that reach into the same page */
 };
 
 struct st_page {
@@ -118,27 +133,32 @@ struct st_translator {
 	unsigned nframes;	   /* that are initialized */
 	const struct st_frame *gs; /* what the thread's GS points to, if it is known */
 	bool fsgsbase;		   /* WRGSBASE may be used */
+	bool x87_saved;		   /* st_x87_always_saved() */
 	uint8_t *rx;		   /* of the cache, executable */
 	struct em em;
-	uint32_t start; /* offset of the first block: what is before is common */
+	uint8_t *cold_at; /* where the next cold part is written */
+	uint32_t start;	  /* offset of the first block: what is before is common */
 	/* Common code, executable addresses. */
 	uint8_t *lookup[ST_VIEWS]; /* of a RET whose address the shadow stack has not on top */
 	uint8_t *stopper;	   /* of the shadow stack */
-	uint8_t *enter, *exit_link, *exit_insn, *exit_lookup, *exit_kick, *exit_moved, *slow,
-		*string, *load_fpu, *fault, *system, *page_fault, *attempt;
+	uint8_t *enter, *exit_link, *exit_insn, *exit_lookup, *exit_target, *exit_missed,
+		*exit_kick, *exit_moved, *slow, *string, *load_fpu, *fault, *system, *page_fault,
+		*attempt;
 	struct st_block *blocks;
 	struct st_record *records;
 	struct st_link *link;
 	struct st_page *pages;
 	struct st_map *maps;
 	uint32_t nblocks, nrecords, nlinks, npages, nmaps;
-	uint32_t block_hash[ST_HASH], page_hash[ST_HASH], map_hash[ST_HASH];
+	uint32_t block_hash[ST_HASH], like_hash[ST_HASH], page_hash[ST_HASH], map_hash[ST_HASH];
 	uint32_t view_mode[ST_VIEWS]; /* the mode that the jumps of a view are for */
 	uint64_t fault_linear;	      /* the page fault that ST_SLOW_FAULT tells of */
 	uint32_t fault_error;
 	bool checked;	   /* each block is judged: check.h */
 	uint64_t dropped;  /* counts blocks that were forgotten */
 	uint32_t next_how; /* ST_MODE_SAVED, ST_MODE_PLAIN, of the block that is entered next */
+	/* A copy of what an instruction reads of two pages. */
+	_Alignas(64) uint8_t across[128];
 };
 
 static inline enum st_view_kind st_view_of(unsigned mode)
@@ -235,6 +255,7 @@ struct st_work {
 	int32_t r10_off;
 	bool reached;
 	struct st_held held[2];	     /* in R10 and R11: hold.c */
+	bool fixed;		     /* the block cannot be moved */
 	uint8_t how[ST_BLOCK_INSNS]; /* of block.c */
 	bool saved;		     /* where the code is now: the flags are in frame.saved */
 	/* What st_flags_needed() has found out last. */
@@ -264,13 +285,17 @@ void st_check(struct st_work *w, unsigned i, unsigned size, bool write);
 /** st_check_range() - likewise; if it fails, a block without windows goes on. No flags live. */
 void st_check_range(struct st_work *w, unsigned i, unsigned size, bool write);
 struct st_cold *st_cold(struct st_work *w, unsigned kind, unsigned i);
-/** st_cold_parts() - emits what was put off. */
-void st_cold_parts(struct st_work *w);
+/** st_mov_linear() - @reg = a linear address that is computed from RIP. */
+void st_mov_linear(struct st_work *w, unsigned reg, uint64_t value);
+/** st_cold_parts() - emits what was put off, where the cold parts of all blocks are. */
+void st_cold_parts(struct st_work *w, struct st_block *b);
 /** st_save(), st_restore() - the flags go to frame.saved, or come back. Uses R11. */
 void st_save(struct st_work *w);
 void st_restore(struct st_work *w);
 /** st_emit_restore() - the code of st_restore(). */
 void st_emit_restore(struct em *e);
+/** st_emit_is_canonical() - ZF: is the address in R10? Of 4-level paging. R10 may be @scratch. */
+void st_emit_is_canonical(struct em *e, unsigned scratch);
 /** st_record() - the code of the instruction at @guest begins here. */
 void st_record(struct st_work *w, unsigned guest);
 
@@ -307,14 +332,19 @@ void st_guard(struct st_work *w, enum st_cold_kind kind);
 void st_goto(struct st_work *w, unsigned i, uint64_t rip);
 /** st_is_jcc() - is it a conditional jump by the flags? */
 bool st_is_jcc(const struct insn *insn);
+/** st_goes_on() - is the jump @i one for st_jump_aside()? */
+bool st_goes_on(const struct st_work *w, unsigned i);
 /** st_jump_aside() - the conditional jump @i, forward; the block goes on behind it. */
 void st_jump_aside(struct st_work *w, unsigned i);
 /** st_branch() - the instruction @i ends the block. Return: false: it is none that can. */
 bool st_branch(struct st_work *w, unsigned i);
-/** st_emit_jump() - a jump by the table of @kind to the linear address in R10, or by @exit. */
-void st_emit_jump(struct em *e, enum st_view_kind kind, const uint8_t *exit);
-/** st_emit_return() - to the address in R10, if the shadow stack has it on top. */
-void st_emit_return(struct em *e, const uint8_t *otherwise);
+/**
+ * st_emit_lookup() - to the linear address in R10 by the shadow stack or, as st_emit_table() does,
+ * by the table of jumps; RSP moves by frame.temp then. What is behind it is executed if neither has
+ * it.
+ */
+void st_emit_lookup(struct em *e, enum st_view_kind kind);
+void st_emit_table(struct em *e, enum st_view_kind kind);
 /** st_flags_needed() - flags that the code at @rip may read before it writes them. Notes in @w what
  *  of the page this was found out from. */
 uint32_t st_flags_needed(struct st_work *w, uint64_t rip);
@@ -337,6 +367,8 @@ void st_cache_fini(struct st_translator *t);
 /** st_reset() - forgets all blocks. */
 void st_reset(struct st_translator *t);
 uint32_t st_find(const struct st_translator *t, uint64_t page, uint64_t rip, unsigned mode);
+/** st_find_like() - the latest block of the code at @offset of the page, at whatever address. */
+uint32_t st_find_like(struct st_translator *t, uint64_t page, unsigned offset, unsigned mode);
 struct st_page *st_page_find(struct st_translator *t, uint64_t host);
 struct st_page *st_page_make(struct st_translator *t, uint64_t host);
 /** st_block_add() - @next: the page that it ends in, if it is another. */
@@ -351,7 +383,7 @@ static inline uint64_t st_pieces_of(unsigned first, unsigned last)
 /** st_drop() - forgets the blocks that depend on the pieces @mask of the page. */
 void st_drop(struct st_translator *t, uint64_t host, uint64_t mask);
 /** st_block_at() - the block with host code at offset @at, or NULL. */
-struct st_block *st_block_at(struct st_translator *t, uint32_t at);
+struct st_block *st_block_at(const struct st_translator *t, uint32_t at);
 /** st_guest_offset() - and ST_NO_FLAGS, of the instruction whose code @at is in. */
 unsigned st_guest_offset(const struct st_translator *t, const struct st_block *b, uint32_t at);
 /** st_link_to() - @source: the block whose jump it is. */
@@ -410,11 +442,36 @@ void st_view_exec(struct st_view *v, uint64_t linear, uint32_t map);
 /** st_flush_view() and such: forget addresses. */
 void st_flush_view(struct st_view *v);
 void st_flush_exec(struct st_view *v);
+/** st_doubt_exec() - pages are where they are known to be, but may have been written to. */
+void st_doubt_exec(struct st_view *v);
 void st_flush_jumps(struct st_frame *f, enum st_view_kind kind);
 /** st_forget_jump() - if it leads to @code. */
 void st_forget_jump(struct st_frame *f, enum st_view_kind kind, uint64_t rip, uint64_t code);
 void st_flush_page(struct st_view *v, uint64_t linear);
 void st_flush_writes(struct st_view *v, uint64_t host);
+
+/* ---- relocate.c ---- */
+/**
+ * st_relocate() - a block as st_translate() would make it, of one of the same code at another
+ * linear address. Return: its number; ST_NONE: there is none such, or it has to be translated.
+ */
+uint32_t st_relocate(struct st_translator *t, const struct st_source *source, unsigned offset,
+		     unsigned mode);
+/** st_relocated_right() - is the block @number, the latest, what st_translate() makes of @source?
+ */
+bool st_relocated_right(struct st_translator *t, const struct st_source *source, uint32_t number);
+
+/* ---- fetch.c ---- */
+/**
+ * st_verify() - what was translated of the page at @host is what is there now, or is forgotten.
+ * Return: false: it cannot be read.
+ */
+bool st_verify(struct st_translator *t, uint64_t host);
+/**
+ * st_known_map() - the number of what is at @linear, which is executed by the view @kind; its code
+ * is as it was translated. Return: 0: it has to be looked for.
+ */
+uint32_t st_known_map(struct st_translator *t, enum st_view_kind kind, uint64_t linear);
 
 /* ---- run.c ---- */
 /**
@@ -445,6 +502,9 @@ static inline void st_move_frame(struct st_translator *t, struct st_frame *to)
 		__asm__ volatile("rep movsq" : "+D"(to), "+S"(from), "+c"(words) : : "memory");
 	}
 }
+
+/** st_site_rip() - RIP of the instruction that called C, from frame.site. */
+uint64_t st_site_rip(const struct st_translator *t);
 
 /** st_use_space() - the vCPU is in address space @n from now on. */
 void st_use_space(struct st_translator *t, unsigned n);
