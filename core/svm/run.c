@@ -74,7 +74,6 @@ static int vcpu_init(struct kvm_vcpu *vcpu)
 	svm->vmcb = phys_ptr(vmcb);
 	svm->vmcb_pa = vmcb;
 	svm->msrpm = phys_ptr(msrpm);
-	svm->fpu_away = true;
 	npt_add_guest(npt_of(vcpu->vm), &svm->guest);
 	vcpu->backend_data = svm;
 	svm_state_init(svm->vmcb);
@@ -278,16 +277,9 @@ static inline bool is_plain(struct kvm_vcpu *vcpu, const struct svm_vcpu *svm)
 	       vcpu->inject.kind == KVM_EVENT_NONE && !svm_window_wanted(vcpu);
 }
 
-/* What that is. Return: false: there is no way in; @stop says so. */
-static __attribute__((noinline)) bool prepare(struct kvm_vcpu *vcpu, struct svm_vcpu *svm,
-					      struct kvm_stop *stop)
+/* What that is. */
+static __attribute__((noinline)) void prepare(struct kvm_vcpu *vcpu, struct svm_vcpu *svm)
 {
-	if ((svm->fpu_away || (vcpu->changed & KVM_REGS_FPU) != 0) && !svm_fpu_enter(vcpu)) {
-		stop->reason = KVM_STOP_FAIL_ENTRY;
-		stop->undelivered = vcpu->inject;
-		stop->hardware = UINT32_MAX;
-		return false;
-	}
 	if (svm->flushing) {
 		svm->flushing = false;
 		svm->vmcb->c.tlb_control = VMCB_TLB_KEEP;
@@ -299,16 +291,21 @@ static __attribute__((noinline)) bool prepare(struct kvm_vcpu *vcpu, struct svm_
 	if (svm->window || svm_window_wanted(vcpu)) {
 		svm_window_store(vcpu);
 	}
-	return true;
 }
 
 static void enter(struct kvm_vcpu *vcpu, struct kvm_stop *stop)
 {
 	struct svm_vcpu *svm = svm_of(vcpu);
 
-	svm_state_store_core(vcpu, svm->vmcb);
-	if (!is_plain(vcpu, svm) && !prepare(vcpu, svm, stop)) {
+	if ((!svm->fpu_live || (vcpu->changed & KVM_REGS_FPU) != 0) && !svm_fpu_enter(vcpu)) {
+		stop->reason = KVM_STOP_FAIL_ENTRY;
+		stop->undelivered = vcpu->inject;
+		stop->hardware = UINT32_MAX;
 		return;
+	}
+	svm_state_store_core(vcpu, svm->vmcb);
+	if (!is_plain(vcpu, svm)) {
+		prepare(vcpu, svm);
 	}
 	vcpu->changed = 0;
 	if (!try_run(vcpu, svm)) {

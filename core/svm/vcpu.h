@@ -28,7 +28,6 @@ struct svm_vcpu {
 			bool window;	     /* the VMCB asks for some window, or has a V_TPR */
 			bool iret_pending;   /* the IRET that ends an NMI's handler comes next */
 			bool flushing;	     /* the last entry flushed translations */
-			bool fpu_away;	     /* the thread's extended state is in the CPU */
 		};
 		uint64_t unusual; /* any of them: an entry or an exit has more to do */
 	};
@@ -51,8 +50,8 @@ struct svm_vcpu {
 	uint64_t asid_generation;
 	uint32_t asid;
 
-	/* The guest's extended state is in the CPU, or where the thread's own belongs; that waits
-	 * here. */
+	/* The extended state is in the CPU, or saved where the thread's own belongs. */
+	bool fpu_live;
 	void *host_xsave;
 
 	struct npt_guest guest;
