@@ -119,6 +119,10 @@ static void features_changed(struct kvm_vcpu *vcpu)
 
 static void load(struct kvm_vcpu *vcpu, uint32_t groups)
 {
+	if (groups == KVM_REGS_MODE) {
+		svm_state_load_mode(vcpu, svm_of(vcpu)->vmcb);
+		return;
+	}
 	svm_state_load(vcpu, groups & ~(uint32_t)KVM_REGS_FPU);
 	if ((groups & KVM_REGS_FPU) != 0) {
 		svm_fpu_save(vcpu);
@@ -284,7 +288,9 @@ static __attribute__((noinline)) void prepare(struct kvm_vcpu *vcpu, struct svm_
 		svm->flushing = false;
 		svm->vmcb->c.tlb_control = VMCB_TLB_KEEP;
 	}
-	svm_state_store(vcpu);
+	if ((vcpu->changed & ~(uint32_t)KVM_REGS_CORE) != 0) {
+		svm_state_store(vcpu);
+	}
 	if (vcpu->inject.kind != KVM_EVENT_NONE) {
 		svm_event_store(vcpu);
 	}

@@ -105,6 +105,9 @@ static inline void svm_state_load_core(struct kvm_vcpu *vcpu, const struct vmcb 
 	vcpu->cpu.interrupt_shadow = (vmcb->c.interrupt_shadow & 1) != 0;
 }
 
+/** svm_state_load_mode() - KVM_REGS_MODE, which emulation wants and little else. */
+void svm_state_load_mode(struct kvm_vcpu *vcpu, const struct vmcb *vmcb);
+
 /** svm_intercepts() - what of the vCPU's instructions and exceptions to intercept, from its
  * orders. */
 void svm_intercepts(struct kvm_vcpu *vcpu);

@@ -89,7 +89,8 @@ static void exit_port(struct kvm_vcpu *vcpu, uint16_t port, unsigned bytes, bool
 	run->io.data_offset = KVM_PAGE_BYTES;
 }
 
-bool kvm_exit_port_served(struct kvm_vcpu *vcpu, uint16_t port, unsigned bytes, bool in)
+static __attribute__((noinline)) bool chips_serve_port(struct kvm_vcpu *vcpu, uint16_t port,
+						       unsigned bytes, bool in)
 {
 	uint8_t data[8] = {0};
 
@@ -104,6 +105,18 @@ bool kvm_exit_port_served(struct kvm_vcpu *vcpu, uint16_t port, unsigned bytes, 
 		set_in_data(vcpu, bytes, data);
 	}
 	return true;
+}
+
+bool kvm_exit_port_served(struct kvm_vcpu *vcpu, uint16_t port, unsigned bytes, bool in)
+{
+	struct kvm_vm *vm = vcpu->vm;
+
+	/* Doorbells alone, as usual, need nothing but the value. */
+	if (in || vm->irqchip == KVM_IRQCHIP_FULL || vm->zone_count != 0) {
+		return chips_serve_port(vcpu, port, bytes, in);
+	}
+	return vm->doorbell_count != 0 &&
+	       kvm_bus_ring(vm, true, port, bytes, vcpu->cpu.gpr[RAX]);
 }
 
 void kvm_exit_port(struct kvm_vcpu *vcpu, uint16_t port, unsigned bytes, bool in, unsigned insn_len)

@@ -329,14 +329,14 @@ static int on_stop(struct kvm_vcpu *vcpu, const struct kvm_stop *stop)
 
 /* ---- one entry ---- */
 
-/* Return: GO_ON: enter; EXIT; or another value of the loop that skips the entry. */
-static int serve_requests(struct kvm_vcpu *vcpu)
+/*
+ * All but KVM_REQ_EVENT.
+ * Return: GO_ON: enter; EXIT; or another value of the loop that skips the entry.
+ */
+static __attribute__((noinline)) int serve_requests(struct kvm_vcpu *vcpu)
 {
 	if (__atomic_load_n((bool *)&vcpu->vm->dead, __ATOMIC_RELAXED)) {
 		return -EIO;
-	}
-	if (__atomic_load_n((uint32_t *)&vcpu->requests, __ATOMIC_RELAXED) == 1u << KVM_REQ_EVENT) {
-		return GO_ON; /* as usual; it is looked at next */
 	}
 	if (kvm_vcpu_take(vcpu, KVM_REQ_KICK)) {
 		return LOOK;
@@ -384,10 +384,15 @@ static bool wants_window(const struct kvm_vcpu *vcpu)
 /* There are requests. Return: as serve_requests(). */
 static __attribute__((noinline)) int before_entry(struct kvm_vcpu *vcpu)
 {
-	int r = serve_requests(vcpu);
+	if (__atomic_load_n((uint32_t *)&vcpu->requests, __ATOMIC_RELAXED) != 1u << KVM_REQ_EVENT) {
+		int r = serve_requests(vcpu);
 
-	if (r != GO_ON || !kvm_vcpu_take(vcpu, KVM_REQ_EVENT)) {
-		return r;
+		if (r != GO_ON) {
+			return r;
+		}
+	}
+	if (!kvm_vcpu_take(vcpu, KVM_REQ_EVENT)) {
+		return GO_ON;
 	}
 	if (vcpu->apic != NULL) {
 		kvm_irq_sync(vcpu);
