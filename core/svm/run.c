@@ -174,7 +174,7 @@ static void load_debug(const struct kvm_vcpu *vcpu)
 }
 
 /* What few guests need around VMRUN. */
-static rare void load_around(const struct kvm_vcpu *vcpu, const struct svm_vcpu *svm)
+static void load_around(const struct kvm_vcpu *vcpu, const struct svm_vcpu *svm)
 {
 	if (svm->leave_at_once) {
 		ipi_reschedule(cpu_index()); /* it waits until the guest runs */
@@ -187,7 +187,7 @@ static rare void load_around(const struct kvm_vcpu *vcpu, const struct svm_vcpu 
 	}
 }
 
-static rare void unload_around(struct kvm_vcpu *vcpu, const struct svm_vcpu *svm)
+static void unload_around(struct kvm_vcpu *vcpu, const struct svm_vcpu *svm)
 {
 	if (svm->debugged) {
 		asm_write_dr7(DR7_OFF);
@@ -204,6 +204,14 @@ static rare void unload_around(struct kvm_vcpu *vcpu, const struct svm_vcpu *svm
 			kvm_cpuid_refresh(vcpu);
 		}
 	}
+}
+
+static __attribute__((noinline)) void run_with_around(struct kvm_vcpu *vcpu, struct svm_vcpu *svm,
+						      const struct svm_cpu *cpu)
+{
+	load_around(vcpu, svm);
+	svm_run(svm->vmcb_pa, vcpu->cpu.gpr, cpu->host);
+	unload_around(vcpu, svm);
 }
 
 /* The vCPU comes to this CPU, or something has changed that the CPU keeps. GIF is 0. */
@@ -243,14 +251,12 @@ static inline bool try_run(struct kvm_vcpu *vcpu, struct svm_vcpu *svm)
 		if (!svm_is_at_home(svm, home, generation)) {
 			arrive(vcpu, home, generation);
 		}
-		if (svm->around != 0) {
-			load_around(vcpu, svm);
+		if (svm->around == 0) {
+			svm_run(svm->vmcb_pa, vcpu->cpu.gpr, home->host);
+		} else {
+			run_with_around(vcpu, svm, home);
 		}
-		svm_run(svm->vmcb_pa, vcpu->cpu.gpr, home->host);
 		svm->vmcb->c.clean = VMCB_CLEAN_ALL;
-		if (svm->around != 0) {
-			unload_around(vcpu, svm);
-		}
 	}
 	npt_leave(&svm->guest);
 	svm_stgi();
@@ -281,9 +287,12 @@ static inline bool is_plain(struct kvm_vcpu *vcpu, const struct svm_vcpu *svm)
 	       vcpu->inject.kind == KVM_EVENT_NONE && !svm_window_wanted(vcpu);
 }
 
-/* What that is. */
-static __attribute__((noinline)) void prepare(struct kvm_vcpu *vcpu, struct svm_vcpu *svm)
+/* What that is. Return: false: the guest's extended state is none. */
+static __attribute__((noinline)) bool prepare(struct kvm_vcpu *vcpu, struct svm_vcpu *svm)
 {
+	if ((vcpu->changed & KVM_REGS_FPU) != 0 && !svm_fpu_change(vcpu)) {
+		return false;
+	}
 	if (svm->flushing) {
 		svm->flushing = false;
 		svm->vmcb->c.tlb_control = VMCB_TLB_KEEP;
@@ -297,21 +306,20 @@ static __attribute__((noinline)) void prepare(struct kvm_vcpu *vcpu, struct svm_
 	if (svm->window || svm_window_wanted(vcpu)) {
 		svm_window_store(vcpu);
 	}
+	return true;
 }
 
 static void enter(struct kvm_vcpu *vcpu, struct kvm_stop *stop)
 {
 	struct svm_vcpu *svm = svm_of(vcpu);
 
-	if ((!svm->fpu_live || (vcpu->changed & KVM_REGS_FPU) != 0) && !svm_fpu_enter(vcpu)) {
+	svm_state_store_core(vcpu, svm->vmcb);
+	if ((!svm->fpu_live && !svm_fpu_enter(vcpu)) ||
+	    (!is_plain(vcpu, svm) && !prepare(vcpu, svm))) {
 		stop->reason = KVM_STOP_FAIL_ENTRY;
 		stop->undelivered = vcpu->inject;
 		stop->hardware = UINT32_MAX;
 		return;
-	}
-	svm_state_store_core(vcpu, svm->vmcb);
-	if (!is_plain(vcpu, svm)) {
-		prepare(vcpu, svm);
 	}
 	vcpu->changed = 0;
 	if (!try_run(vcpu, svm)) {

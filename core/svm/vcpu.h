@@ -124,8 +124,8 @@ void svm_event_load(struct kvm_vcpu *vcpu, struct kvm_event *event);
 /** svm_window_wanted() - is there anything of a guest's state that svm_window_store() is about? */
 static inline bool svm_window_wanted(struct kvm_vcpu *vcpu)
 {
-	return vcpu->want_irq_window || vcpu->want_nmi_window || vcpu->events.nmi.masked ||
-	       vcpu->intercept_bp || (vcpu->apic != NULL ? kvm_irq_cr8(vcpu) : vcpu->cr8) != 0;
+	return vcpu->any_order != 0 || vcpu->events.nmi.masked ||
+	       (vcpu->apic != NULL ? kvm_irq_cr8(vcpu) : vcpu->cr8) != 0;
 }
 
 /** svm_window_store() - asks for the windows that the orders want. To be called if there is one, or

@@ -115,8 +115,7 @@ bool kvm_exit_port_served(struct kvm_vcpu *vcpu, uint16_t port, unsigned bytes, 
 	if (in || vm->irqchip == KVM_IRQCHIP_FULL || vm->zone_count != 0) {
 		return chips_serve_port(vcpu, port, bytes, in);
 	}
-	return vm->doorbell_count != 0 &&
-	       kvm_bus_ring(vm, true, port, bytes, vcpu->cpu.gpr[RAX]);
+	return kvm_bus_ring(vm, true, port, bytes, vcpu->cpu.gpr[RAX]);
 }
 
 void kvm_exit_port(struct kvm_vcpu *vcpu, uint16_t port, unsigned bytes, bool in, unsigned insn_len)
