@@ -173,6 +173,23 @@ static void load_debug(const struct kvm_vcpu *vcpu)
 	asm_write_dr7(vcpu->hw_dr7 & ~DR7_GD);
 }
 
+/*
+ * For some microseconds at most: lib/kvm takes care of that, so 32 bits are enough. They make the
+ * loop short, and what comes behind it: the interrupt is late by that.
+ */
+static inline void wait_for_time(struct kvm_vcpu *vcpu)
+{
+	uint32_t due = (uint32_t)vcpu->not_before;
+
+	vcpu->early = (int64_t)(vcpu->not_before - asm_rdtsc());
+	vcpu->not_before = 0;
+	if (vcpu->early > 0) {
+		while ((int32_t)((uint32_t)asm_rdtsc() - due) < 0) {
+			continue;
+		}
+	}
+}
+
 /* What few guests need around VMRUN. */
 static void load_around(const struct kvm_vcpu *vcpu, const struct svm_vcpu *svm)
 {
@@ -250,6 +267,9 @@ static inline bool try_run(struct kvm_vcpu *vcpu, struct svm_vcpu *svm)
 
 		if (!svm_is_at_home(svm, home, generation)) {
 			arrive(vcpu, home, generation);
+		}
+		if (__builtin_expect(vcpu->not_before != 0, 0)) {
+			wait_for_time(vcpu);
 		}
 		if (svm->around == 0) {
 			svm_run(svm->vmcb_pa, vcpu->cpu.gpr, home->host);
@@ -377,6 +397,7 @@ static void host_cpuid(uint32_t leaf, uint32_t subleaf, uint32_t regs[4])
 
 struct kvm_backend svm_backend = {
 	.name = "svm",
+	.waits = true,
 	.amd = true,
 	.host_cpuid = host_cpuid,
 	.vm_init = vm_init,

@@ -123,6 +123,7 @@ struct kvm_fault {
 struct kvm_backend {
 	/* ---- facts, constant ---- */
 	const char *name;
+	bool waits;		/* enter() knows vcpu->not_before */
 	bool amd;		/* an AMD CPU: hypercalls by VMMCALL, #GP rules */
 	uint8_t phys_bits;	/* of guest-physical addresses */
 	uint64_t xcr0;		/* features that XCR0 may have; 0 without XSAVE */
