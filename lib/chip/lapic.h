@@ -123,6 +123,7 @@ struct lapic {
 	uint64_t base;
 	uint32_t regs[64];     /* by offset / 16 */
 	uint32_t icr_high;     /* ICR[63:32] */
+	uint32_t irr, isr;     /* bits: which words of these registers are not 0 */
 	uint32_t errors;       /* what the next write of ESR shows */
 	uint64_t deadline_ns;  /* of the timer; UINT64_MAX: none */
 	uint64_t deadline_tsc; /* MSR_IA32_TSC_DEADLINE */
