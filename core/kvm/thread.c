@@ -103,7 +103,7 @@ void env_block(struct kvm_env *env, struct kvm_vcpu *vcpu)
 	set_sleeper(t, NULL);
 }
 
-static void wake(struct vcpu_thread *t)
+static __attribute__((noinline)) void wake(struct vcpu_thread *t)
 {
 	uint64_t flags = spin_take_irq(&t->lock);
 	struct thread *sleeper = atomic_load_explicit(&t->sleeper, memory_order_relaxed);

@@ -202,6 +202,9 @@ bool lapic_takes_nmi(const struct lapic *lapic);
  */
 bool lapic_post(struct lapic *lapic, const struct lapic_message *message);
 
+/** lapic_post_fixed() - the same for LAPIC_FIXED only, where it does not matter. */
+void lapic_post_fixed(struct lapic *lapic, const struct lapic_message *message);
+
 /** lapic_matches() - is the message for this CPU? Shorthands are not looked at. Any thread. */
 bool lapic_matches(const struct lapic *lapic, const struct lapic_message *message);
 
