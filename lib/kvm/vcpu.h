@@ -244,6 +244,7 @@ static inline bool kvm_vcpu_must_not_enter(struct kvm_vcpu *vcpu)
 void kvm_regs_load(struct kvm_vcpu *vcpu, uint32_t groups);
 static inline void kvm_regs_need(struct kvm_vcpu *vcpu, uint32_t groups)
 {
+	groups &= ~(uint32_t)KVM_REGS_CORE;
 	if ((groups & ~vcpu->loaded) != 0) {
 		kvm_regs_load(vcpu, groups & ~vcpu->loaded);
 	}
