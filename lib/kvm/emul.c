@@ -436,6 +436,7 @@ static bool peek(struct kvm_vcpu *vcpu, uint64_t bytes[2])
 {
 	const struct kvm_env *env = vcpu->env;
 
+	kvm_regs_need(vcpu, KVM_REGS_MODE);
 	return kvm_ops(env)->fetch_code != NULL && usual_mode(vcpu) &&
 	       vcpu->slot_generation == vcpu->vm->slots.generation && vcpu->slot_hint != NULL &&
 	       kvm_ops(env)->fetch_code(vcpu->env, vcpu->slot_hint, vcpu->cr3, vcpu->cpu.rip,
@@ -472,8 +473,8 @@ static unsigned short_length(uint64_t bytes)
 /* Return: INSN_OK, or another result: #UD and #GP are pending then; INSN_MORE: nothing is. */
 static enum insn_result decode(struct kvm_vcpu *vcpu, struct insn *insn)
 {
-	unsigned mode = insn_mode(&vcpu->cpu) | (vcpu->features.amd ? INSN_AMD : 0);
 	uint64_t linear = kvm_reg_linear_rip(vcpu);
+	unsigned mode = insn_mode(&vcpu->cpu) | (vcpu->features.amd ? INSN_AMD : 0);
 	uint8_t code[INSN_MAX];
 	unsigned have = fetch(vcpu, linear, code, sizeof(code));
 	unsigned more = 0;
@@ -595,6 +596,7 @@ static rare bool failed(struct kvm_vcpu *vcpu)
 		return false;
 	}
 	if (!vcpu->vm->exit_on_emulation_failure) {
+		kvm_regs_need(vcpu, KVM_REGS_MODE);
 		kvm_event_exception(vcpu, EXC_UD, 0);
 		if (vcpu->cpu.cpl != 0) {
 			return false;

@@ -798,7 +798,8 @@ static void code(struct st_work *w, struct st_block *b, enum how end)
 	if (end == HOW_NOTHING) {
 		st_goto(w, w->n - 1, w->linear + w->at[w->n]);
 	}
-	st_cold_parts(w);
+	b->code_end = (uint32_t)(em_here(w->e) - w->t->rx);
+	st_cold_parts(w, b);
 }
 
 uint32_t st_translate(struct st_translator *t, const struct st_source *source, unsigned offset,
@@ -846,6 +847,5 @@ uint32_t st_translate(struct st_translator *t, const struct st_source *source, u
 	b->pieces = st_pieces_of(offset, offset + b->bytes - 1u) | w.looked_at;
 	b->records = t->nrecords - b->first_record;
 	b->links = t->nlinks - b->first_link;
-	b->code_end = (uint32_t)(em_here(&t->em) - t->rx);
 	return t->nblocks++;
 }

@@ -372,13 +372,15 @@ void st_common(struct st_translator *t)
 	tail = write_tail(t, &saved_tail);
 	t->exit_link = write_exit(t, ST_REASON_LINK, true, tail);
 	t->exit_insn = write_exit(t, ST_REASON_INSN, true, tail);
-	t->exit_moved = write_exit(t, ST_REASON_MOVED, false, tail);
 	t->exit_kick = write_exit(t, ST_REASON_KICK, false, tail);
 	/* A fault of the host has filled in frame.site. */
 	t->fault = write_exit(t, ST_REASON_INSN, false, tail);
 	t->exit_lookup = em_here(&t->em);
 	st_emit_restore(&t->em);
 	write_fast(t, AT(fast_jump), ST_REASON_LOOKUP, saved_tail);
+	/* With the number of a block in R11D, and its RIP in frame.rip. */
+	t->exit_moved = em_here(&t->em);
+	write_fast(t, AT(fast_moved), ST_REASON_MOVED, saved_tail);
 	write_target(t);
 	/* Called with RIP behind the instruction in R10, and what it is in R11D. */
 	t->system = em_here(&t->em);

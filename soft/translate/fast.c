@@ -214,11 +214,14 @@ uint64_t st_fast_jump(struct soft_vcpu *vcpu)
 	struct st_translator *t = vcpu->translator;
 	struct st_frame *f = t->frame;
 	enum st_view_kind kind = st_view_of(f->mode);
-	uint32_t map = f->view[st_exec_of(kind)].exec[(f->rip >> 12) % ST_EXEC], b;
+	uint32_t map, b;
 	uint64_t code;
 
-	if (f->kick != 0 || has_window(f) || map == 0 ||
-	    t->maps[map - 1].linear != (f->rip & ~PAGE_MASK) || t->view_mode[kind] != f->mode) {
+	if (f->kick != 0 || has_window(f) || t->view_mode[kind] != f->mode) {
+		return 0;
+	}
+	map = st_known_map(t, kind, f->rip);
+	if (map == 0) {
 		return 0;
 	}
 	b = st_find(t, t->maps[map - 1].host, f->rip, f->mode);

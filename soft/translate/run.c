@@ -139,37 +139,6 @@ static void sync_out(struct soft_vcpu *vcpu, const struct st_frame *f)
 
 /* ---- blocks ---- */
 
-/*
- * What was translated of the page is what is there now, or is forgotten.
- * Return: false: it cannot be read.
- */
-static bool verify(struct st_translator *t, uint64_t host)
-{
-	const struct st_page *page = st_page_find(t, host);
-	uint64_t mask = page == NULL ? 0 : page->mask, changed = 0;
-	uint8_t bytes[4096];
-
-	if (mask == 0) {
-		return true;
-	}
-	if (soft_access_copy(bytes, (const void *)(uintptr_t)host, sizeof(bytes)) != 0) {
-		return false;
-	}
-	while (mask != 0) {
-		unsigned i = (unsigned)__builtin_ctzll(mask);
-
-		if (memcmp(page->bytes + i * SOFT_CODE_PIECE, bytes + i * SOFT_CODE_PIECE,
-			   SOFT_CODE_PIECE) != 0) {
-			changed |= BIT(i);
-		}
-		mask &= mask - 1;
-	}
-	if (changed != 0) {
-		st_drop(t, host, changed);
-	}
-	return true;
-}
-
 /* Does the instruction at @offset end in the next page? */
 static bool ends_in_next(const struct st_source *source, unsigned offset, unsigned mode)
 {
@@ -197,7 +166,7 @@ static uint32_t executable(struct soft_vcpu *vcpu, uint64_t linear, unsigned mod
 		return 0;
 	}
 	if (v->exec[(linear >> 12) % ST_EXEC] != map) {
-		if (!verify(t, *host)) {
+		if (!st_verify(t, *host)) {
 			return 0;
 		}
 		st_view_exec(v, linear, map);
@@ -480,7 +449,7 @@ static enum soft_end translate_run(struct soft_vcpu *vcpu, struct kvm_stop *stop
 	}
 	if (atomic_exchange(&vcpu->recheck, false)) {
 		/* Pages are compared when they are next executed. */
-		soft_mmu_forget_code(&vcpu->mmu);
+		soft_mmu_doubt_code(&vcpu->mmu);
 	}
 	soft_code_receive(vcpu);
 	for (unsigned i = 0; i < SLICE && go && t->frame->kick == 0 && !soft_vcpu_must_stop(vcpu);
@@ -561,6 +530,7 @@ static int translate_init(struct soft_vcpu *vcpu)
 	f->fast_fault = (uintptr_t)st_fast_fault;
 	f->fast_system = (uintptr_t)st_fast_system;
 	f->fast_string = (uintptr_t)st_fast_string;
+	f->fast_moved = (uintptr_t)st_fast_moved;
 	f->bit_mask = 63;
 	f->self = (uintptr_t)vcpu;
 	f->tlb_mask = (uint64_t)(ST_TLB - 1) << 12;

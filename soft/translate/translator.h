@@ -18,7 +18,8 @@
 
 struct soft_vcpu;
 
-#define ST_CACHE_BYTES (64u << 20)
+#define ST_CACHE_BYTES (128u << 20)
+#define ST_HOT_BYTES   (56u << 20) /* of these: what is executed often; behind, the cold parts */
 #define ST_MAX_BLOCKS  (1u << 18)
 #define ST_MAX_RECORDS (1u << 22)
 #define ST_MAX_LINKS   (1u << 19)
@@ -77,6 +78,7 @@ struct st_block {
 	bool fpu;      /* uses x87 or vector registers */
 	uint32_t code; /* offset of the way in from other pages: compares `exec` */
 	uint32_t entry, code_end;
+	uint32_t cold, cold_end; /* offsets of its cold part */
 	uint32_t first_record, records;
 	uint32_t first_link, links;
 	uint32_t incoming;	       /* links */
@@ -119,7 +121,8 @@ struct st_translator {
 	bool x87_saved;		   /* st_x87_always_saved() */
 	uint8_t *rx;		   /* of the cache, executable */
 	struct em em;
-	uint32_t start; /* offset of the first block: what is before is common */
+	uint8_t *cold_at; /* where the next cold part is written */
+	uint32_t start;	  /* offset of the first block: what is before is common */
 	/* Common code, executable addresses. */
 	uint8_t *enter, *exit_link, *exit_insn, *exit_lookup, *exit_target, *exit_kick, *exit_moved,
 		*slow, *string, *load_fpu, *fault, *system, *page_fault, *attempt;
@@ -250,8 +253,8 @@ void st_check(struct st_work *w, unsigned i, unsigned size, bool write);
 /** st_check_range() - likewise; if it fails, a block without windows goes on. No flags live. */
 void st_check_range(struct st_work *w, unsigned i, unsigned size, bool write);
 struct st_cold *st_cold(struct st_work *w, unsigned kind, unsigned i);
-/** st_cold_parts() - emits what was put off. */
-void st_cold_parts(struct st_work *w);
+/** st_cold_parts() - emits what was put off, where the cold parts of all blocks are. */
+void st_cold_parts(struct st_work *w, struct st_block *b);
 /** st_save(), st_restore() - the flags go to frame.saved, or come back. Uses R11. */
 void st_save(struct st_work *w);
 void st_restore(struct st_work *w);
@@ -378,11 +381,25 @@ void st_view_exec(struct st_view *v, uint64_t linear, uint32_t map);
 /** st_flush_view() and such: forget addresses. */
 void st_flush_view(struct st_view *v);
 void st_flush_exec(struct st_view *v);
+/** st_doubt_exec() - pages are where they are known to be, but may have been written to. */
+void st_doubt_exec(struct st_view *v);
 void st_flush_jumps(struct st_frame *f, enum st_view_kind kind);
 /** st_forget_jump() - if it leads to @code. */
 void st_forget_jump(struct st_frame *f, enum st_view_kind kind, uint64_t rip, uint64_t code);
 void st_flush_page(struct st_view *v, uint64_t linear);
 void st_flush_writes(struct st_view *v, uint64_t host);
+
+/* ---- fetch.c ---- */
+/**
+ * st_verify() - what was translated of the page at @host is what is there now, or is forgotten.
+ * Return: false: it cannot be read.
+ */
+bool st_verify(struct st_translator *t, uint64_t host);
+/**
+ * st_known_map() - the number of what is at @linear, which is executed by the view @kind; its code
+ * is as it was translated. Return: 0: it has to be looked for.
+ */
+uint32_t st_known_map(struct st_translator *t, enum st_view_kind kind, uint64_t linear);
 
 /* ---- run.c ---- */
 /**
