@@ -460,6 +460,12 @@ uint32_t st_relocate(struct st_translator *t, const struct st_source *source, un
 		     unsigned mode);
 
 /* ---- fetch.c ---- */
+/** st_must_leave() - has somebody asked for it, or are interrupts allowed now, and one waits? */
+static inline bool st_must_leave(const struct st_frame *f)
+{
+	return f->kick != 0 || (f->window != 0 && f->interrupts != 0);
+}
+
 /**
  * st_verify() - what was translated of the page at @host is what is there now, or is forgotten.
  * Return: false: it cannot be read.
