@@ -16,6 +16,7 @@
 #include <ucontext.h>
 #include <unistd.h>
 
+#include "lib/base/bytes.h"
 #include "lib/base/check.h"
 #include "lib/x86/regs.h"
 #include "soft/access.h"
@@ -36,6 +37,7 @@
 #define CR0_AM	    BIT(18)
 #define CR4_OSFXSR  BIT(9)
 #define DR7_ENABLED UINT64_C(0xff)
+#define AT_MXCSR    24 /* in the XSAVE area */
 #define AVX	    UINT64_C(0x06)
 #define AVX512	    UINT64_C(0xe6)
 
@@ -392,6 +394,9 @@ static bool enter(struct soft_vcpu *vcpu, uint32_t b, unsigned mode)
 
 	sync_in(vcpu, f);
 	f->fpu = 0;
+	if ((load_le32(vcpu->kvm->xsave + AT_MXCSR) & ~vcpu->native.mxcsr) != 0) {
+		soft_native_restorable(vcpu);
+	}
 	st_x87_enter(f, vcpu->kvm->xsave);
 	f->mode = mode;
 	f->jump_to = (uintptr_t)t->rx + t->blocks[b].entry;
