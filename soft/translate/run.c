@@ -582,6 +582,25 @@ const struct soft_engine soft_translate_small = {
 	.fini = translate_fini,
 };
 
+static int exact_init(struct soft_vcpu *vcpu)
+{
+	int r = checked_init(vcpu);
+
+	if (r == 0) {
+		vcpu->translator->exact = true;
+	}
+	return r;
+}
+
+const struct soft_engine soft_translate_exact = {
+	.name = "translate-exact",
+	.run = translate_run,
+	.forget = translate_forget,
+	.written = translate_written,
+	.init = exact_init,
+	.fini = translate_fini,
+};
+
 const struct soft_engine soft_translate_checked = {
 	.name = "translate-checked",
 	.run = translate_run,
