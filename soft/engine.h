@@ -38,9 +38,15 @@ extern const struct soft_engine soft_translate_checked; /* judges all code that 
 extern const struct soft_engine
 	soft_translate_small; /* so, too, and its cache is full soon: tests */
 
+/*
+ * Likewise, but flags are kept that the code that follows does not need, and that an instruction
+ * which overwrites that code would lose. For tests: to tell this from defects.
+ */
+extern const struct soft_engine soft_translate_exact;
+
 /**
- * soft_engine_choose() - of vCPUs to come: "interpret", "translate", "translate-checked" or
- * "translate-small".
+ * soft_engine_choose() - of vCPUs to come: "interpret", "translate", "translate-checked",
+ * "translate-small" or "translate-exact".
  * Return: 0, -EINVAL, or -EOPNOTSUPP if this host's CPU cannot have it.
  */
 must_use int soft_engine_choose(const char *name);

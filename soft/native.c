@@ -21,12 +21,13 @@
 #define AT_FIP	      8
 #define AT_FDP	      16
 #define AT_MXCSR      24
+#define AT_MXCSR_MASK 28
 #define AT_XSTATE_BV  512
 #define AT_HEADER_END 576
 #define AT_AVX	      576
 #define AVX_BYTES     256
 
-#define MXCSR_KNOWN UINT32_C(0xffff)
+#define MXCSR_FIRST UINT32_C(0xffbf) /* of CPUs that do not tell */
 
 #define FLAGS_ARITH UINT64_C(0x8d5)
 
@@ -146,6 +147,19 @@ void soft_native_component(uint32_t i, uint32_t regs[4])
 	regs[3] = 0;
 }
 
+/* Of the host's CPU. Spec: Intel SDM vol. 1, 11.6.6 "Guidelines for Writing to the MXCSR Register"
+ */
+static uint32_t mxcsr_mask(void)
+{
+	_Alignas(16) uint8_t area[512];
+	uint32_t mask;
+
+	memset(area, 0, sizeof(area));
+	__asm__ volatile("fxsave64 %0" : "=m"(area) : : "memory");
+	mask = load_le32(area + AT_MXCSR_MASK);
+	return mask != 0 ? mask : MXCSR_FIRST;
+}
+
 int soft_native_init(struct soft_native *native)
 {
 	int fd, r = 0;
@@ -162,6 +176,7 @@ int soft_native_init(struct soft_native *native)
 		close(fd);
 		return r;
 	}
+	native->mxcsr = mxcsr_mask();
 	native->write = mmap(NULL, BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	native->execute = mmap(NULL, BYTES, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0);
 	if (native->write == MAP_FAILED || native->execute == MAP_FAILED) {
@@ -216,11 +231,13 @@ _Static_assert(sizeof(((struct insn_native *)NULL)->code) + 6 + 8 <= SLOT_BYTES,
 
 /* ---- a run ---- */
 
-/* What user space may have left in the area that XRSTOR would refuse. */
-static void make_restorable(uint8_t *area, uint64_t features)
+void soft_native_restorable(struct soft_vcpu *vcpu)
 {
-	store_le32(area + AT_MXCSR, load_le32(area + AT_MXCSR) & MXCSR_KNOWN);
-	store_le64(area + AT_XSTATE_BV, load_le64(area + AT_XSTATE_BV) & features);
+	uint8_t *area = vcpu->kvm->xsave;
+
+	store_le32(area + AT_MXCSR, load_le32(area + AT_MXCSR) & vcpu->native.mxcsr);
+	store_le64(area + AT_XSTATE_BV,
+		   load_le64(area + AT_XSTATE_BV) & vcpu->kvm->env->backend->xcr0);
 	memset(area + AT_XSTATE_BV + 8, 0, AT_HEADER_END - AT_XSTATE_BV - 8);
 }
 
@@ -276,7 +293,7 @@ enum insn_outcome soft_native_run(struct soft_vcpu *vcpu, struct insn_native *n)
 	if (n->base != INSN_NO_REG) {
 		run.gpr[n->base] = (uintptr_t)n->memory;
 	}
-	make_restorable(area, backend->xcr0);
+	soft_native_restorable(vcpu);
 	running = &run;
 	running_slot = slot_of(&vcpu->native, n, &run.fresh);
 	/* Pairs with the handler, on this thread. */

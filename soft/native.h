@@ -16,6 +16,7 @@ struct soft_vcpu;
 struct soft_native {
 	uint8_t *write;	  /* the slots, to fill them */
 	uint8_t *execute; /* the same memory */
+	uint32_t mxcsr;	  /* bits that the host's CPU has, AMD's one more than Intel's */
 };
 
 /** soft_native_features() - of XCR0, those that this host restores: x87, SSE, AVX. 0: no XSAVE. */
@@ -31,6 +32,12 @@ void soft_native_component(uint32_t i, uint32_t regs[4]);
 must_use int soft_native_init(struct soft_native *native);
 
 void soft_native_fini(struct soft_native *native);
+
+/**
+ * soft_native_restorable() - what user space may have left in the vCPU's area, and the host's CPU
+ * would refuse to load, is gone. Context: vCPU thread.
+ */
+void soft_native_restorable(struct soft_vcpu *vcpu);
 
 /** soft_native_run() - `native` of struct insn_ops. Context: vCPU thread, soft_access_init(). */
 must_use enum insn_outcome soft_native_run(struct soft_vcpu *vcpu, struct insn_native *n);

@@ -222,7 +222,7 @@ static void liveness(struct st_work *w, enum how end)
 			}
 			live = (live | insn->flags_read) & ST_FLAGS;
 		}
-		w->live[i] = live;
+		w->live[i] = w->t->exact ? ST_FLAGS : live;
 	}
 }
 

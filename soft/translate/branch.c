@@ -48,6 +48,9 @@ uint32_t st_flags_needed(struct st_work *w, uint64_t rip)
 {
 	unsigned i = w->needed_next;
 
+	if (w->t->exact) {
+		return ST_FLAGS;
+	}
 	for (unsigned k = 0; k < ST_NEEDED; k++) {
 		if (w->needed_at[k] == rip && w->needed_known[k]) {
 			return w->needed[k];

@@ -16,6 +16,7 @@
 #include <ucontext.h>
 #include <unistd.h>
 
+#include "lib/base/bytes.h"
 #include "lib/base/check.h"
 #include "lib/x86/regs.h"
 #include "soft/access.h"
@@ -36,6 +37,7 @@
 #define CR0_AM	    BIT(18)
 #define CR4_OSFXSR  BIT(9)
 #define DR7_ENABLED UINT64_C(0xff)
+#define AT_MXCSR    24 /* in the XSAVE area */
 #define AVX	    UINT64_C(0x06)
 #define AVX512	    UINT64_C(0xe6)
 
@@ -405,6 +407,9 @@ static bool enter(struct soft_vcpu *vcpu, uint32_t b, unsigned mode)
 
 	sync_in(vcpu, f);
 	f->fpu = 0;
+	if ((load_le32(vcpu->kvm->xsave + AT_MXCSR) & ~vcpu->native.mxcsr) != 0) {
+		soft_native_restorable(vcpu);
+	}
 	st_x87_enter(f, vcpu->kvm->xsave);
 	f->mode = mode;
 	f->shadow_kind = st_view_of(mode);
@@ -589,6 +594,25 @@ const struct soft_engine soft_translate_small = {
 	.forget = translate_forget,
 	.written = translate_written,
 	.init = small_init,
+	.fini = translate_fini,
+};
+
+static int exact_init(struct soft_vcpu *vcpu)
+{
+	int r = checked_init(vcpu);
+
+	if (r == 0) {
+		vcpu->translator->exact = true;
+	}
+	return r;
+}
+
+const struct soft_engine soft_translate_exact = {
+	.name = "translate-exact",
+	.run = translate_run,
+	.forget = translate_forget,
+	.written = translate_written,
+	.init = exact_init,
 	.fini = translate_fini,
 };
 

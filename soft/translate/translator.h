@@ -155,6 +155,7 @@ struct st_translator {
 	uint64_t fault_linear;	      /* the page fault that ST_SLOW_FAULT tells of */
 	uint32_t fault_error;
 	bool checked;	   /* each block is judged: check.h */
+	bool exact;	   /* flags are kept even where the code that follows does not need them */
 	uint64_t dropped;  /* counts blocks that were forgotten */
 	uint32_t next_how; /* ST_MODE_SAVED, ST_MODE_PLAIN, of the block that is entered next */
 	/* A copy of what an instruction reads of two pages. */

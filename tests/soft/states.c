@@ -40,6 +40,8 @@ struct state {
 	uint64_t page[PAGES_MAX][PAGE_WORDS];
 };
 
+#define FSW_ES 0x80
+
 static const char *const engines[] = {"soft:interpret", "soft:translate"};
 static struct state *states[ARRAY_SIZE(engines)][RUNS];
 
@@ -77,6 +79,11 @@ static _Noreturn void run_here(struct state *state, const char *engine,
 	must(kvm_ioctl(fd, KVM_GET_REGS, &state->regs));
 	must(kvm_ioctl(fd, KVM_GET_SREGS, &state->sregs));
 	must(kvm_ioctl(fd, KVM_GET_FPU, &state->fpu));
+	/* CPUs of AMD's, and the translator, keep these for exceptions that wait only. */
+	if ((state->fpu.fsw & FSW_ES) == 0) {
+		state->fpu.last_opcode = 0;
+		state->fpu.last_ip = state->fpu.last_dp = 0;
+	}
 	must(kvm_ioctl(fd, KVM_GET_DEBUGREGS, &state->debugregs));
 	must(kvm_ioctl(fd, KVM_GET_VCPU_EVENTS, &state->events));
 	must(kvm_ioctl(fd, KVM_GET_XCRS, &state->xcrs));
