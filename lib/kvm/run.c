@@ -441,37 +441,46 @@ static int enter(struct kvm_vcpu *vcpu)
 
 /* ---- vCPUs that wait ---- */
 
-/* HLT, or the time before a start-up IPI. */
-static __attribute__((noinline)) int wait_for_events(struct kvm_vcpu *vcpu)
+/* Something may have come that ends the wait. Return: does it run now? */
+static bool look_at_news(struct kvm_vcpu *vcpu)
 {
+	bool news = kvm_vcpu_take(vcpu, KVM_REQ_EVENT);
+
 	if (kvm_vcpu_take(vcpu, KVM_REQ_NMI)) {
 		kvm_event_take_nmis(vcpu);
+		news = true;
 	}
-	if (kvm_vcpu_take(vcpu, KVM_REQ_EVENT)) {
+	if (news) {
 		kvm_irq_sync(vcpu);
-		kvm_vcpu_note(vcpu, KVM_REQ_EVENT);
 	}
 	if (kvm_irq_has_init_sipi(vcpu)) {
 		kvm_irq_take_init_sipi(vcpu);
 	}
-	if (vcpu->mp_state == KVM_MP_STATE_RUNNABLE) {
-		return GO_ON;
-	}
 	(void)kvm_vcpu_take(vcpu, KVM_REQ_UNHALT);
 	if (vcpu->mp_state == KVM_MP_STATE_HALTED &&
-	    (kvm_event_wakes(vcpu) ||
+	    ((news && kvm_event_wakes(vcpu)) ||
 	     __atomic_load_n((uint32_t *)&vcpu->kicked, __ATOMIC_ACQUIRE) != 0)) {
 		__atomic_store_n((uint32_t *)&vcpu->kicked, 0, __ATOMIC_RELAXED);
 		vcpu->mp_state = KVM_MP_STATE_RUNNABLE;
-		kvm_vcpu_note(vcpu, KVM_REQ_EVENT);
-		return GO_ON;
 	}
-	if (__atomic_load_n((bool *)&vcpu->vm->dead, __ATOMIC_RELAXED)) {
-		return -EIO;
+	return vcpu->mp_state == KVM_MP_STATE_RUNNABLE;
+}
+
+/* HLT, or the time before a start-up IPI. Whoever has news says so by a request. */
+static __attribute__((noinline)) int wait_for_events(struct kvm_vcpu *vcpu)
+{
+	const struct kvm_env_ops *ops = kvm_ops(vcpu->env);
+
+	while (!look_at_news(vcpu)) {
+		if (__atomic_load_n((bool *)&vcpu->vm->dead, __ATOMIC_RELAXED)) {
+			return -EIO;
+		}
+		if (ops->signal_pending(vcpu->env, vcpu)) {
+			return LOOK;
+		}
+		ops->block(vcpu->env, vcpu);
 	}
-	if (!kvm_ops(vcpu->env)->signal_pending(vcpu->env, vcpu)) {
-		kvm_ops(vcpu->env)->block(vcpu->env, vcpu);
-	}
+	kvm_vcpu_note(vcpu, KVM_REQ_EVENT);
 	return LOOK;
 }
 

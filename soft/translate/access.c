@@ -83,6 +83,16 @@ struct st_cold *st_cold(struct st_work *w, unsigned kind, unsigned i)
 	return c;
 }
 
+void st_mov_linear(struct st_work *w, unsigned reg, uint64_t value)
+{
+	em_mov_imm(w->e, reg, value);
+	if (em_is_long(value)) {
+		em_mark(w->e, ST_MARK_LINEAR, w->e->at - 8);
+	} else {
+		w->fixed = true;
+	}
+}
+
 /* ---- addresses ---- */
 
 /* The register that has the guest's @gpr, if need be after loading it to @scratch. */
@@ -109,8 +119,10 @@ static void offset(struct st_work *w, unsigned i)
 	if (m->base == INSN_RIP || (m->base == INSN_NO_REG && m->index == INSN_NO_REG)) {
 		if (m->base == INSN_RIP) {
 			all += w->linear + w->at[i] + insn->len;
+			st_mov_linear(w, EM_R10, wide ? all : (uint32_t)all);
+		} else {
+			em_mov_imm(w->e, EM_R10, wide ? all : (uint32_t)all);
 		}
-		em_mov_imm(w->e, EM_R10, wide ? all : (uint32_t)all);
 		return;
 	}
 	if (m->base != INSN_NO_REG) {
@@ -264,14 +276,23 @@ static void slow(struct st_work *w, const struct st_cold *c)
 	em_jmp(e, c->resume);
 }
 
-/* What is called comes back behind the jump if there is no window. */
+/*
+ * What is called comes back behind the jump if there is no window. A range of two pages is none,
+ * and nobody is asked: where a frame of the stack is such a range, that happens often.
+ */
 static void range(struct st_work *w, unsigned i)
 {
+	static const uint8_t page_of[] = {0x49, 0xc1, 0xeb, 12}; /* shr $12, %r11 */
 	const struct st_cold c = w->cold[i];
 	struct em *e = w->e;
 	struct st_cold *link;
 
 	em_mem(e, true, 0, 0x33, EM_R10, entry(tags(w, c.write)));
+	em_lea(e, true, EM_R11, EM_AT(EM_R10, c.size - 1));
+	em_reg(e, true, 0x31, EM_R10, EM_R11); /* xor */
+	em_bytes(e, page_of, sizeof(page_of));
+	em_byte(e, 0x70 | EM_CC_NE);
+	em_byte(e, 16); /* over MOV, CALL, JMP */
 	em_mov_imm(e, EM_R11, c.size | (c.write ? ST_SLOW_WRITE : 0));
 	em_call(e, w->t->attempt);
 	em_jmp(e, c.resume);
@@ -288,10 +309,11 @@ static void leave(struct st_work *w, const struct st_cold *c, const uint8_t *exi
 	if (c->saved) {
 		st_emit_restore(w->e);
 	}
-	em_mov_imm(w->e, EM_R10, c->rip);
+	st_mov_linear(w, EM_R10, c->rip);
 	em_store(w->e, EM_R10, AT(rip));
 	if (c->kind == ST_COLD_MOVED) {
 		em_mov_imm(w->e, EM_R11, w->t->nblocks);
+		em_mark(w->e, ST_MARK_NUMBER, w->e->at - 4);
 	}
 	em_jmp(w->e, exit);
 }
@@ -321,6 +343,7 @@ static void cold_parts(struct st_work *w)
 		const struct st_cold *c = &w->cold[i];
 
 		em_patch(w->e, c->behind, em_here(w->e));
+		em_mark(w->e, EM_MARK_REL, c->behind - w->e->to_rx - 4);
 		switch (c->kind) {
 		case ST_COLD_SLOW:
 			slow(w, c);

@@ -570,7 +570,7 @@ static void system_insn(struct st_work *w, unsigned i, uint32_t what)
 	if (ST_SYSTEM_KIND(what) == ST_SYSTEM_XSAVEC || ST_SYSTEM_KIND(what) == ST_SYSTEM_XRSTOR) {
 		st_address(w, i);
 	} else {
-		em_mov_imm(w->e, EM_R10, w->linear + w->at[i] + w->insn[i].len);
+		st_mov_linear(w, EM_R10, w->linear + w->at[i] + w->insn[i].len);
 	}
 	em_mov_imm(w->e, EM_R11, what);
 	em_call(w->e, w->t->system);
@@ -824,6 +824,7 @@ uint32_t st_translate(struct st_translator *t, const struct st_source *source, u
 	memset(w.window, 0, sizeof(w.window));
 	w.in_r10 = NULL;
 	w.reached = false;
+	w.fixed = (mode & ST_MODE_INSN) != INSN_64;
 	w.needed_known[0] = w.needed_known[1] = false;
 	w.needed_next = 0;
 	w.looked_at = 0;
@@ -834,6 +835,7 @@ uint32_t st_translate(struct st_translator *t, const struct st_source *source, u
 		.mode = (uint16_t)mode,
 		.first_record = t->nrecords,
 		.first_link = t->nlinks,
+		.first_mark = t->em.nmarks,
 		.incoming = ST_NONE,
 		.code = (uint32_t)(em_here(&t->em) - t->rx),
 	};
@@ -847,5 +849,8 @@ uint32_t st_translate(struct st_translator *t, const struct st_source *source, u
 	b->pieces = st_pieces_of(offset, offset + b->bytes - 1u) | w.looked_at;
 	b->records = t->nrecords - b->first_record;
 	b->links = t->nlinks - b->first_link;
+	b->marks = t->em.nmarks - b->first_mark;
+	/* What ends in the next page depends on that one's mapping, too. */
+	b->fixed = w.fixed || w.at[1] > 4096;
 	return t->nblocks++;
 }

@@ -91,13 +91,21 @@ void st_guard(struct st_work *w, enum st_cold_kind kind)
 
 	if (w->live[0] == 0 || w->saved) {
 		em_mem(e, false, 0, 0x81, 7, EM_GS(exec)); /* cmpl */
+		em_mark(e, ST_MARK_EXEC, e->at - 4);
+		em_mark(e, ST_MARK_MAP, e->at);
 		em_32(e, map);
 		em_jcc_open(e, EM_CC_NE);
 		c = st_cold(w, kind, 0);
 	} else {
 		em_reg(e, true, 0x89, EM_RCX, EM_R11);
 		em_mem(e, false, 0, 0x8b, EM_RCX, EM_GS(exec));
+		em_mark(e, ST_MARK_EXEC, e->at - 4);
 		em_lea(e, true, EM_RCX, EM_AT(EM_RCX, -(int32_t)map));
+		if (map > 128) {
+			em_mark(e, ST_MARK_LESS_MAP, e->at - 4);
+		} else {
+			w->fixed = true;
+		}
 		c = cold_if_rcx(w, kind, 0);
 	}
 	c->rip = w->linear + w->at[0];
@@ -251,7 +259,7 @@ static void push_return(struct st_work *w, unsigned i)
 		em_lea(e, slot == 8, EM_R10, EM_AT(EM_R9, -(int)slot));
 		st_check(w, i, slot, true);
 	}
-	em_mov_imm(e, EM_R11, slot == 8 ? back : (uint32_t)back);
+	st_mov_linear(w, EM_R11, slot == 8 ? back : (uint32_t)back);
 	em_mem(e, slot == 8, 0, 0x89, EM_R11, EM_AT(EM_R10, disp));
 	em_lea(e, slot == 8, EM_R9, EM_AT(EM_R9, -(int)slot));
 }

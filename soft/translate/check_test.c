@@ -13,8 +13,12 @@ static struct st_translator *t;
 static int set_up(void **state)
 {
 	(void)state;
-	t = calloc(1, sizeof(*t));
-	if (t == NULL || st_cache_init(t) != 0) {
+	t = aligned_alloc(_Alignof(struct st_translator), sizeof(*t));
+	if (t == NULL) {
+		return -1;
+	}
+	memset(t, 0, sizeof(*t));
+	if (st_cache_init(t) != 0) {
 		return -1;
 	}
 	st_frame_init(t->frame, true);

@@ -95,7 +95,7 @@ static bool is_apic_page(const struct kvm_vcpu *kvm, uint64_t gpa)
 	return kvm->apic != NULL && (gpa ^ kvm->apic->lapic.base) >> 12 == 0;
 }
 
-static uint64_t across(struct soft_vcpu *vcpu, uint64_t linear, bool write);
+static uint64_t across(struct soft_vcpu *vcpu, uint64_t linear, uint32_t access);
 
 /* The access fails, by a page fault that is known. */
 static uint64_t page_fault(struct soft_vcpu *vcpu, uint64_t linear, uint32_t access, uint64_t error)
@@ -116,7 +116,7 @@ uint64_t st_fast_slow(struct soft_vcpu *vcpu, uint64_t linear, uint32_t access)
 	uint64_t page;
 
 	if ((linear & PAGE_MASK) + (access & 0xffff) > 4096) {
-		return across(vcpu, linear, write);
+		return across(vcpu, linear, access);
 	}
 	if ((uint64_t)((int64_t)(linear << 16) >> 16) != linear || !common_paging(cpu) ||
 	    !walk_easy(vcpu, linear, &leaf)) {
@@ -162,17 +162,36 @@ static uint64_t page_at(struct soft_vcpu *vcpu, uint64_t linear, bool write)
 	return host > ST_SLOW_FAULT ? host & ~PAGE_MASK : 0;
 }
 
-/* An access to two pages, if they are neighbours in the VMM, too. */
-static uint64_t across(struct soft_vcpu *vcpu, uint64_t linear, bool write)
+/*
+ * An access to two pages: where it is if they are neighbours in the VMM, too, or else a copy of
+ * what is to be read, that lies as the guest's bytes do.
+ */
+static uint64_t across(struct soft_vcpu *vcpu, uint64_t linear, uint32_t access)
 {
+	struct st_translator *t = vcpu->translator;
+	bool write = (access & ST_SLOW_WRITE) != 0;
+	unsigned len = access & 0xffff, room = (unsigned)(4096 - (linear & PAGE_MASK));
+	uint8_t *copy = t->across + linear % (sizeof(t->across) / 2);
 	uint64_t first, second;
 
-	if ((vcpu->translator->frame->mode & ST_MODE_INSN) != INSN_64) {
+	if ((t->frame->mode & ST_MODE_INSN) != INSN_64) {
 		return 0; /* it could wrap */
 	}
 	first = page_at(vcpu, linear, write);
 	second = first == 0 ? 0 : page_at(vcpu, (linear & ~PAGE_MASK) + 4096, write);
-	return first != 0 && second == first + 4096 ? first | (linear & PAGE_MASK) : 0;
+	if (first == 0 || second == 0) {
+		return 0;
+	}
+	first |= linear & PAGE_MASK;
+	if (second == first + room) {
+		return first;
+	}
+	if (write || len > sizeof(t->across) / 2 ||
+	    soft_copy_bytes(copy, (const void *)(uintptr_t)first, room) != 0 ||
+	    soft_copy_bytes(copy + room, (const void *)(uintptr_t)second, len - room) != 0) {
+		return 0;
+	}
+	return (uintptr_t)copy;
 }
 
 /* 8 bytes of the guest's. */

@@ -20,9 +20,10 @@ struct soft_vcpu;
 
 #define ST_CACHE_BYTES (128u << 20)
 #define ST_HOT_BYTES   (56u << 20) /* of these: what is executed often; behind, the cold parts */
-#define ST_MAX_BLOCKS  (1u << 18)
-#define ST_MAX_RECORDS (1u << 22)
-#define ST_MAX_LINKS   (1u << 19)
+#define ST_MAX_BLOCKS  (1u << 19)
+#define ST_MAX_RECORDS (1u << 23)
+#define ST_MAX_LINKS   (1u << 20)
+#define ST_MAX_MARKS   (1u << 23)
 #define ST_MAX_PAGES   (1u << 15)
 #define ST_MAX_MAPS    (1u << 16)
 #define ST_HASH	       (1u << 18)
@@ -58,6 +59,16 @@ struct st_record {
 #define ST_NO_FLAGS 0x8000u
 #define ST_SAVED    0x4000u
 
+/** Fields of a block's code that differ where its page is at another linear address: EM_MARK_REL,
+ * and these. */
+enum st_mark {
+	ST_MARK_LINEAR = EM_MARK_REL + 1, /* 64 bits: a linear address of the code */
+	ST_MARK_EXEC,			  /* 32 bits: place of the page in st_view.exec */
+	ST_MARK_MAP,			  /* 32 bits: st_source.map */
+	ST_MARK_LESS_MAP,		  /* 32 bits: likewise, negative */
+	ST_MARK_NUMBER,			  /* 32 bits: the block's */
+};
+
 /** A direct jump, at the end of a block. */
 struct st_link {
 	uint32_t behind; /* offset of the end of the jump's distance */
@@ -76,14 +87,16 @@ struct st_block {
 	uint16_t offset, bytes, mode;
 	bool dead;
 	bool fpu;      /* uses x87 or vector registers */
+	bool fixed;    /* it cannot be moved: relocate.c */
 	uint32_t code; /* offset of the way in from other pages: compares `exec` */
 	uint32_t entry, code_end;
 	uint32_t cold, cold_end; /* offsets of its cold part */
 	uint32_t first_record, records;
 	uint32_t first_link, links;
-	uint32_t incoming;	       /* links */
-	uint32_t hash_next, page_next; /* blocks */
-	uint32_t span_next;	       /* that reach into the same page */
+	uint32_t first_mark, marks;
+	uint32_t incoming;			  /* links */
+	uint32_t hash_next, like_next, page_next; /* blocks */
+	uint32_t span_next;			  /* that reach into the same page */
 };
 
 struct st_page {
@@ -132,13 +145,15 @@ struct st_translator {
 	struct st_page *pages;
 	struct st_map *maps;
 	uint32_t nblocks, nrecords, nlinks, npages, nmaps;
-	uint32_t block_hash[ST_HASH], page_hash[ST_HASH], map_hash[ST_HASH];
+	uint32_t block_hash[ST_HASH], like_hash[ST_HASH], page_hash[ST_HASH], map_hash[ST_HASH];
 	uint32_t view_mode[ST_VIEWS]; /* the mode that the jumps of a view are for */
 	uint64_t fault_linear;	      /* the page fault that ST_SLOW_FAULT tells of */
 	uint32_t fault_error;
 	bool checked;	   /* each block is judged: check.h */
 	uint64_t dropped;  /* counts blocks that were forgotten */
 	uint32_t next_how; /* ST_MODE_SAVED, ST_MODE_PLAIN, of the block that is entered next */
+	/* A copy of what an instruction reads of two pages. */
+	_Alignas(64) uint8_t across[128];
 };
 
 static inline enum st_view_kind st_view_of(unsigned mode)
@@ -226,6 +241,7 @@ struct st_work {
 		*in_r10; /* R10 is this one's value plus @r10_off, if it is not NULL */
 	int32_t r10_off;
 	bool reached;
+	bool fixed;		     /* the block cannot be moved */
 	uint8_t how[ST_BLOCK_INSNS]; /* of block.c */
 	bool saved;		     /* where the code is now: the flags are in frame.saved */
 	/* What st_flags_needed() has found out last. */
@@ -253,6 +269,8 @@ void st_check(struct st_work *w, unsigned i, unsigned size, bool write);
 /** st_check_range() - likewise; if it fails, a block without windows goes on. No flags live. */
 void st_check_range(struct st_work *w, unsigned i, unsigned size, bool write);
 struct st_cold *st_cold(struct st_work *w, unsigned kind, unsigned i);
+/** st_mov_linear() - @reg = a linear address that is computed from RIP. */
+void st_mov_linear(struct st_work *w, unsigned reg, uint64_t value);
 /** st_cold_parts() - emits what was put off, where the cold parts of all blocks are. */
 void st_cold_parts(struct st_work *w, struct st_block *b);
 /** st_save(), st_restore() - the flags go to frame.saved, or come back. Uses R11. */
@@ -308,6 +326,8 @@ void st_cache_fini(struct st_translator *t);
 /** st_reset() - forgets all blocks. */
 void st_reset(struct st_translator *t);
 uint32_t st_find(const struct st_translator *t, uint64_t page, uint64_t rip, unsigned mode);
+/** st_find_like() - the latest block of the code at @offset of the page, at whatever address. */
+uint32_t st_find_like(struct st_translator *t, uint64_t page, unsigned offset, unsigned mode);
 struct st_page *st_page_find(struct st_translator *t, uint64_t host);
 struct st_page *st_page_make(struct st_translator *t, uint64_t host);
 /** st_block_add() - @next: the page that it ends in, if it is another. */
@@ -388,6 +408,17 @@ void st_flush_jumps(struct st_frame *f, enum st_view_kind kind);
 void st_forget_jump(struct st_frame *f, enum st_view_kind kind, uint64_t rip, uint64_t code);
 void st_flush_page(struct st_view *v, uint64_t linear);
 void st_flush_writes(struct st_view *v, uint64_t host);
+
+/* ---- relocate.c ---- */
+/**
+ * st_relocate() - a block as st_translate() would make it, of one of the same code at another
+ * linear address. Return: its number; ST_NONE: there is none such, or it has to be translated.
+ */
+uint32_t st_relocate(struct st_translator *t, const struct st_source *source, unsigned offset,
+		     unsigned mode);
+/** st_relocated_right() - is the block @number, the latest, what st_translate() makes of @source?
+ */
+bool st_relocated_right(struct st_translator *t, const struct st_source *source, uint32_t number);
 
 /* ---- fetch.c ---- */
 /**
