@@ -48,8 +48,8 @@ void signals_exec(struct signals *s);
 bool signal_is_pending(void);
 
 /**
- * signal_look() - the CPU's work for a signal is done if the signal is one that the thread blocks: for
- * loops in the kernel that go on only while there is no work. Context: thread, interrupts on.
+ * signal_look() - the CPU's work for a signal is done if the signal is one that the thread blocks:
+ * for loops in the kernel that go on only while there is no work. Context: thread, interrupts on.
  */
 void signal_look(void);
 
