@@ -47,6 +47,7 @@ void env_resched(struct kvm_env *env, struct kvm_vcpu *vcpu)
 	(void)env;
 	(void)vcpu;
 	sched_relax();
+	signal_look();
 }
 
 int env_signal_mask(struct kvm_env *env, struct kvm_vcpu *vcpu, uint64_t user, unsigned bytes)

@@ -53,6 +53,21 @@ bool signal_is_pending(void)
 	return atomic_load(&thread_current()->signal_pending);
 }
 
+void signal_look(void)
+{
+	_Atomic uint64_t *work = &cpu_this()->work;
+
+	if ((atomic_load_explicit(work, memory_order_relaxed) & CPU_WORK_SIGNAL) == 0 ||
+	    signal_is_pending()) {
+		return;
+	}
+	/* Pairs with sched_notify(): what was pending before it is seen here. */
+	atomic_fetch_and(work, ~CPU_WORK_SIGNAL);
+	if (signal_is_pending()) {
+		atomic_fetch_or(work, CPU_WORK_SIGNAL);
+	}
+}
+
 bool signal_is_deadly(void)
 {
 	struct thread *t = thread_current();

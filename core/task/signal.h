@@ -47,6 +47,12 @@ void signals_exec(struct signals *s);
 /** signal_is_pending() - has the current thread to stop waiting? */
 bool signal_is_pending(void);
 
+/**
+ * signal_look() - the CPU's work for a signal is done if the signal is one that the thread blocks:
+ * for loops in the kernel that go on only while there is no work. Context: thread, interrupts on.
+ */
+void signal_look(void);
+
 /** signal_is_deadly() - will the current thread end before it sees ring 3 again? For waits that
  * other signals must not interrupt. Context: any. */
 bool signal_is_deadly(void);

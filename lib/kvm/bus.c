@@ -161,18 +161,22 @@ static inline bool rings(const struct kvm_doorbell *d, bool pio, uint64_t addr, 
 		(d->bytes == bytes && (!d->match || low_bytes(value, bytes) == d->data)));
 }
 
-static __attribute__((noinline)) const struct kvm_doorbell *
-find_doorbell(struct kvm_vm *vm, bool pio, uint64_t addr, unsigned bytes, uint64_t value)
+/* One that is not the last. */
+static __attribute__((noinline)) bool ring_other(struct kvm_vm *vm, bool pio, uint64_t addr,
+						 unsigned bytes, uint64_t value)
 {
 	uint32_t place = place_of(vm, pio, addr);
 
 	for (; here(vm, place, pio, addr); place++) {
-		if (rings(&vm->doorbells[place], pio, addr, bytes, value)) {
+		const struct kvm_doorbell *d = &vm->doorbells[place];
+
+		if (rings(d, pio, addr, bytes, value)) {
 			__atomic_store_n(&vm->doorbell_last, place, __ATOMIC_RELAXED);
-			return &vm->doorbells[place];
+			kvm_ops(vm->env)->eventfd_signal(vm->env, d->eventfd);
+			return true;
 		}
 	}
-	return NULL;
+	return false;
 }
 
 bool kvm_bus_ring(struct kvm_vm *vm, bool pio, uint64_t addr, unsigned bytes, uint64_t value)
@@ -182,10 +186,7 @@ bool kvm_bus_ring(struct kvm_vm *vm, bool pio, uint64_t addr, unsigned bytes, ui
 	const struct kvm_doorbell *d = &vm->doorbells[last];
 
 	if (last >= vm->doorbell_count || !rings(d, pio, addr, bytes, value)) {
-		d = find_doorbell(vm, pio, addr, bytes, value);
-		if (d == NULL) {
-			return false;
-		}
+		return ring_other(vm, pio, addr, bytes, value);
 	}
 	kvm_ops(vm->env)->eventfd_signal(vm->env, d->eventfd);
 	return true;
