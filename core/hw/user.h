@@ -41,7 +41,8 @@ must_use int64_t user_read_string(char *to, uint64_t va, size_t size);
 must_use int user_get32(uint64_t va, uint32_t *value);
 must_use int user_get64(uint64_t va, uint64_t *value);
 
-/** user_get_word() - as user_get64(), for those who have no time: both in registers. */
+/** user_get_word() - as user_get64(), for those who have no time: both in registers, and nobody
+ * checks that the caller may sleep. Context: the beginning of a system call. */
 struct user_word {
 	int64_t error; /* or 0 */
 	uint64_t value;

@@ -78,8 +78,8 @@ extern struct svm_features svm_features;
 /** svm_state_init() - a new VMCB: what never changes. Maps and N_CR3 are the caller's. */
 void svm_state_init(struct vmcb *vmcb);
 
-/** svm_state_store_core() - puts KVM_REGS_CORE into the VMCB. To find out whether it has to be takes
- * as long. */
+/** svm_state_store_core() - puts KVM_REGS_CORE into the VMCB. To find out whether it has to be
+ * takes as long. */
 static inline void svm_state_store_core(const struct kvm_vcpu *vcpu, struct vmcb *vmcb)
 {
 	vmcb->s.rax = vcpu->cpu.gpr[0];

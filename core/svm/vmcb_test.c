@@ -11,7 +11,6 @@
 #define EXC_DB 1
 #define EXC_PF 14
 
-
 struct svm_features svm_features;
 
 static uint64_t cr8;
