@@ -6,10 +6,14 @@
 #include "core/task/sched.h"
 #include "core/task/signal.h"
 
+#define RW_WRITTEN INT32_MIN
+
 /* Readers first, so that one who has it for reading may take it so again. */
 struct rw {
 	struct wait_queue waiters;
-	_Atomic int32_t readers; /* -1: a writer has it */
+	/* Readers, those among them who see that a writer has it and are about to go; RW_WRITTEN is
+	 * added while one has. */
+	_Atomic int32_t readers;
 };
 
 struct spin {
@@ -63,22 +67,39 @@ static bool try_write(struct rw *rw)
 {
 	int32_t none = 0;
 
-	return atomic_compare_exchange_strong_explicit(&rw->readers, &none, -1,
+	return atomic_compare_exchange_strong_explicit(&rw->readers, &none, RW_WRITTEN,
 						       memory_order_acquire, memory_order_relaxed);
 }
 
-static bool try_read(struct rw *rw)
+static void wake(struct rw *rw)
 {
-	int32_t readers = atomic_load_explicit(&rw->readers, memory_order_relaxed);
-
-	while (readers >= 0) {
-		if (atomic_compare_exchange_weak_explicit(&rw->readers, &readers, readers + 1,
-							  memory_order_acquire,
-							  memory_order_relaxed)) {
-			return true;
-		}
+	if (!wait_is_empty(&rw->waiters)) {
+		wait_wake(&rw->waiters, 0);
 	}
-	return false;
+}
+
+/* One reader less. */
+static void leave(struct rw *rw)
+{
+	if (atomic_fetch_sub_explicit(&rw->readers, 1, memory_order_seq_cst) == 1) {
+		wake(rw);
+	}
+}
+
+static inline bool try_read(struct rw *rw)
+{
+	return atomic_fetch_add_explicit(&rw->readers, 1, memory_order_acquire) >= 0;
+}
+
+static bool try_read_again(struct rw *rw)
+{
+	bool got = atomic_load_explicit(&rw->readers, memory_order_relaxed) >= 0;
+
+	if (got && !try_read(rw)) {
+		leave(rw);
+		got = false;
+	}
+	return got;
 }
 
 static rare void wait_to_write(struct rw *rw)
@@ -93,7 +114,8 @@ static rare void wait_to_read(struct rw *rw)
 {
 	int r;
 
-	wait_until(&rw->waiters, try_read(rw), CLOCK_NEVER, false, r);
+	leave(rw);
+	wait_until(&rw->waiters, try_read_again(rw), CLOCK_NEVER, false, r);
 	(void)r; /* it cannot fail */
 }
 
@@ -131,10 +153,8 @@ void env_unlock(struct kvm_env *env, struct kvm_lock *lock)
 		break;
 	case KVM_LOCK_RW:
 		/* Pairs with the acquires above. */
-		atomic_store_explicit(&l->rw.readers, 0, memory_order_seq_cst);
-		if (!wait_is_empty(&l->rw.waiters)) {
-			wait_wake(&l->rw.waiters, 0);
-		}
+		atomic_fetch_sub_explicit(&l->rw.readers, RW_WRITTEN, memory_order_seq_cst);
+		wake(&l->rw);
 		break;
 	default:
 		flags = l->spin.flags;
@@ -158,10 +178,7 @@ void env_unlock_read(struct kvm_env *env, struct kvm_lock *lock)
 	struct rw *rw = &of(lock)->rw;
 
 	(void)env;
-	if (atomic_fetch_sub_explicit(&rw->readers, 1, memory_order_seq_cst) == 1 &&
-	    !wait_is_empty(&rw->waiters)) {
-		wait_wake(&rw->waiters, 0);
-	}
+	leave(rw);
 }
 
 int env_lock_killable(struct kvm_env *env, struct kvm_lock *lock)

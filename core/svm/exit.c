@@ -80,43 +80,6 @@ static const uint8_t reasons[] = {
 	[VMEXIT_MCOMMIT] = SAYS(KVM_STOP_UNDEFINED), [VMEXIT_TLBSYNC] = SAYS(KVM_STOP_UNDEFINED),
 };
 
-/* Return: false: the guest was refused. */
-static bool decode(struct vmcb *vmcb, struct kvm_stop *stop)
-{
-	uint64_t code = vmcb->c.exitcode;
-
-	if (code == VMEXIT_IOIO) {
-		decode_io(vmcb, stop);
-		return true;
-	}
-	if (code == VMEXIT_NPF) {
-		decode_memory(vmcb, stop);
-		return true;
-	}
-	/* Instructions, not faults or interrupts: the CPU may know where the next one is. */
-	if (svm_features.nrips && code > VMEXIT_VINTR && code < VMEXIT_NPF &&
-	    vmcb->c.nrip - vmcb->s.rip <= INSN_MAX) {
-		stop->insn_len = (uint8_t)(vmcb->c.nrip - vmcb->s.rip);
-	}
-	if (code < ARRAY_SIZE(reasons) && reasons[code] != 0) {
-		stop->reason = reasons[code] - 1;
-	} else if (code == VMEXIT_MSR) {
-		stop->reason = vmcb->c.exitinfo1 != 0 ? KVM_STOP_MSR_WRITE : KVM_STOP_MSR_READ;
-	} else if (code < VMEXIT_EXCEPTION) {
-		stop->reason = KVM_STOP_EMULATE; /* control and debug registers */
-	} else if (code < VMEXIT_INTR) {
-		decode_exception(vmcb, stop);
-	} else if ((uint32_t)code == UINT32_MAX) {
-		stop->reason = KVM_STOP_FAIL_ENTRY; /* VMEXIT_INVALID, some CPUs' lower half */
-		stop->hardware = (uint32_t)code;
-		return false;
-	} else {
-		stop->reason = KVM_STOP_UNKNOWN;
-		stop->hardware = code;
-	}
-	return true;
-}
-
 /* The guest has come to where NMIs are taken again. */
 static void nmis_are_free(struct kvm_vcpu *vcpu)
 {
@@ -141,7 +104,8 @@ static bool end_step(struct kvm_vcpu *vcpu)
 	return ours && take_dr6(vmcb) != 0;
 }
 
-static void decode_all(struct kvm_vcpu *vcpu, struct kvm_stop *stop)
+/* What comes before the exit's own reason, where there is more. Return: false: and instead of it. */
+static __attribute__((noinline)) bool look_around(struct kvm_vcpu *vcpu, struct kvm_stop *stop)
 {
 	struct svm_vcpu *svm = svm_of(vcpu);
 	struct vmcb *vmcb = svm->vmcb;
@@ -157,14 +121,7 @@ static void decode_all(struct kvm_vcpu *vcpu, struct kvm_stop *stop)
 		}
 	}
 	if ((uint32_t)vmcb->c.exitcode == UINT32_MAX) {
-		/* Nothing of it was looked at. */
-		vmcb->s.rip -= svm->soft_length;
-		stop->undelivered = vcpu->inject;
-		vmcb->c.exitintinfo = 0;
-		svm->soft_length = 0;
-		vmcb->c.eventinj = 0;
-		(void)decode(vmcb, stop);
-		return;
+		return true;
 	}
 	svm_event_load(vcpu, &stop->undelivered);
 	if (svm->iret_pending && vmcb->s.rip != svm->iret_rip) {
@@ -172,11 +129,58 @@ static void decode_all(struct kvm_vcpu *vcpu, struct kvm_stop *stop)
 	}
 	if (stepped || (svm->leave_at_once && vmcb->c.exitcode == VMEXIT_INTR)) {
 		stop->reason = KVM_STOP_NMI_WINDOW;
-	} else if (vmcb->c.exitcode == VMEXIT_IRET) {
+		return false;
+	}
+	if (vmcb->c.exitcode == VMEXIT_IRET) {
 		svm->iret_pending = true;
 		svm->iret_rip = vmcb->s.rip;
+		return false;
+	}
+	return true;
+}
+
+/* The guest was refused: nothing of what was to be delivered was looked at. */
+static rare void refused(struct kvm_vcpu *vcpu, struct kvm_stop *stop)
+{
+	struct svm_vcpu *svm = svm_of(vcpu);
+
+	stop->reason = KVM_STOP_FAIL_ENTRY;
+	stop->hardware = (uint32_t)svm->vmcb->c.exitcode; /* of some CPUs' no more is right */
+	stop->undelivered = vcpu->inject;
+	svm->vmcb->s.rip -= svm->soft_length;
+	svm->soft_length = 0;
+}
+
+static inline void decode(struct kvm_vcpu *vcpu, struct vmcb *vmcb, struct kvm_stop *stop)
+{
+	uint64_t code = vmcb->c.exitcode;
+
+	if (code == VMEXIT_IOIO) {
+		decode_io(vmcb, stop);
+		return;
+	}
+	if (code == VMEXIT_NPF) {
+		decode_memory(vmcb, stop);
+		return;
+	}
+	/* Instructions, not faults or interrupts: the CPU may know where the next one is. */
+	if (svm_features.nrips && code > VMEXIT_VINTR && code < VMEXIT_NPF &&
+	    vmcb->c.nrip - vmcb->s.rip <= INSN_MAX) {
+		stop->insn_len = (uint8_t)(vmcb->c.nrip - vmcb->s.rip);
+	}
+	if (code < ARRAY_SIZE(reasons) && reasons[code] != 0) {
+		stop->reason = reasons[code] - 1;
+	} else if (code == VMEXIT_MSR) {
+		stop->reason = vmcb->c.exitinfo1 != 0 ? KVM_STOP_MSR_WRITE : KVM_STOP_MSR_READ;
+	} else if (code < VMEXIT_EXCEPTION) {
+		stop->reason = KVM_STOP_EMULATE; /* control and debug registers */
+	} else if (code < VMEXIT_INTR) {
+		decode_exception(vmcb, stop);
+	} else if ((uint32_t)code == UINT32_MAX) {
+		refused(vcpu, stop);
 	} else {
-		(void)decode(vmcb, stop);
+		stop->reason = KVM_STOP_UNKNOWN;
+		stop->hardware = code;
 	}
 }
 
@@ -194,8 +198,8 @@ void svm_exit_decode(struct kvm_vcpu *vcpu, struct kvm_stop *stop)
 {
 	struct svm_vcpu *svm = svm_of(vcpu);
 
-	if (!is_plain(svm) || !decode(svm->vmcb, stop)) {
-		decode_all(vcpu, stop);
+	if (is_plain(svm) || look_around(vcpu, stop)) {
+		decode(vcpu, svm->vmcb, stop);
 	}
 	svm->vmcb->c.eventinj = 0;
 }

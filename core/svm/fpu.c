@@ -37,28 +37,24 @@ rare bool svm_fpu_change(struct kvm_vcpu *vcpu)
 	if (!fpu_area_is_valid(vcpu->xsave, svm_features.xcr0)) {
 		return false;
 	}
-	if (svm_of(vcpu)->fpu_live) {
+	if (!svm_of(vcpu)->fpu_away) {
 		load(vcpu->xsave);
 	}
 	return true;
 }
 
-bool svm_fpu_enter(struct kvm_vcpu *vcpu)
+void svm_fpu_enter(struct kvm_vcpu *vcpu)
 {
 	struct svm_vcpu *svm = svm_of(vcpu);
 	struct user_state *user = &thread_current()->user;
 
-	if ((vcpu->changed & KVM_REGS_FPU) != 0 && !svm_fpu_change(vcpu)) {
-		return false;
-	}
 	save(user->xsave);
 	svm->host_xsave = user->xsave;
 	user->xsave = vcpu->xsave;
-	svm->fpu_live = true;
+	svm->fpu_away = false;
 	/* Another CPU saves it for itself: svm_is_at_home(). */
 	svm_vmsave(((struct svm_cpu *)cpu_this()->virt)->host);
 	load(vcpu->xsave);
-	return true;
 }
 
 void svm_fpu_save(struct kvm_vcpu *vcpu)
@@ -67,7 +63,7 @@ void svm_fpu_save(struct kvm_vcpu *vcpu)
 	 * What was changed in the area and not entered yet is newer than what the CPU has. There
 	 * is no thread that switches in between: the area is this one's.
 	 */
-	if (svm_of(vcpu)->fpu_live && (vcpu->changed & KVM_REGS_FPU) == 0) {
+	if (!svm_of(vcpu)->fpu_away && (vcpu->changed & KVM_REGS_FPU) == 0) {
 		save(vcpu->xsave);
 	}
 }
@@ -76,11 +72,11 @@ void svm_leave(struct kvm_vcpu *vcpu)
 {
 	struct svm_vcpu *svm = svm_of(vcpu);
 
-	if (svm->fpu_live) {
+	if (!svm->fpu_away) {
 		struct user_state *user = &thread_current()->user;
 
 		svm_fpu_save(vcpu);
-		svm->fpu_live = false;
+		svm->fpu_away = true;
 		user->xsave = svm->host_xsave;
 		load(user->xsave);
 	}

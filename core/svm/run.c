@@ -73,13 +73,15 @@ static int vcpu_init(struct kvm_vcpu *vcpu)
 	}
 	svm->vmcb = phys_ptr(vmcb);
 	svm->vmcb_pa = vmcb;
+	svm->npt = npt_of(vcpu->vm);
+	svm->fpu_away = true;
 	svm->msrpm = phys_ptr(msrpm);
-	npt_add_guest(npt_of(vcpu->vm), &svm->guest);
+	npt_add_guest(svm->npt, &svm->guest);
 	vcpu->backend_data = svm;
 	svm_state_init(svm->vmcb);
 	svm->vmcb->c.iopm_base_pa = phys_of(svm_iopm).v;
 	svm->vmcb->c.msrpm_base_pa = msrpm.v;
-	svm->vmcb->c.n_cr3 = npt_of(vcpu->vm)->root.v;
+	svm->vmcb->c.n_cr3 = svm->npt->root.v;
 	svm_intercepts(vcpu);
 	svm_msr_map(vcpu);
 	return 0;
@@ -100,7 +102,7 @@ static void vcpu_fini(struct kvm_vcpu *vcpu)
 	struct svm_vcpu *svm = svm_of(vcpu);
 
 	if (svm != NULL) {
-		npt_remove_guest(npt_of(vcpu->vm), &svm->guest);
+		npt_remove_guest(svm->npt, &svm->guest);
 		ipi_call(cpu_all(), forget_vcpu, svm);
 		vcpu_free(svm);
 		vcpu->backend_data = NULL;
@@ -228,6 +230,7 @@ static __attribute__((noinline)) void run_with_around(struct kvm_vcpu *vcpu, str
 {
 	load_around(vcpu, svm);
 	svm_run(svm->vmcb_pa, vcpu->cpu.gpr, cpu->host);
+	vcpu->changed = 0;
 	unload_around(vcpu, svm);
 }
 
@@ -263,7 +266,7 @@ static inline bool try_run(struct kvm_vcpu *vcpu, struct svm_vcpu *svm)
 	runs = !must_not_enter(vcpu, cpu);
 	if (runs) {
 		struct svm_cpu *home = cpu->virt;
-		uint64_t generation = npt_generation(npt_of(vcpu->vm));
+		uint64_t generation = npt_generation(svm->npt);
 
 		if (!svm_is_at_home(svm, home, generation)) {
 			arrive(vcpu, home, generation);
@@ -313,6 +316,12 @@ static __attribute__((noinline)) bool prepare(struct kvm_vcpu *vcpu, struct svm_
 	if ((vcpu->changed & KVM_REGS_FPU) != 0 && !svm_fpu_change(vcpu)) {
 		return false;
 	}
+	if (svm->fpu_away) {
+		svm_fpu_enter(vcpu);
+		if (is_plain(vcpu, svm)) {
+			return true;
+		}
+	}
 	if (svm->flushing) {
 		svm->flushing = false;
 		svm->vmcb->c.tlb_control = VMCB_TLB_KEEP;
@@ -334,20 +343,20 @@ static void enter(struct kvm_vcpu *vcpu, struct kvm_stop *stop)
 	struct svm_vcpu *svm = svm_of(vcpu);
 
 	svm_state_store_core(vcpu, svm->vmcb);
-	if ((!svm->fpu_live && !svm_fpu_enter(vcpu)) ||
-	    (!is_plain(vcpu, svm) && !prepare(vcpu, svm))) {
+	if (!is_plain(vcpu, svm) && !prepare(vcpu, svm)) {
 		stop->reason = KVM_STOP_FAIL_ENTRY;
 		stop->undelivered = vcpu->inject;
 		stop->hardware = UINT32_MAX;
 		return;
 	}
-	vcpu->changed = 0;
 	if (!try_run(vcpu, svm)) {
+		vcpu->changed = 0;
 		undo_entry(vcpu, stop);
 		return;
 	}
 	/* What the CPU has changes nothing of KVM_REGS_DEBUG; see state.c. */
 	vcpu->loaded = KVM_REGS_CORE | KVM_REGS_DEBUG;
+	vcpu->changed = 0;
 	svm_exit_decode(vcpu, stop);
 	svm_state_load_core(vcpu, svm->vmcb);
 }

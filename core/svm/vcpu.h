@@ -15,6 +15,7 @@ struct svm_cpu;
 struct svm_vcpu {
 	struct vmcb *vmcb; /* constant */
 	hpa_t vmcb_pa;	   /* constant */
+	struct npt *npt;   /* constant: the VM's */
 	uint8_t *msrpm;	   /* constant; two pages */
 	uint16_t tr_attr;  /* of TR when it was last loaded */
 	bool flush;	   /* forget the guest's translations at the next entry */
@@ -28,6 +29,7 @@ struct svm_vcpu {
 			bool window;	     /* the VMCB asks for some window, or has a V_TPR */
 			bool iret_pending;   /* the IRET that ends an NMI's handler comes next */
 			bool flushing;	     /* the last entry flushed translations */
+			bool fpu_away;	     /* the CPU has the thread's extended state */
 		};
 		uint64_t unusual; /* any of them: an entry or an exit has more to do */
 	};
@@ -50,8 +52,8 @@ struct svm_vcpu {
 	uint64_t asid_generation;
 	uint32_t asid;
 
-	/* The extended state is in the CPU, or saved where the thread's own belongs. */
-	bool fpu_live;
+	/* The guest's extended state is in the CPU, or where the thread's own belongs; that waits
+	 * here. */
 	void *host_xsave;
 
 	struct npt_guest guest;

@@ -24,9 +24,9 @@ must_use int kvm_bus_unregister(struct kvm_vm *vm, const struct kvm_coalesced_mm
 /** kvm_bus_has_ports() - may there be somebody at a port? Without vm->memory: as of some moment. */
 static inline bool kvm_bus_has_ports(const struct kvm_vm *vm)
 {
-	return vm->irqchip == KVM_IRQCHIP_FULL ||
-	       __atomic_load_n(&vm->doorbell_count, __ATOMIC_RELAXED) != 0 ||
-	       __atomic_load_n(&vm->zone_count, __ATOMIC_RELAXED) != 0;
+	return __atomic_load_n(&vm->doorbell_count, __ATOMIC_RELAXED) != 0 ||
+	       __atomic_load_n(&vm->zone_count, __ATOMIC_RELAXED) != 0 ||
+	       vm->irqchip == KVM_IRQCHIP_FULL;
 }
 
 /** kvm_bus_fini() - takes all away. */
