@@ -153,72 +153,34 @@ user_cas32:
 	fixup	1b, 2b, 1
 
 	/*
-	 * int user_walk(uint64_t user, uint64_t first, uint64_t bytes, uint64_t cr3, uint64_t linear,
-	 *	uint64_t code[2]): 0 or -1
-	 * The tables are a guest's: each address in them is held against the bounds.
+	 * int user_recheck(const struct user_step *step, unsigned count, uint64_t at, uint64_t words[2]):
+	 * 0 or -1
 	 */
-	.macro	within			/* rax: an address; becomes an offset */
-	subq	%rsi, %rax
-	cmpq	%rdx, %rax
-	jae	8f
-	.endm
-
-	.macro	table shift, at		/* rcx: the entry of the level above; becomes this one's */
-	movq	%r8, %rax
-	shrq	$(\shift - 3), %rax
-	andl	$0xff8, %eax
-	andq	%r11, %rcx
-	addq	%rcx, %rax
-	within
-\at:	movq	(%rdi,%rax), %rcx
-	testb	$1, %cl			/* P */
-	jz	8f
-	.endm
-
-	.globl	user_walk
-	.type	user_walk, @function
-user_walk:
-	movabsq	$0x000ffffffffff000, %r11
+	.globl	user_recheck
+	.type	user_recheck, @function
+user_recheck:
 	open
-	table	39, 1
-	table	30, 2
-	movl	$0x3fffffff, %r10d
-	testb	$0x80, %cl		/* PS: a page of 1 GiB */
-	jnz	5f
-	table	21, 3
-	movl	$0x1fffff, %r10d
-	testb	$0x80, %cl
-	jnz	5f
-	table	12, 4
-	movl	$0xfff, %r10d
-5:	movq	%r8, %rax
-	andl	$0xfff, %eax
-	cmpl	$0xff0, %eax
-	ja	8f
-	movq	%r10, %rax
-	notq	%rax
-	andq	%r11, %rcx
-	andq	%rax, %rcx
-	andq	%r10, %r8
-	leaq	(%rcx,%r8), %rax
-	within
-6:	movq	(%rdi,%rax), %rcx
-7:	movq	8(%rdi,%rax), %rdx
-	movq	%rcx, (%r9)
-	movq	%rdx, 8(%r9)
+1:	movq	(%rdi), %rax
+2:	movq	(%rax), %rax
+	cmpq	%rax, 8(%rdi)
+	jne	5f
+	addq	$16, %rdi
+	decl	%esi
+	jnz	1b
+3:	movq	(%rdx), %rax
+4:	movq	8(%rdx), %rdx
 	close
+	movq	%rax, (%rcx)
+	movq	%rdx, 8(%rcx)
 	xorl	%eax, %eax
 	ret
-8:	close
+5:	close
 	movl	$-1, %eax
 	ret
-	.size	user_walk, . - user_walk
-	fixup	1b, 8b, 0
-	fixup	2b, 8b, 0
-	fixup	3b, 8b, 0
-	fixup	4b, 8b, 0
-	fixup	6b, 8b, 0
-	fixup	7b, 8b, 0
+	.size	user_recheck, . - user_recheck
+	fixup	2b, 5b, 0
+	fixup	3b, 5b, 0
+	fixup	4b, 5b, 0
 
 	/* int64_t user_scan_copy(char *to, const char *from, size_t size): up to and with the zero;
 	 * bytes before it, -1 for a bad address, -2 without a zero in size bytes */

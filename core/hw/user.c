@@ -86,14 +86,15 @@ int user_get32(uint64_t va, uint32_t *value)
 
 struct user_word user_get_word(uint64_t va)
 {
-	check_context();
 	return user_range_ok(va, 8) ? user_load64((const void *)va) : (struct user_word){-1, 0};
 }
 
 int user_get64(uint64_t va, uint64_t *value)
 {
-	struct user_word w = user_get_word(va);
+	struct user_word w;
 
+	check_context();
+	w = user_get_word(va);
 	if (w.error != 0) {
 		return -EFAULT;
 	}

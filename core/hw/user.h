@@ -41,7 +41,8 @@ must_use int64_t user_read_string(char *to, uint64_t va, size_t size);
 must_use int user_get32(uint64_t va, uint32_t *value);
 must_use int user_get64(uint64_t va, uint64_t *value);
 
-/** user_get_word() - as user_get64(), for those who have no time: both in registers. */
+/** user_get_word() - as user_get64(), for those who have no time: both in registers, and nobody
+ * checks that the caller may sleep. Context: the beginning of a system call. */
 struct user_word {
 	int64_t error; /* or 0 */
 	uint64_t value;
@@ -49,12 +50,16 @@ struct user_word {
 struct user_word user_get_word(uint64_t va);
 
 /**
- * user_walk() - the 16 bytes at a guest's linear address, by page tables of four levels. The
- * guest's memory from @first on, @bytes of it, lies at @user; that is ring 3's, and all has to lie
- * in it. Return: 0; -1: something is not there, or the bytes cross a page.
+ * user_recheck() - two words of ring 3's at @at, if all of @step still have their values. Addresses
+ * must be ring 3's.
+ * @count: not 0.
+ * Return: 0; -1: they have not, or something is not there.
  */
-must_use int user_walk(uint64_t user, uint64_t first, uint64_t bytes, uint64_t cr3, uint64_t linear,
-		       uint64_t code[2]);
+struct user_step {
+	uint64_t at, value;
+};
+must_use int user_recheck(const struct user_step *step, unsigned count, uint64_t at,
+			  uint64_t words[2]);
 
 must_use int user_put32(uint64_t va, uint32_t value);
 must_use int user_put64(uint64_t va, uint64_t value);

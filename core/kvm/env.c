@@ -2,6 +2,7 @@
 #include <errno.h>
 
 #include "core/hw/clock.h"
+#include "core/hw/regs.h"
 #include "core/hw/user.h"
 #include "core/hw/wide.h"
 #include "core/kvm/internal.h"
@@ -55,12 +56,45 @@ static int env_copy_in(struct kvm_env *env, void *to, uint64_t user, size_t byte
 	return user_read(to, user, bytes);
 }
 
-static int env_fetch_code(struct kvm_env *env, const struct kvm_slot *slot, uint64_t cr3,
-			  uint64_t linear, uint64_t bytes[2])
+/* The tables are a guest's: each address in them is held against the slot's bounds. */
+static int env_find_code(struct kvm_env *env, const struct kvm_slot *slot, struct kvm_code *code)
+{
+	uint64_t first = slot->gfn << PAGE_SHIFT, bytes = slot->pages << PAGE_SHIFT;
+	uint64_t entry = code->cr3;
+	unsigned shift = 48;
+
+	(void)env;
+	code->levels = 0;
+	do {
+		uint64_t at = (entry & PTE_ADDR) - first;
+		struct user_word w;
+
+		shift -= 9;
+		at += (code->linear >> shift & 0x1ff) * 8;
+		if (at >= bytes) {
+			return -EAGAIN;
+		}
+		w = user_get_word(slot->user + at);
+		if (w.error != 0 || (w.value & PTE_P) == 0) {
+			return -EAGAIN;
+		}
+		entry = w.value;
+		code->table[code->levels].user = slot->user + at;
+		code->table[code->levels++].entry = entry;
+	} while (shift > PAGE_SHIFT && (shift == 39 || (entry & PTE_PS) == 0));
+	entry &= PTE_ADDR & ~(BIT(shift) - 1);
+	entry += (code->linear & (BIT(shift) - 1)) - first;
+	code->user = slot->user + entry;
+	return entry < bytes ? 0 : -EAGAIN;
+}
+
+_Static_assert(sizeof(struct user_step) == sizeof(((struct kvm_code *)0)->table[0]), "layout");
+
+static int env_fetch_code(struct kvm_env *env, const struct kvm_code *code, unsigned at,
+			  uint64_t bytes[2])
 {
 	(void)env;
-	return user_walk(slot->user, slot->gfn << PAGE_SHIFT, slot->pages << PAGE_SHIFT, cr3,
-			 linear, bytes) == 0
+	return user_recheck((const void *)code->table, code->levels, code->user + at, bytes) == 0
 		       ? 0
 		       : -EAGAIN;
 }
@@ -142,6 +176,7 @@ const struct kvm_env_ops env_ops = {
 	.unlock_read = env_unlock_read,
 	.lock_killable = env_lock_killable,
 	.copy_in = env_copy_in,
+	.find_code = env_find_code,
 	.fetch_code = env_fetch_code,
 	.copy_out = env_copy_out,
 	.cmpxchg = env_cmpxchg,

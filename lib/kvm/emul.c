@@ -429,18 +429,46 @@ static bool usual_mode(const struct kvm_vcpu *vcpu)
 }
 
 /*
- * Code that the CPU has just executed, 16 bytes of it: so it is mapped, may be executed, and is
- * marked as accessed. Return: false if that takes more than reading the tables.
+ * Code that the CPU has just executed, 16 bytes of it, where there was some before. The tables are
+ * looked at again; that it is in the same memory the slots' generation says.
+ */
+static bool peek_again(struct kvm_vcpu *vcpu, uint64_t bytes[2])
+{
+	const struct kvm_code *code = &vcpu->code;
+	uint64_t rip = vcpu->cpu.rip;
+
+	kvm_regs_need(vcpu, KVM_REGS_MODE);
+	return rip - code->linear <= KVM_PAGE_BYTES - 16 && vcpu->cr3 == code->cr3 &&
+	       vcpu->code_generation == vcpu->vm->slots.generation + 1 && usual_mode(vcpu) &&
+	       kvm_ops(vcpu->env)->fetch_code(vcpu->env, code, (unsigned)(rip - code->linear),
+					      bytes) == 0;
+}
+
+/*
+ * It is mapped, may be executed, and is marked as accessed. Return: false if that takes more than
+ * reading the tables.
  */
 static bool peek(struct kvm_vcpu *vcpu, uint64_t bytes[2])
 {
-	const struct kvm_env *env = vcpu->env;
+	const struct kvm_env_ops *ops = kvm_ops(vcpu->env);
+	uint64_t at = vcpu->cpu.rip % KVM_PAGE_BYTES;
 
-	kvm_regs_need(vcpu, KVM_REGS_MODE);
-	return kvm_ops(env)->fetch_code != NULL && usual_mode(vcpu) &&
-	       vcpu->slot_generation == vcpu->vm->slots.generation && vcpu->slot_hint != NULL &&
-	       kvm_ops(env)->fetch_code(vcpu->env, vcpu->slot_hint, vcpu->cr3, vcpu->cpu.rip,
-					bytes) == 0;
+	if (ops->find_code == NULL) {
+		return false;
+	}
+	if (peek_again(vcpu, bytes)) {
+		return true;
+	}
+	vcpu->code_generation = 0;
+	vcpu->code.cr3 = vcpu->cr3;
+	vcpu->code.linear = vcpu->cpu.rip - at;
+	if (at > KVM_PAGE_BYTES - 16 || !usual_mode(vcpu) ||
+	    vcpu->slot_generation != vcpu->vm->slots.generation || vcpu->slot_hint == NULL ||
+	    ops->find_code(vcpu->env, vcpu->slot_hint, &vcpu->code) != 0) {
+		return false;
+	}
+	vcpu->code_generation = vcpu->vm->slots.generation + 1;
+	return ops->fetch_code(vcpu->env, &vcpu->code, (unsigned)at, bytes) == 0;
 }
 
 /*
@@ -901,10 +929,24 @@ static __attribute__((noinline)) bool skip_slowly(struct kvm_vcpu *vcpu, unsigne
 	return (vcpu->single_step || stepping) && kvm_debug_stepped(vcpu, stepping);
 }
 
+/* As most of the time. Without vm->memory: what is read is ring 3's own in any case. */
+static inline unsigned known_length(struct kvm_vcpu *vcpu)
+{
+	uint64_t bytes[2];
+
+	return kvm_ops(vcpu->env)->find_code != NULL && peek_again(vcpu, bytes)
+		       ? short_length(bytes[0])
+		       : 0;
+}
+
 bool kvm_emul_skip(struct kvm_vcpu *vcpu, unsigned len)
 {
-	uint64_t rip = vcpu->cpu.rip + len;
+	uint64_t rip;
 
+	if (len == 0) {
+		len = known_length(vcpu);
+	}
+	rip = vcpu->cpu.rip + len;
 	if (len == 0 || vcpu->single_step || (vcpu->cpu.rflags & RFLAGS_TF) != 0 ||
 	    (rip ^ vcpu->cpu.rip) >> 32 != 0) {
 		return skip_slowly(vcpu, len);

@@ -65,6 +65,16 @@ struct kvm_eventfd_watch {
 	uint64_t opaque[12];
 };
 
+/** Where a page of code is, and how that was found. */
+struct kvm_code {
+	uint64_t cr3, linear; /* of the page */
+	uint64_t user;
+	uint32_t levels;
+	struct {
+		uint64_t user, entry;
+	} table[4];
+};
+
 struct kvm_env_ops {
 	/* ---- storage ---- */
 	/** NULL if there is no memory. */
@@ -85,12 +95,15 @@ struct kvm_env_ops {
 	/** 0 or -EFAULT; nothing is promised of the destination after an error. */
 	int (*copy_in)(struct kvm_env *env, void *to, uint64_t user, size_t bytes);
 	/**
-	 * The 16 bytes at @linear by four levels of tables, all of it in @slot and the bytes in one
-	 * page; nothing but presence is checked. Return: 0; -EAGAIN: it takes more than that. May
-	 * be NULL: it is faster than copy_in(), nothing more.
+	 * Finds code->linear by four levels of tables from code->cr3 on, all of it in @slot;
+	 * nothing but presence is checked. Return: 0; -EAGAIN: it takes more than that. Both may be
+	 * NULL: they are faster than copy_in(), nothing more.
 	 */
-	int (*fetch_code)(struct kvm_env *env, const struct kvm_slot *slot, uint64_t cr3,
-			  uint64_t linear, uint64_t bytes[2]);
+	int (*find_code)(struct kvm_env *env, const struct kvm_slot *slot, struct kvm_code *code);
+	/** 16 bytes of what was found, the page's from @at on. Return: 0; -EAGAIN: the tables have
+	 * changed, or it is not there. */
+	int (*fetch_code)(struct kvm_env *env, const struct kvm_code *code, unsigned at,
+			  uint64_t bytes[2]);
 	int (*copy_out)(struct kvm_env *env, uint64_t user, const void *from, size_t bytes);
 	/**
 	 * Atomic compare and exchange of 1, 2, 4, 8 or 16 aligned bytes. Return: 0; -EAGAIN if

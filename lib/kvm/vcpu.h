@@ -199,7 +199,9 @@ struct kvm_vcpu {
 
 	uint64_t slot_generation; /* of slot_hint */
 	struct kvm_slot *slot_hint;
-	uint8_t msr_hint; /* the row of msr.c that was found last */
+	uint64_t code_generation; /* of slots, for code; 0: it is not known */
+	struct kvm_code code;	  /* that stopped the guest last */
+	uint8_t msr_hint;	  /* the row of msr.c that was found last */
 	bool enforce_pv_features;
 
 	/* the dirty ring; NULL without. Both are counted on and on */
