@@ -61,6 +61,15 @@ void svm_fpu_save(struct kvm_vcpu *vcpu)
 	}
 }
 
+void svm_fpu_commit(struct kvm_vcpu *vcpu)
+{
+	if (svm_of(vcpu)->fpu_live && (vcpu->changed & KVM_REGS_FPU) != 0 &&
+	    fpu_area_is_valid(vcpu->xsave, svm_features.xcr0)) {
+		load(vcpu->xsave);
+		vcpu->changed &= ~(uint32_t)KVM_REGS_FPU;
+	}
+}
+
 void svm_leave(struct kvm_vcpu *vcpu)
 {
 	struct svm_vcpu *svm = svm_of(vcpu);
