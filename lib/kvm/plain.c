@@ -73,7 +73,8 @@ static bool take_operand(struct reader *r, struct kvm_mov *mov, uint8_t *reg)
 		mov->base = KVM_MOV_RIP;
 	}
 	if (mod == 1) {
-		mov->disp = (int8_t)take(r, 1);
+		mov->disp = (int32_t)take(r, 1);
+		mov->disp -= mov->disp >= 0x80 ? 0x100 : 0;
 	} else if (mod == 2 || mov->base >= KVM_MOV_RIP) {
 		mov->disp = (int32_t)take(r, 4);
 	} else {
