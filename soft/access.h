@@ -44,6 +44,12 @@ must_use int soft_fill8(void *to, uint64_t value, size_t count);
 must_use int soft_access_xsavec(void *area, uint64_t components);
 must_use int soft_access_xrstor(const void *area, uint64_t components);
 
+/**
+ * soft_access_same() - compares @count times 32 bytes, at least one, without vector registers.
+ * Return: 0: they are equal; 1: they are not; -EFAULT.
+ */
+must_use int soft_access_same(const void *at, const void *bytes, size_t count);
+
 /** soft_access_equal16() - 16 bytes of each. Return: a bit for each that is equal, or -EFAULT. */
 must_use int soft_access_equal16(const void *at, const void *bytes);
 

@@ -13,8 +13,8 @@ static bool can_translate(void)
 
 int soft_engine_choose(const char *name)
 {
-	static const struct soft_engine *const all[] = {&soft_interp, &soft_translate,
-							&soft_translate_checked};
+	static const struct soft_engine *const all[] = {
+		&soft_interp, &soft_translate, &soft_translate_checked, &soft_translate_small};
 
 	for (size_t i = 0; i < ARRAY_SIZE(all); i++) {
 		if (strcmp(all[i]->name, name) == 0) {

@@ -35,9 +35,12 @@ struct soft_engine {
 extern const struct soft_engine soft_interp;
 extern const struct soft_engine soft_translate;
 extern const struct soft_engine soft_translate_checked; /* judges all code that it makes */
+extern const struct soft_engine
+	soft_translate_small; /* so, too, and its cache is full soon: tests */
 
 /**
- * soft_engine_choose() - of vCPUs to come: "interpret", "translate" or "translate-checked".
+ * soft_engine_choose() - of vCPUs to come: "interpret", "translate", "translate-checked" or
+ * "translate-small".
  * Return: 0, -EINVAL, or -EOPNOTSUPP if this host's CPU cannot have it.
  */
 must_use int soft_engine_choose(const char *name);

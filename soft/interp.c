@@ -24,6 +24,9 @@
 
 #define PAGE UINT64_C(4096)
 
+/* Of so many iterations of a REP as the emulator makes at once; then it is fetched anew. */
+#define TURNS 4
+
 /* After so many PAUSEs others may run. */
 #define PAUSES 64
 
@@ -110,6 +113,17 @@ static enum insn_outcome fetch(struct soft_vcpu *vcpu, const struct insn **insn)
 	}
 	*insn = &known->insn;
 	return INSN_DONE;
+}
+
+bool soft_interp_keep(struct soft_vcpu *vcpu)
+{
+	const struct insn *insn;
+
+	if (fetch(vcpu, &insn) == INSN_DONE) {
+		vcpu->kept = *insn;
+		vcpu->is_kept = true;
+	}
+	return vcpu->is_kept;
 }
 
 /* ---- instructions that are not the emulator's ---- */
@@ -250,6 +264,23 @@ static enum insn_outcome execute(struct soft_vcpu *vcpu, const struct insn *insn
 		       : insn_emulate(&vcpu->env, insn);
 }
 
+/*
+ * A REP that overwrites itself goes on as it was, unless something interrupts it, as on CPUs. For a
+ * while nothing does, so that one can tell what comes of it.
+ */
+static enum insn_outcome execute_turns(struct soft_vcpu *vcpu, const struct insn *insn)
+{
+	enum insn_outcome outcome;
+
+	for (unsigned turn = 0;; turn++) {
+		outcome = execute(vcpu, insn);
+		if (outcome != INSN_AGAIN || !repeats(insn) || turn == TURNS ||
+		    (vcpu->kvm->cpu.rflags & RFLAGS_TF) != 0 || vcpu->dr6_hits != 0) {
+			return outcome;
+		}
+	}
+}
+
 /* What did not come to its end. Return: false: there is a stop. */
 static bool interrupted(struct soft_vcpu *vcpu, enum insn_outcome outcome)
 {
@@ -297,11 +328,16 @@ bool soft_interp_step(struct soft_vcpu *vcpu)
 			return soft_deliver_db(vcpu, found) == INSN_DONE;
 		}
 	}
-	outcome = fetch(vcpu, &insn);
-	if (insn == NULL) {
-		return interrupted(vcpu, outcome);
+	if (vcpu->is_kept) {
+		vcpu->is_kept = false;
+		insn = &vcpu->kept;
+	} else {
+		outcome = fetch(vcpu, &insn);
+		if (insn == NULL) {
+			return interrupted(vcpu, outcome);
+		}
 	}
-	outcome = execute(vcpu, insn);
+	outcome = execute_turns(vcpu, insn);
 	switch (outcome) {
 	case INSN_DONE:
 		if (insn->mnemonic == INSN_IRET) {

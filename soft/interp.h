@@ -13,3 +13,9 @@ struct soft_vcpu;
  * Context: vCPU thread, inside.
  */
 must_use bool soft_interp_step(struct soft_vcpu *vcpu);
+
+/**
+ * soft_interp_keep() - the instruction at RIP has begun: the next step executes it as it is now.
+ * Return: false: there is none.
+ */
+must_use bool soft_interp_keep(struct soft_vcpu *vcpu);

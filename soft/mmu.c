@@ -113,26 +113,20 @@ static bool in_use(const struct soft_mmu *mmu, const struct soft_space *space)
 	return space->cr3 != SOFT_NO_SPACE || space == mmu->now;
 }
 
-static void forget_fetches(struct soft_tlb_entry *tlb, struct st_view *v)
+void soft_mmu_doubt_code(struct soft_mmu *mmu)
 {
-	for (unsigned i = 0; i < SOFT_TLB; i++) {
-		tlb[i].fetch = SOFT_NO_PAGE;
-	}
-	if (v != NULL) {
-		st_flush_exec(v);
-	}
-}
+	struct st_view *kernel = view_of(mmu, mmu->now, ST_VIEW_KERNEL);
 
-void soft_mmu_forget_code(struct soft_mmu *mmu)
-{
-	for (unsigned n = 0; n < SOFT_SPACES; n++) {
-		struct soft_space *space = &mmu->space[n];
+	for (unsigned n = 0; n < SOFT_SPACES && kernel != NULL; n++) {
+		struct st_view *user = view_of(mmu, &mmu->space[n], ST_VIEW_USER);
 
-		if (in_use(mmu, space)) {
-			forget_fetches(space->user, view_of(mmu, space, ST_VIEW_USER));
+		if (user != NULL && in_use(mmu, &mmu->space[n])) {
+			st_doubt_exec(user);
 		}
 	}
-	forget_fetches(mmu->kernel, view_of(mmu, mmu->now, ST_VIEW_KERNEL));
+	if (kernel != NULL) {
+		st_doubt_exec(kernel);
+	}
 }
 
 static void protect(struct soft_tlb_entry *tlb, struct st_view *v, uint64_t host)
@@ -369,7 +363,6 @@ static void fill(struct soft_vcpu *vcpu, uint64_t linear, enum soft_access acces
 	}
 	if (access == SOFT_FETCH) {
 		e->fetch = tag;
-		vcpu->mmu.fetches++;
 	} else {
 		e->read = tag;
 	}

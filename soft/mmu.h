@@ -39,7 +39,6 @@ struct soft_mmu {
 	unsigned oldest;	  /* who is next to make room */
 	struct st_translator *st; /* has further TLBs for each space; or NULL */
 	uint64_t flushes;	  /* how often all was forgotten */
-	uint64_t fetches;	  /* how often code was found by a walk */
 	/* Parts of pages of 2 MiB or 4 MiB, and of 1 GiB, are in it: bits by a hash of the address.
 	 */
 	uint64_t large[SOFT_LARGE / 64], huge[SOFT_LARGE / 64];
@@ -91,8 +90,8 @@ must_use enum insn_outcome soft_mmu_fetch(struct soft_vcpu *vcpu, uint64_t linea
 /** soft_mmu_protect() - forgets who may write to the page at @host. Context: as above. */
 void soft_mmu_protect(struct soft_vcpu *vcpu, uint64_t host);
 
-/** soft_mmu_forget_code() - code is found by a walk the next time. */
-void soft_mmu_forget_code(struct soft_mmu *mmu);
+/** soft_mmu_doubt_code() - translated code is compared with its page when it is next entered. */
+void soft_mmu_doubt_code(struct soft_mmu *mmu);
 /** soft_mmu_follow() - CR3 may have changed. */
 void soft_mmu_follow(struct soft_vcpu *vcpu);
 

@@ -224,24 +224,22 @@ static void make_restorable(uint8_t *area, uint64_t features)
 	memset(area + AT_XSTATE_BV + 8, 0, AT_HEADER_END - AT_XSTATE_BV - 8);
 }
 
-/* The opcode of an x87 instruction: the low three bits of the first byte, and ModRM. */
-static uint16_t opcode_of(const struct insn_native *n)
-{
-	unsigned at = 0;
-
-	while (at + 2u < n->len && (n->code[at] & 0xf8) != 0xd8) {
-		at++;
-	}
-	return (uint16_t)((n->code[at] & 7) << 8 | n->code[at + 1]);
-}
-
 /* The last x87 instruction: where the guest has it, not where it was executed here. */
 static void set_place(uint8_t *area, const struct insn_native *n, uint64_t fdp)
 {
-	store_le16(area + AT_FOP, opcode_of(n));
+	store_le16(area + AT_FOP, n->fop);
 	store_le64(area + AT_FIP, n->fip);
 	store_le64(area + AT_FDP, n->base == INSN_NO_REG ? fdp : n->fdp);
 	area[AT_XSTATE_BV] |= 1;
+}
+
+/* The host's CPU may not have saved it. @was: the area, up to MXCSR, as it was loaded. */
+static void keep_place(uint8_t *area, const uint8_t *was)
+{
+	if (load_le64(was + AT_FIP) != 0 || load_le64(was + AT_FDP) != 0) {
+		memcpy(area + AT_FOP, was + AT_FOP, AT_MXCSR - AT_FOP);
+		area[AT_XSTATE_BV] |= 1;
+	}
 }
 
 static enum insn_outcome outcome_of(struct soft_vcpu *vcpu, const struct run *run)
@@ -267,8 +265,12 @@ enum insn_outcome soft_native_run(struct soft_vcpu *vcpu, struct insn_native *n)
 		.rflags = n->rflags & FLAGS_ARITH,
 		.avx = backend->xcr0 & 4,
 	};
-	uint64_t fdp = (area[AT_XSTATE_BV] & 1) != 0 ? load_le64(area + AT_FDP) : 0;
+	uint8_t was[AT_MXCSR] = {0};
 	int r;
+
+	if ((area[AT_XSTATE_BV] & 1) != 0) {
+		memcpy(was, area, sizeof(was));
+	}
 
 	memcpy(run.gpr, n->gpr, sizeof(run.gpr));
 	if (n->base != INSN_NO_REG) {
@@ -289,7 +291,9 @@ enum insn_outcome soft_native_run(struct soft_vcpu *vcpu, struct insn_native *n)
 		return outcome_of(vcpu, &run);
 	}
 	if (n->x87_place) {
-		set_place(area, n, fdp);
+		set_place(area, n, load_le64(was + AT_FDP));
+	} else if (n->x87_keeps) {
+		keep_place(area, was);
 	}
 	memcpy(n->gpr, run.gpr, sizeof(run.gpr));
 	n->rflags = run.rflags & FLAGS_ARITH;

@@ -162,6 +162,7 @@ static void test_x87_exception(void **state)
 	store_le16(area, 0x37b); /* division by zero is not masked */
 	area[AT_BV] = 1;
 	n.x87_place = true;
+	n.fop = 0x1ee;
 	n.fip = 0x123456789abc;
 	assert_int_equal(RUN(n), INSN_DONE);
 	assert_int_equal(load_le64(area + AT_FIP), 0x123456789abc);
@@ -186,7 +187,13 @@ static void test_x87_exception(void **state)
 	n.base = 6;
 	n.memory_len = 8;
 	n.fdp = 0x777;
+	n.fip = 0x3000;
 	assert_int_equal(RUN(n), INSN_DONE);
+	assert_int_equal(load_le64(area + AT_FDP), 0x777);
+	n = CODE("\x0f\x28\xc1"); /* movaps, which has no say in it */
+	n.x87_keeps = true;
+	assert_int_equal(RUN(n), INSN_DONE);
+	assert_int_equal(load_le64(area + AT_FIP), 0x3000);
 	assert_int_equal(load_le64(area + AT_FDP), 0x777);
 }
 

@@ -76,6 +76,8 @@ struct soft_vcpu {
 	uint64_t dr6_hits; /* data breakpoints that the instruction met */
 	uint64_t dr6_held; /* those of a MOV SS before it */
 	uint32_t pauses;   /* PAUSE instructions, to count by */
+	bool is_kept;	   /* `kept` is executed next, whatever is at RIP by then */
+	struct insn kept;
 	_Alignas(64) uint8_t buffer[SOFT_BUFFER];
 	struct soft_decoded decoded[SOFT_DECODED];
 };

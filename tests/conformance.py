@@ -7,7 +7,8 @@ usage: tests/conformance.py [--table] PROVIDER [CASE]...
   kvm   Linux KVM: this machine's where it has VMX or SVM, else the lab's
   core  Yado's own kernel, on an emulated bare machine
   soft  Yado's own in software, on this machine; soft:interpret, soft:translate and
-        soft:translate-checked choose its engine
+        soft:translate-checked choose its engine; soft:translate-small is the latter with a cache
+        for code that is full all the time
   tcg   no provider at all: QEMU's TCG runs the bare payloads as a machine, a second opinion
 
 CASE is a name, an area or a pattern ("slots/*"). Results go to build/conformance/PROVIDER.txt.
@@ -32,7 +33,7 @@ SUITE = 'build/tests/kvm/conformance'
 IMAGE = os.path.join(debian.ROOT, 'build/tests/guest/bare/bare.elf')
 OUT = os.path.join(debian.ROOT, 'build/conformance')
 TABLE = os.path.join(debian.ROOT, 'docs/conformance.md')
-ENGINES = ['soft:interpret', 'soft:translate', 'soft:translate-checked']
+ENGINES = ['soft:interpret', 'soft:translate', 'soft:translate-checked', 'soft:translate-small']
 COLUMNS = ['kvm', 'core', 'soft', 'tcg']
 SUITE_SECONDS = 1500
 BARE_SECONDS = 60

@@ -33,8 +33,6 @@ svm_run: /* rdi: VMCB, rsi: registers, rdx: the host's VMCB */
 	pushq %rdx
 	pushq %rsi
 
-	movq %rdx, %rax
-	vmsave %rax
 	movq %rdi, %rax
 
 	movq RCX(%rsi), %rcx
@@ -52,15 +50,9 @@ svm_run: /* rdi: VMCB, rsi: registers, rdx: the host's VMCB */
 	movq R15(%rsi), %r15
 	movq RSI(%rsi), %rsi
 
-	/*
-	 * With V_INTR_MASKING the host's IF says whether interrupts end the guest. GIF is 0: none
-	 * comes here. An instruction between STI and VMRUN: QEMU 7.2 would take STI's shadow for one
-	 * of the guest's.
-	 */
-	sti
+	/* With V_INTR_MASKING the host's IF, which is 1, says that interrupts end the guest. */
 	vmload %rax
 	vmrun %rax
-	cli
 	vmsave %rax /* RAX is the VMCB again */
 
 	popq %rax

@@ -38,9 +38,9 @@ static inline void svm_vmload(hpa_t pa)
  * svm_run() - runs the guest of @vmcb until its next #VMEXIT.
  * @gpr: its general registers, in their order of encoding; RAX and RSP are not looked at, they are
  * in the VMCB.
- * @host: a VMCB of this CPU's own, for what VMRUN does not switch: FS, GS, TR, LDTR, KERNEL_GS,
- * SYSCALL and SYSENTER MSRs.
- * Context: GIF is 0, interrupts off; both are so on return.
+ * @host: where svm_vmsave() has put what VMRUN does not switch, of this CPU and this thread: FS,
+ * GS, TR, LDTR, KERNEL_GS, SYSCALL and SYSENTER MSRs. Context: GIF is 0, and so on return;
+ * RFLAGS.IF is 1.
  */
 void svm_run(hpa_t vmcb, uint64_t gpr[16], hpa_t host);
 

@@ -62,33 +62,25 @@ struct watch_data {
 _Static_assert(sizeof(struct watch_data) <= sizeof(((struct kvm_eventfd_watch *)0)->opaque),
 	       "lib/kvm/env.h");
 
-static void tell_of(struct watch_data *data)
-{
-	struct kvm_eventfd_watch *watch =
-		container_of((void *)data, struct kvm_eventfd_watch, opaque);
-
-	watch->signalled(watch);
-}
-
 static void tell(struct work *w)
 {
 	struct watch_data *data = container_of(w, struct watch_data, work);
-	uint64_t count;
 
-	if (eventfd_take(data->file, &count)) {
-		tell_of(data);
-	}
+	eventfd_take(data->file, &data->waiter);
 }
 
+/* Under the lock of the eventfd's queue: no two at once. */
 static void signalled(struct waiter *w, uint32_t events)
 {
 	struct watch_data *data = container_of(w, struct watch_data, waiter);
+	struct kvm_eventfd_watch *watch =
+		container_of((void *)data, struct kvm_eventfd_watch, opaque);
 
 	if ((events & READY_IN) == 0) {
 		return;
 	}
 	if (eventfd_take_some(data->file)) {
-		tell_of(data);
+		watch->signalled(watch);
 	} else {
 		work_add(&data->work);
 	}

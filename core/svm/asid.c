@@ -20,24 +20,20 @@ static void give_new(struct svm_vcpu *svm, struct svm_cpu *cpu)
 	svm->asid_cpu = cpu;
 	svm->asid_generation = cpu->generation;
 	svm->vmcb->c.asid = svm->asid;
-	svm->fresh &= ~(uint32_t)VMCB_CLEAN_ASID;
+	svm->vmcb->c.clean &= ~(uint32_t)VMCB_CLEAN_ASID;
 }
 
 void svm_asid_enter(struct svm_vcpu *svm, struct svm_cpu *cpu, uint64_t generation)
 {
 	bool flush = svm->flush || svm->tlb_generation != generation;
 
-	if (!flush && cpu->last == svm && svm->asid_cpu == cpu &&
-	    svm->asid_generation == cpu->generation) {
-		svm->vmcb->c.tlb_control = VMCB_TLB_KEEP;
-		return; /* it is back where it was */
-	}
 	svm->vmcb->c.tlb_control = VMCB_TLB_KEEP;
 	svm->flush = false;
 	svm->tlb_generation = generation;
+	svm->home = cpu;
 	/* A VMCB that was elsewhere meanwhile is not what this CPU may have kept of it. */
 	if (svm->asid_cpu != cpu || cpu->last != svm) {
-		svm->fresh = 0;
+		svm->vmcb->c.clean = 0;
 		cpu->last = svm;
 	}
 	if (svm->asid_cpu != cpu || svm->asid_generation != cpu->generation) {
@@ -47,4 +43,5 @@ void svm_asid_enter(struct svm_vcpu *svm, struct svm_cpu *cpu, uint64_t generati
 	} else if (flush) {
 		give_new(svm, cpu); /* under a new tag there is nothing old */
 	}
+	svm->flushing = svm->vmcb->c.tlb_control != VMCB_TLB_KEEP;
 }

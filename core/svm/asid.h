@@ -19,12 +19,24 @@ struct svm_cpu {
 	struct svm_vcpu *last;	     /* whose VMCB the CPU may have a copy of */
 };
 
+/**
+ * svm_is_at_home() - is all of the vCPU on @cpu as it was when it left the guest, so that it can go
+ * in again?
+ * @generation: of the VM's nested tables.
+ */
+static inline bool svm_is_at_home(const struct svm_vcpu *svm, const struct svm_cpu *cpu,
+				  uint64_t generation)
+{
+	/* No other has been here, nor has it been elsewhere. */
+	return cpu->last == svm && svm->home == cpu && svm->tlb_generation == generation;
+}
+
 /** svm_asid_init() - no guest has run on @cpu yet. */
 void svm_asid_init(struct svm_cpu *cpu);
 
 /**
  * svm_asid_enter() - gives the vCPU an ID that is right on @cpu, and says in its VMCB what to
- * flush.
+ * flush. It is at home there then.
  * @generation: of the VM's nested tables; another one than last time means a flush.
  * Context: interrupts off, on @cpu.
  */

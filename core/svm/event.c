@@ -113,7 +113,7 @@ static void set_intercept1(struct svm_vcpu *svm, uint32_t bit, bool on)
 
 	if (value != c->intercept1) {
 		c->intercept1 = value;
-		svm->fresh &= ~(uint32_t)VMCB_CLEAN_INTERCEPTS;
+		svm->vmcb->c.clean &= ~(uint32_t)VMCB_CLEAN_INTERCEPTS;
 	}
 }
 
@@ -145,11 +145,11 @@ static void store_interrupt_window(struct kvm_vcpu *vcpu, bool open)
 	set_intercept1(svm, VMCB_VINTR, open);
 	if (writes != c->intercept_cr_write) {
 		c->intercept_cr_write = writes;
-		svm->fresh &= ~(uint32_t)VMCB_CLEAN_INTERCEPTS;
+		svm->vmcb->c.clean &= ~(uint32_t)VMCB_CLEAN_INTERCEPTS;
 	}
 	if (value != c->virtual_interrupt) {
 		c->virtual_interrupt = value;
-		svm->fresh &= ~(uint32_t)VMCB_CLEAN_INTERRUPT;
+		svm->vmcb->c.clean &= ~(uint32_t)VMCB_CLEAN_INTERRUPT;
 	}
 	svm->tpr = tpr;
 }
@@ -175,7 +175,7 @@ void svm_window_store(struct kvm_vcpu *vcpu)
 	}
 	if (exceptions != svm->vmcb->c.intercept_exceptions) {
 		svm->vmcb->c.intercept_exceptions = exceptions;
-		svm->fresh &= ~(uint32_t)VMCB_CLEAN_INTERCEPTS;
+		svm->vmcb->c.clean &= ~(uint32_t)VMCB_CLEAN_INTERCEPTS;
 	}
 	/*
 	 * The shadow of STI or MOV SS, or an IRET, is over after one instruction. Behind another

@@ -6,11 +6,20 @@
 #define EXC_DB 1
 #define EXC_PF 14
 
-#define DR6_AT_REST UINT64_C(0xffff0ff0)
-#define DR6_BS	    BIT(14)
+#define DR6_BS BIT(14)
 
 /* Vectors that push an error code: 8, 10 to 14, 17, 21, 29, 30. */
 #define WITH_ERROR UINT32_C(0x60227d00)
+
+/* What the guest has hit, and nothing any more. */
+static uint64_t take_dr6(struct vmcb *vmcb)
+{
+	uint64_t hit = vmcb->s.dr6 ^ SVM_DR6_AT_REST;
+
+	vmcb->s.dr6 = SVM_DR6_AT_REST;
+	vmcb->c.clean &= ~(uint32_t)VMCB_CLEAN_DEBUG;
+	return hit;
+}
 
 static void decode_exception(struct vmcb *vmcb, struct kvm_stop *stop)
 {
@@ -18,15 +27,9 @@ static void decode_exception(struct vmcb *vmcb, struct kvm_stop *stop)
 
 	stop->reason = KVM_STOP_EXCEPTION;
 	stop->exception.vector = vector;
-	if ((WITH_ERROR & UINT32_C(1) << vector) != 0) {
-		stop->exception.has_error = true;
-		stop->exception.error = (uint32_t)vmcb->c.exitinfo1;
-	}
-	if (vector == EXC_DB) {
-		stop->exception.dr6 = vmcb->s.dr6 ^ DR6_AT_REST;
-	} else if (vector == EXC_PF) {
-		stop->exception.dr6 = vmcb->c.exitinfo2;
-	}
+	stop->exception.has_error = (WITH_ERROR & UINT32_C(1) << vector) != 0;
+	stop->exception.error = stop->exception.has_error ? (uint32_t)vmcb->c.exitinfo1 : 0;
+	stop->exception.dr6 = vector == EXC_DB ? take_dr6(vmcb) : vmcb->c.exitinfo2;
 }
 
 static void decode_io(struct vmcb *vmcb, struct kvm_stop *stop)
@@ -52,6 +55,7 @@ static void decode_memory(struct vmcb *vmcb, struct kvm_stop *stop)
 	stop->memory.fetch = (vmcb->c.exitinfo1 & VMCB_NPF_FETCH) != 0;
 	stop->memory.walk = (vmcb->c.exitinfo1 & VMCB_NPF_WALK) != 0;
 	stop->memory.exact = !stop->memory.walk && !stop->memory.fetch;
+	stop->memory.linear_known = false;
 }
 
 /* Exits that say all by their number; one more than the reason, 0: unknown. */
@@ -80,6 +84,14 @@ static void decode(struct vmcb *vmcb, struct kvm_stop *stop)
 {
 	uint64_t code = vmcb->c.exitcode;
 
+	if (code == VMEXIT_IOIO) {
+		decode_io(vmcb, stop);
+		return;
+	}
+	if (code == VMEXIT_NPF) {
+		decode_memory(vmcb, stop);
+		return;
+	}
 	/* Instructions, not faults or interrupts: the CPU may know where the next one is. */
 	if (svm_features.nrips && code > VMEXIT_VINTR && code < VMEXIT_NPF &&
 	    vmcb->c.nrip - vmcb->s.rip <= INSN_MAX) {
@@ -87,22 +99,17 @@ static void decode(struct vmcb *vmcb, struct kvm_stop *stop)
 	}
 	if (code < ARRAY_SIZE(reasons) && reasons[code] != 0) {
 		stop->reason = reasons[code] - 1;
+	} else if (code == VMEXIT_MSR) {
+		stop->reason = vmcb->c.exitinfo1 != 0 ? KVM_STOP_MSR_WRITE : KVM_STOP_MSR_READ;
 	} else if (code < VMEXIT_EXCEPTION) {
 		stop->reason = KVM_STOP_EMULATE; /* control and debug registers */
 	} else if (code < VMEXIT_INTR) {
 		decode_exception(vmcb, stop);
-	} else if (code == VMEXIT_NPF) {
-		decode_memory(vmcb, stop);
-	} else if (code == VMEXIT_IOIO) {
-		decode_io(vmcb, stop);
-	} else if (code == VMEXIT_MSR) {
-		stop->reason = vmcb->c.exitinfo1 != 0 ? KVM_STOP_MSR_WRITE : KVM_STOP_MSR_READ;
-	} else if (code == VMEXIT_INVALID || (uint32_t)code == UINT32_MAX) {
-		stop->reason = KVM_STOP_FAIL_ENTRY;
-		stop->hardware = (uint32_t)code;
 	} else {
-		stop->reason = KVM_STOP_UNKNOWN;
-		stop->hardware = code;
+		stop->reason = code == VMEXIT_INVALID || (uint32_t)code == UINT32_MAX
+				       ? KVM_STOP_FAIL_ENTRY
+				       : KVM_STOP_UNKNOWN;
+		stop->hardware = stop->reason == KVM_STOP_FAIL_ENTRY ? (uint32_t)code : code;
 	}
 }
 
@@ -118,14 +125,16 @@ static bool end_step(struct kvm_vcpu *vcpu)
 {
 	struct svm_vcpu *svm = svm_of(vcpu);
 	struct vmcb *vmcb = svm->vmcb;
+	bool ours;
 
 	svm->stepping = false;
 	if (svm->step_had_tf) {
 		return false; /* the guest, or who debugs it, steps itself */
 	}
 	vmcb->s.rflags &= ~RFLAGS_TF;
-	return vmcb->c.exitcode == VMEXIT_EXCEPTION + EXC_DB &&
-	       (vmcb->s.dr6 ^ DR6_AT_REST) == DR6_BS;
+	ours = vmcb->c.exitcode == VMEXIT_EXCEPTION + EXC_DB &&
+	       (vmcb->s.dr6 ^ SVM_DR6_AT_REST) == DR6_BS;
+	return ours && take_dr6(vmcb) != 0;
 }
 
 static void decode_all(struct kvm_vcpu *vcpu, struct kvm_stop *stop)
@@ -172,9 +181,9 @@ static bool is_plain(const struct svm_vcpu *svm)
 {
 	const struct vmcb_control *c = &svm->vmcb->c;
 
+	/* IRET stops a guest only where there was a window to be made. */
 	return svm->unusual == 0 && (c->exitintinfo & VMCB_EVENT_VALID) == 0 &&
-	       (c->virtual_interrupt & VMCB_V_TPR) == 0 && c->exitcode != VMEXIT_IRET &&
-	       (uint32_t)c->exitcode != UINT32_MAX;
+	       (c->virtual_interrupt & VMCB_V_TPR) == 0 && (uint32_t)c->exitcode != UINT32_MAX;
 }
 
 void svm_exit_decode(struct kvm_vcpu *vcpu, struct kvm_stop *stop)

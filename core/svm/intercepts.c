@@ -54,7 +54,7 @@ void svm_intercepts(struct kvm_vcpu *vcpu)
 	c->intercept_exceptions = BIT(EXC_DB) | BIT(EXC_AC);
 	/* VMCALL, by which guests call other makers' hypervisors. */
 	c->intercept_exceptions |= BIT(EXC_UD);
-	svm_of(vcpu)->fresh &= ~(uint32_t)VMCB_CLEAN_INTERCEPTS;
+	svm_of(vcpu)->vmcb->c.clean &= ~(uint32_t)VMCB_CLEAN_INTERCEPTS;
 	svm_of(vcpu)->window = true; /* those of windows are to be made anew */
 }
 
@@ -87,5 +87,5 @@ void svm_msr_map(struct kvm_vcpu *vcpu)
 	for (unsigned i = 0; vcpu->vm->msr_filter == NULL && i < ARRAY_SIZE(passed); i++) {
 		pass(map, passed[i]);
 	}
-	svm_of(vcpu)->fresh &= ~(uint32_t)VMCB_CLEAN_MAPS;
+	svm_of(vcpu)->vmcb->c.clean &= ~(uint32_t)VMCB_CLEAN_MAPS;
 }

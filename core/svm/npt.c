@@ -115,10 +115,27 @@ static void leave_guest(void *arg)
 	(void)arg; /* to be interrupted is all */
 }
 
+/* The lock is held. */
+static void flush_locked(struct npt *npt)
+{
+	uint64_t cpus = 0;
+
+	atomic_fetch_add_explicit(&npt->generation, 1, memory_order_seq_cst);
+	list_each(&npt->guests, node)
+	{
+		struct npt_guest *guest = container_of(node, struct npt_guest, in_npt);
+		uint32_t cpu = atomic_load_explicit(&guest->cpu, memory_order_seq_cst);
+
+		cpus |= cpu != NPT_NOWHERE ? BIT(cpu) : 0;
+	}
+	ipi_call(cpus, leave_guest, NULL);
+}
+
 void npt_flush(struct npt *npt)
 {
-	atomic_fetch_add_explicit(&npt->generation, 1, memory_order_seq_cst);
-	ipi_call(atomic_load_explicit(&npt->cpus, memory_order_seq_cst), leave_guest, NULL);
+	spin_take(&npt->lock);
+	flush_locked(npt);
+	spin_give(&npt->lock);
 }
 
 /* The lock is held; it is kept over the flush, so that nobody maps what is about to go. */
@@ -128,7 +145,7 @@ static void unmap_locked(struct npt *npt, uint64_t gfn, uint64_t pages)
 	uint64_t end = MIN(gfn + pages, GFN_END);
 
 	if (gfn < end && clear(npt, phys_ptr(npt->root), LEVELS, 0, gfn, end, &freed)) {
-		npt_flush(npt);
+		flush_locked(npt);
 	}
 	give_back(&freed);
 }
@@ -245,6 +262,7 @@ int npt_init(struct npt *npt, struct space *space)
 	if (page_is_none(npt->root)) {
 		return -ENOMEM;
 	}
+	list_init(&npt->guests);
 	spin_init(&npt->lock, LOCK_KVM_MMU);
 	space_get(space);
 	space_add_notifier(space, &npt->notifier);
@@ -260,6 +278,21 @@ void npt_fini(struct npt *npt)
 	page_free(npt->root, 0);
 	mem_free(npt->ranges, npt->room * sizeof(*npt->ranges));
 	space_put(npt->space);
+}
+
+void npt_add_guest(struct npt *npt, struct npt_guest *guest)
+{
+	npt_leave(guest);
+	spin_take(&npt->lock);
+	list_add_last(&npt->guests, &guest->in_npt);
+	spin_give(&npt->lock);
+}
+
+void npt_remove_guest(struct npt *npt, struct npt_guest *guest)
+{
+	spin_take(&npt->lock);
+	list_remove(&guest->in_npt);
+	spin_give(&npt->lock);
 }
 
 /* ---- mapping ---- */
@@ -288,7 +321,7 @@ static uint64_t *reach(struct npt *npt, uint64_t gfn, unsigned leaf)
 
 		if ((*entry & PTE_P) != 0 && is_leaf(*entry, level)) {
 			set(entry, 0);
-			npt_flush(npt);
+			flush_locked(npt);
 		}
 		if ((*entry & PTE_P) == 0) {
 			hpa_t page = page_alloc_zero(0, PAGE_USE_SVM);
@@ -326,7 +359,7 @@ static int enter(struct npt *npt, const struct kvm_fault *fault, const struct sp
 	old = *entry;
 	set(entry, value);
 	if ((old & PTE_P) != 0 && ((old ^ value) & PTE_ADDR) != 0) {
-		npt_flush(npt);
+		flush_locked(npt);
 	}
 	return 0;
 }

@@ -15,6 +15,7 @@
 
 #include <stdatomic.h>
 
+#include "core/list.h"
 #include "core/lock.h"
 #include "core/mem/page.h"
 #include "core/mem/space.h"
@@ -23,6 +24,14 @@
 /* Pages @gfn to @gfn + @pages show user memory from @user on. */
 struct npt_range {
 	uint64_t gfn, pages, user;
+};
+
+#define NPT_NOWHERE UINT32_MAX
+
+/* A vCPU of the VM, and where it is. */
+struct npt_guest {
+	struct list in_npt;   /* npt->lock */
+	_Atomic uint32_t cpu; /* that is in the guest, or about to be; NPT_NOWHERE */
 };
 
 struct npt {
@@ -36,9 +45,9 @@ struct npt {
 	uint32_t count, room;
 	uint32_t last; /* the range that was wanted last; any value will do */
 	uint64_t tables;
+	struct list guests;
 
-	_Atomic uint64_t generation;
-	_Atomic uint64_t cpus; /* those that are in the guest, or about to be; bits */
+	_Atomic uint64_t generation; /* from 1 on */
 };
 
 /** npt_init() - empty tables over @space, which is held. Return: 0 or -ENOMEM. */
@@ -64,22 +73,28 @@ void npt_protect(struct npt *npt, uint64_t gfn, uint64_t mask);
 /** npt_flush() - when it returns, no CPU uses what was there before. */
 void npt_flush(struct npt *npt);
 
+/** npt_add_guest() / npt_remove_guest() - the life of a vCPU. Context: as above. */
+void npt_add_guest(struct npt *npt, struct npt_guest *guest);
+void npt_remove_guest(struct npt *npt, struct npt_guest *guest);
+
 /**
- * npt_enter() / npt_leave() - around the guest, on CPU @cpu.
- * Return: the generation that svm_asid_enter() wants.
- * Context: interrupts off.
+ * npt_enter() / npt_leave() - around the guest, on CPU @cpu. What is looked at behind npt_enter()
+ * is looked at before the guest runs: whoever changes it looks at guest->cpu then.
+ * Context: interrupts off, or GIF 0.
  */
-static inline uint64_t npt_enter(struct npt *npt, unsigned cpu)
+static inline void npt_enter(struct npt_guest *guest, unsigned cpu)
 {
-	/*
-	 * Pairs with npt_flush(), which counts first and then looks who is in: one of the two
-	 * sees the other.
-	 */
-	atomic_fetch_or_explicit(&npt->cpus, BIT(cpu), memory_order_seq_cst);
-	return atomic_load_explicit(&npt->generation, memory_order_seq_cst);
+	atomic_store_explicit(&guest->cpu, cpu, memory_order_seq_cst);
 }
 
-static inline void npt_leave(struct npt *npt, unsigned cpu)
+static inline void npt_leave(struct npt_guest *guest)
 {
-	atomic_fetch_and_explicit(&npt->cpus, ~BIT(cpu), memory_order_release);
+	atomic_store_explicit(&guest->cpu, NPT_NOWHERE, memory_order_release);
+}
+
+/** npt_generation() - which svm_asid_enter() wants; behind npt_enter(). */
+static inline uint64_t npt_generation(const struct npt *npt)
+{
+	/* Pairs with a flush, which counts first and then looks who is in: one sees the other. */
+	return atomic_load_explicit(&npt->generation, memory_order_seq_cst);
 }

@@ -165,22 +165,29 @@ static void rights(void **state)
 static void memory_that_goes_is_unmapped(void **state)
 {
 	struct fixture *f = *state;
+	struct npt_guest guest, other;
 	uint64_t generation;
 
+	npt_add_guest(&f->npt, &guest);
+	npt_add_guest(&f->npt, &other);
 	make_slot(f, 100, 16, RW, SPACE_NOHUGE);
 	for (uint64_t gfn = 100; gfn < 116; gfn++) {
 		assert_int_equal(map(f, gfn, true, true, false), 0);
 	}
-	generation = npt_enter(&f->npt, 5);
+	npt_enter(&guest, 5);
+	generation = npt_generation(&f->npt);
 	assert_int_equal(space_unmap(f->space, f->va + 4 * PAGE_SIZE, 2 * PAGE_SIZE), 0);
 	assert_true(small(f, 103) != 0 && small(f, 106) != 0);
 	assert_int_equal(small(f, 104), 0);
 	assert_int_equal(small(f, 105), 0);
 	assert_true(calls > 0);
 	assert_int_equal(called, BIT(5)); /* who is in the guest comes out */
-	npt_leave(&f->npt, 5);
-	assert_true(npt_enter(&f->npt, 5) > generation);
-	npt_leave(&f->npt, 5);
+	npt_leave(&guest);
+	assert_true(npt_generation(&f->npt) > generation);
+	npt_flush(&f->npt);
+	assert_int_equal(called, 0); /* nobody */
+	npt_remove_guest(&f->npt, &guest);
+	npt_remove_guest(&f->npt, &other);
 	assert_int_equal(map(f, 104, true, true, false), -EFAULT);
 }
 

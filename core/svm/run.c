@@ -4,7 +4,6 @@
 #include "core/hw/context.h"
 #include "core/hw/cpu.h"
 #include "core/hw/ipi.h"
-#include "core/hw/irq.h"
 #include "core/hw/regs.h"
 #include "core/hw/svm.h"
 #include "core/mem/heap.h"
@@ -73,8 +72,10 @@ static int vcpu_init(struct kvm_vcpu *vcpu)
 		return -ENOMEM;
 	}
 	svm->vmcb = phys_ptr(vmcb);
+	svm->vmcb_pa = vmcb;
 	svm->msrpm = phys_ptr(msrpm);
-	svm->in_guest = SVM_NOWHERE;
+	svm->fpu_away = true;
+	npt_add_guest(npt_of(vcpu->vm), &svm->guest);
 	vcpu->backend_data = svm;
 	svm_state_init(svm->vmcb);
 	svm->vmcb->c.iopm_base_pa = phys_of(svm_iopm).v;
@@ -100,6 +101,7 @@ static void vcpu_fini(struct kvm_vcpu *vcpu)
 	struct svm_vcpu *svm = svm_of(vcpu);
 
 	if (svm != NULL) {
+		npt_remove_guest(npt_of(vcpu->vm), &svm->guest);
 		ipi_call(cpu_all(), forget_vcpu, svm);
 		vcpu_free(svm);
 		vcpu->backend_data = NULL;
@@ -128,12 +130,13 @@ static void load(struct kvm_vcpu *vcpu, uint32_t groups)
 static void flush_guest_tlb(struct kvm_vcpu *vcpu)
 {
 	svm_of(vcpu)->flush = true;
+	svm_of(vcpu)->tlb_generation = 0; /* that is looked at */
 }
 
 /* ---- execution ---- */
 
 /* MSRs that neither VMRUN nor VMLOAD switch. The kernel has no use for them. */
-static void load_cpu_msrs(struct kvm_vcpu *vcpu, struct svm_cpu *cpu)
+static void load_cpu_msrs(const struct kvm_vcpu *vcpu, struct svm_cpu *cpu)
 {
 	uint64_t aux = vcpu->msr[KVM_MSR_TSC_AUX];
 
@@ -158,46 +161,56 @@ static void load_cpu_msrs(struct kvm_vcpu *vcpu, struct svm_cpu *cpu)
  * written here, too, since QEMU 7.2 sets its breakpoints by MOV only. While GIF is 0, matches are
  * discarded (AMD APM vol. 2, 15.17).
  */
-static bool load_debug(const struct kvm_vcpu *vcpu)
+static void load_debug(const struct kvm_vcpu *vcpu)
 {
-	if ((vcpu->hw_dr7 & 0xff) == 0) {
-		return false;
-	}
 	asm_write_dr0(vcpu->hw_db[0]);
 	asm_write_dr1(vcpu->hw_db[1]);
 	asm_write_dr2(vcpu->hw_db[2]);
 	asm_write_dr3(vcpu->hw_db[3]);
 	asm_write_dr7(vcpu->hw_dr7 & ~DR7_GD);
-	return true;
 }
 
-/* The guest itself, with its own XCR0. Interrupts are off. */
-static inline void run_guest(struct kvm_vcpu *vcpu, struct svm_cpu *cpu)
+/*
+ * For some microseconds at most: lib/kvm takes care of that, so 32 bits are enough. They make the
+ * loop short, and what comes behind it: the interrupt is late by that.
+ */
+static inline void wait_for_time(struct kvm_vcpu *vcpu)
 {
-	struct svm_vcpu *svm = svm_of(vcpu);
-	uint64_t xcr0 = svm_features.xcr0;
-	/* Without CR4.OSXSAVE, whose writes are intercepted, the guest does not depend on XCR0. */
-	bool has_xcr0 = svm_features.xsave && (svm->vmcb->s.cr4 & CR4_OSXSAVE) != 0;
-	bool other = has_xcr0 && vcpu->xcr0 != xcr0;
-	bool debugged;
+	uint32_t due = (uint32_t)vcpu->not_before;
 
-	load_cpu_msrs(vcpu, cpu);
-	svm->vmcb->c.clean = svm_features.clean ? svm->fresh : 0;
-	svm->fresh = VMCB_CLEAN_ALL;
-	svm_clgi();
-	debugged = load_debug(vcpu);
-	if (other) {
+	vcpu->early = (int64_t)(vcpu->not_before - asm_rdtsc());
+	vcpu->not_before = 0;
+	if (vcpu->early > 0) {
+		while ((int32_t)((uint32_t)asm_rdtsc() - due) < 0) {
+			continue;
+		}
+	}
+}
+
+/* What few guests need around VMRUN. */
+static rare void load_around(const struct kvm_vcpu *vcpu, const struct svm_vcpu *svm)
+{
+	if (svm->leave_at_once) {
+		ipi_reschedule(cpu_index()); /* it waits until the guest runs */
+	}
+	if (svm->debugged) {
+		load_debug(vcpu);
+	}
+	if (svm->own_xcr0 && vcpu->xcr0 != svm_features.xcr0) {
 		asm_xsetbv(0, vcpu->xcr0);
 	}
-	svm_run(phys_of(svm->vmcb), vcpu->cpu.gpr, cpu->host);
-	if (debugged) {
+}
+
+static rare void unload_around(struct kvm_vcpu *vcpu, const struct svm_vcpu *svm)
+{
+	if (svm->debugged) {
 		asm_write_dr7(DR7_OFF);
 	}
-	if (has_xcr0) {
+	if (svm->own_xcr0) {
 		uint64_t now = asm_xgetbv(0);
 
-		if (now != xcr0) {
-			asm_xsetbv(0, xcr0);
+		if (now != svm_features.xcr0) {
+			asm_xsetbv(0, svm_features.xcr0);
 		}
 		/* XSETBV is intercepted, but QEMU 7.2 does not know how. */
 		if (now != vcpu->xcr0) {
@@ -205,50 +218,68 @@ static inline void run_guest(struct kvm_vcpu *vcpu, struct svm_cpu *cpu)
 			kvm_cpuid_refresh(vcpu);
 		}
 	}
-	svm_stgi();
 }
 
-/* Does something else come first? To be asked with interrupts off, after saying that we enter. */
-static bool must_not_enter(struct kvm_vcpu *vcpu)
+/* The vCPU comes to this CPU, or something has changed that the CPU keeps. GIF is 0. */
+static __attribute__((noinline)) void arrive(struct kvm_vcpu *vcpu, struct svm_cpu *cpu,
+					     uint64_t generation)
+{
+	svm_asid_enter(svm_of(vcpu), cpu, generation);
+	load_cpu_msrs(vcpu, cpu);
+	svm_vmsave(cpu->host);
+}
+
+/* Does something else come first? */
+static inline bool must_not_enter(struct kvm_vcpu *vcpu, const struct cpu *cpu)
 {
 	return kvm_vcpu_must_not_enter(vcpu) ||
-	       atomic_load_explicit(&cpu_this()->work, memory_order_relaxed) != 0;
+	       atomic_load_explicit(&cpu->work, memory_order_relaxed) != 0;
 }
 
-/* Return: has the guest run? */
-static bool try_run(struct kvm_vcpu *vcpu)
+/*
+ * GIF alone holds interrupts off: RFLAGS.IF stays 1, as VMRUN wants it.
+ * Return: has the guest run?
+ */
+static inline bool try_run(struct kvm_vcpu *vcpu, struct svm_vcpu *svm)
 {
-	struct svm_vcpu *svm = svm_of(vcpu);
-	struct npt *npt = npt_of(vcpu->vm);
-	unsigned index;
+	struct cpu *cpu;
 	bool runs;
 
-	irq_off();
-	index = cpu_index();
-	/* Pairs with svm_kick(): it has set a request before it looks here. */
-	atomic_store_explicit(&svm->in_guest, index, memory_order_seq_cst);
-	runs = !must_not_enter(vcpu);
+	svm_clgi();
+	cpu = cpu_this();
+	/* Whoever has a request for the vCPU has set it before he looks where it is. */
+	npt_enter(&svm->guest, cpu->index);
+	runs = !must_not_enter(vcpu, cpu);
 	if (runs) {
-		struct svm_cpu *cpu = cpu_this()->virt;
+		struct svm_cpu *home = cpu->virt;
+		uint64_t generation = npt_generation(npt_of(vcpu->vm));
 
-		svm_asid_enter(svm, cpu, npt_enter(npt, index));
-		if (svm->leave_at_once) {
-			ipi_reschedule(index); /* it waits until the guest runs */
+		if (!svm_is_at_home(svm, home, generation)) {
+			arrive(vcpu, home, generation);
 		}
-		run_guest(vcpu, cpu);
-		npt_leave(npt, index);
+		if (svm->around != 0) {
+			load_around(vcpu, svm);
+		}
+		if (__builtin_expect(vcpu->not_before != 0, 0)) {
+			wait_for_time(vcpu);
+		}
+		svm_run(svm->vmcb_pa, vcpu->cpu.gpr, home->host);
+		svm->vmcb->c.clean = VMCB_CLEAN_ALL;
+		if (svm->around != 0) {
+			unload_around(vcpu, svm);
+		}
 	}
-	atomic_store_explicit(&svm->in_guest, SVM_NOWHERE, memory_order_release);
-	irq_on();
+	npt_leave(&svm->guest);
+	svm_stgi();
 	return runs;
 }
 
 /* As if it had never been tried. */
-static void undo_entry(struct kvm_vcpu *vcpu, struct kvm_stop *stop)
+static rare void undo_entry(struct kvm_vcpu *vcpu, struct kvm_stop *stop)
 {
 	struct svm_vcpu *svm = svm_of(vcpu);
 
-	*stop = (struct kvm_stop){.reason = KVM_STOP_NONE, .undelivered = vcpu->inject};
+	stop->undelivered = vcpu->inject;
 	svm->vmcb->s.rip -= svm->soft_length;
 	svm->soft_length = 0;
 	svm->vmcb->c.eventinj = 0;
@@ -260,39 +291,61 @@ static void undo_entry(struct kvm_vcpu *vcpu, struct kvm_stop *stop)
 	}
 }
 
-static void enter(struct kvm_vcpu *vcpu, struct kvm_stop *stop)
+/* Is there more to an entry than KVM_REGS_CORE? */
+static inline bool is_plain(struct kvm_vcpu *vcpu, const struct svm_vcpu *svm)
 {
-	struct svm_vcpu *svm = svm_of(vcpu);
+	return svm->unusual == 0 && (vcpu->changed & ~(uint32_t)KVM_REGS_CORE) == 0 &&
+	       vcpu->inject.kind == KVM_EVENT_NONE && !svm_window_wanted(vcpu);
+}
 
-	if ((!svm->fpu_live || (vcpu->changed & KVM_REGS_FPU) != 0) && !svm_fpu_enter(vcpu)) {
-		*stop = (struct kvm_stop){.reason = KVM_STOP_FAIL_ENTRY,
-					  .undelivered = vcpu->inject,
-					  .hardware = UINT32_MAX};
-		return;
+/* What that is. Return: false: there is no way in; @stop says so. */
+static __attribute__((noinline)) bool prepare(struct kvm_vcpu *vcpu, struct svm_vcpu *svm,
+					      struct kvm_stop *stop)
+{
+	if ((svm->fpu_away || (vcpu->changed & KVM_REGS_FPU) != 0) && !svm_fpu_enter(vcpu)) {
+		stop->reason = KVM_STOP_FAIL_ENTRY;
+		stop->undelivered = vcpu->inject;
+		stop->hardware = UINT32_MAX;
+		return false;
+	}
+	if (svm->flushing) {
+		svm->flushing = false;
+		svm->vmcb->c.tlb_control = VMCB_TLB_KEEP;
 	}
 	svm_state_store(vcpu);
-	vcpu->changed = 0;
 	if (vcpu->inject.kind != KVM_EVENT_NONE) {
 		svm_event_store(vcpu);
 	}
 	if (svm->window || svm_window_wanted(vcpu)) {
 		svm_window_store(vcpu);
 	}
-	if (!try_run(vcpu)) {
+	return true;
+}
+
+static void enter(struct kvm_vcpu *vcpu, struct kvm_stop *stop)
+{
+	struct svm_vcpu *svm = svm_of(vcpu);
+
+	svm_state_store_core(vcpu, svm->vmcb);
+	if (!is_plain(vcpu, svm) && !prepare(vcpu, svm, stop)) {
+		return;
+	}
+	vcpu->changed = 0;
+	if (!try_run(vcpu, svm)) {
 		undo_entry(vcpu, stop);
 		return;
 	}
-	/* What the CPU has changes nothing of these; see state.c. */
-	vcpu->loaded = KVM_REGS_DEBUG;
+	/* What the CPU has changes nothing of KVM_REGS_DEBUG; see state.c. */
+	vcpu->loaded = KVM_REGS_CORE | KVM_REGS_DEBUG;
 	svm_exit_decode(vcpu, stop);
-	svm_state_load_core(vcpu);
+	svm_state_load_core(vcpu, svm->vmcb);
 }
 
 void svm_kick(struct kvm_vcpu *vcpu)
 {
-	uint32_t cpu = atomic_load_explicit(&svm_of(vcpu)->in_guest, memory_order_seq_cst);
+	uint32_t cpu = atomic_load_explicit(&svm_of(vcpu)->guest.cpu, memory_order_seq_cst);
 
-	if (cpu != SVM_NOWHERE && cpu != cpu_index()) {
+	if (cpu != NPT_NOWHERE && cpu != cpu_index()) {
 		ipi_reschedule(cpu);
 	}
 }
@@ -333,6 +386,7 @@ static void host_cpuid(uint32_t leaf, uint32_t subleaf, uint32_t regs[4])
 
 struct kvm_backend svm_backend = {
 	.name = "svm",
+	.waits = true,
 	.amd = true,
 	.host_cpuid = host_cpuid,
 	.vm_init = vm_init,

@@ -3,12 +3,7 @@
 #include "core/hw/svm.h"
 #include "core/svm/vcpu.h"
 
-#define RAX 0
-#define RSP 4
-
 #define TSS_BUSY 2
-
-#define DR6_AT_REST UINT64_C(0xffff0ff0)
 
 /* Caching is the host's to decide: with these a guest would only be slow, and its neighbours. */
 #define CR0_HIDDEN (CR0_CD | CR0_NW)
@@ -43,7 +38,7 @@ void svm_state_init(struct vmcb *vmcb)
 	c->nested_paging = 1;
 	c->virtual_interrupt = VMCB_V_INTR_MASKING;
 	c->tlb_control = VMCB_TLB_FLUSH_ALL;
-	vmcb->s.dr6 = DR6_AT_REST;
+	vmcb->s.dr6 = SVM_DR6_AT_REST;
 	vmcb->s.dr7 = BIT(10);
 	vmcb->s.efer = EFER_SVME;
 	vmcb->s.rflags = RFLAGS_FIXED;
@@ -59,19 +54,22 @@ static void store_control(struct kvm_vcpu *vcpu, struct vmcb *vmcb)
 	vmcb->s.cr3 = vcpu->cr3;
 	vmcb->s.cr4 = vcpu->cpu.cr4;
 	vmcb->s.efer = vcpu->cpu.efer | EFER_SVME;
+	/* Without CR4.OSXSAVE, whose writes are intercepted, the guest does not depend on XCR0. */
+	svm_of(vcpu)->own_xcr0 = svm_features.xsave && (vcpu->cpu.cr4 & CR4_OSXSAVE) != 0;
 	/* What the guest cannot see in the register it is shown by emulation. */
 	if (vmcb->c.intercept_cr_read != cr0) {
 		vmcb->c.intercept_cr_read = cr0;
 		vmcb->c.intercept_cr_write =
 			(uint16_t)((vmcb->c.intercept_cr_write & ~BIT(0)) | cr0);
-		svm_of(vcpu)->fresh &= ~(uint32_t)VMCB_CLEAN_INTERCEPTS;
+		vmcb->c.clean &= ~(uint32_t)VMCB_CLEAN_INTERCEPTS;
 	}
-	svm_of(vcpu)->fresh &= ~(uint32_t)(VMCB_CLEAN_CONTROL | VMCB_CLEAN_CR2);
+	vmcb->c.clean &= ~(uint32_t)(VMCB_CLEAN_CONTROL | VMCB_CLEAN_CR2);
 }
 
 static void store_segments(struct kvm_vcpu *vcpu, struct vmcb *vmcb)
 {
 	copy_segments(&vmcb->s.es, vcpu->cpu.seg, INSN_NSEGS);
+	vmcb->s.cpl = vcpu->cpu.cpl;
 	copy_segments(&vmcb->s.ldtr, &vcpu->cpu.ldtr, 1);
 	copy_segments(&vmcb->s.tr, &vcpu->cpu.tr, 1);
 	/* As the CPU had it: QEMU 7.2 does not know its own busy TSS again. */
@@ -82,7 +80,7 @@ static void store_segments(struct kvm_vcpu *vcpu, struct vmcb *vmcb)
 	vmcb->s.gdtr.base = vcpu->cpu.gdtr.base;
 	vmcb->s.idtr.limit = vcpu->cpu.idtr.limit;
 	vmcb->s.idtr.base = vcpu->cpu.idtr.base;
-	svm_of(vcpu)->fresh &= ~(uint32_t)(VMCB_CLEAN_SEGMENTS | VMCB_CLEAN_TABLES);
+	vmcb->c.clean &= ~(uint32_t)(VMCB_CLEAN_SEGMENTS | VMCB_CLEAN_TABLES);
 }
 
 static void store_msrs(struct kvm_vcpu *vcpu, struct vmcb *vmcb)
@@ -96,7 +94,18 @@ static void store_msrs(struct kvm_vcpu *vcpu, struct vmcb *vmcb)
 	vmcb->s.sysenter_esp = vcpu->msr[KVM_MSR_SYSENTER_ESP];
 	vmcb->s.sysenter_eip = vcpu->msr[KVM_MSR_SYSENTER_EIP];
 	vmcb->s.g_pat = vcpu->msr[KVM_MSR_PAT];
-	svm_of(vcpu)->fresh &= ~(uint32_t)VMCB_CLEAN_NESTED;
+	vmcb->c.tsc_offset = vcpu->tsc_offset;
+	vmcb->c.clean &= ~(uint32_t)(VMCB_CLEAN_NESTED | VMCB_CLEAN_INTERCEPTS);
+	svm_of(vcpu)->home = NULL; /* nor are those right that the CPU has */
+}
+
+/* The guest runs with what the orders say; DR6 at rest shows what comes to it. */
+static void store_debug(struct kvm_vcpu *vcpu, struct vmcb *vmcb)
+{
+	svm_of(vcpu)->debugged = (vcpu->hw_dr7 & 0xff) != 0;
+	vmcb->s.dr7 = vcpu->hw_dr7;
+	vmcb->s.dr6 = SVM_DR6_AT_REST;
+	vmcb->c.clean &= ~(uint32_t)VMCB_CLEAN_DEBUG;
 }
 
 void svm_state_store(struct kvm_vcpu *vcpu)
@@ -104,16 +113,6 @@ void svm_state_store(struct kvm_vcpu *vcpu)
 	struct vmcb *vmcb = svm_of(vcpu)->vmcb;
 	uint32_t changed = vcpu->changed;
 
-	/* Always: that is as cheap as to find out. */
-	vmcb->s.rax = vcpu->cpu.gpr[RAX];
-	vmcb->s.rsp = vcpu->cpu.gpr[RSP];
-	vmcb->s.rip = vcpu->cpu.rip;
-	vmcb->s.rflags = vcpu->cpu.rflags;
-	vmcb->c.interrupt_shadow = vcpu->cpu.interrupt_shadow;
-	if (vmcb->s.cpl != vcpu->cpu.cpl) {
-		vmcb->s.cpl = vcpu->cpu.cpl;
-		svm_of(vcpu)->fresh &= ~(uint32_t)VMCB_CLEAN_SEGMENTS;
-	}
 	if ((changed & KVM_REGS_CONTROL) != 0) {
 		store_control(vcpu, vmcb);
 	}
@@ -123,15 +122,8 @@ void svm_state_store(struct kvm_vcpu *vcpu)
 	if ((changed & KVM_REGS_MSRS) != 0) {
 		store_msrs(vcpu, vmcb);
 	}
-	/* The guest runs with what the orders say; DR6 at rest shows what comes to it. */
-	if (vmcb->s.dr7 != vcpu->hw_dr7 || vmcb->s.dr6 != DR6_AT_REST) {
-		vmcb->s.dr7 = vcpu->hw_dr7;
-		vmcb->s.dr6 = DR6_AT_REST;
-		svm_of(vcpu)->fresh &= ~(uint32_t)VMCB_CLEAN_DEBUG;
-	}
-	if (vmcb->c.tsc_offset != vcpu->tsc_offset) {
-		vmcb->c.tsc_offset = vcpu->tsc_offset;
-		svm_of(vcpu)->fresh &= ~(uint32_t)VMCB_CLEAN_INTERCEPTS;
+	if ((changed & KVM_REGS_DEBUG) != 0) {
+		store_debug(vcpu, vmcb);
 	}
 }
 
@@ -175,19 +167,12 @@ static void load_msrs(struct kvm_vcpu *vcpu, const struct vmcb *vmcb)
 	vcpu->msr[KVM_MSR_SYSENTER_EIP] = vmcb->s.sysenter_eip;
 }
 
-void svm_state_load_core(struct kvm_vcpu *vcpu)
+/* Of control registers and segments what says how to read code. */
+static void load_mode(struct kvm_vcpu *vcpu, const struct vmcb *vmcb)
 {
-	const struct vmcb *vmcb = svm_of(vcpu)->vmcb;
-
-	vcpu->cpu.gpr[RAX] = vmcb->s.rax;
-	vcpu->cpu.gpr[RSP] = vmcb->s.rsp;
-	vcpu->cpu.rip = vmcb->s.rip;
-	vcpu->cpu.rflags = vmcb->s.rflags;
 	vcpu->cpu.cpl = vmcb->s.cpl;
-	vcpu->cpu.interrupt_shadow = (vmcb->c.interrupt_shadow & 1) != 0;
 	copy_segments(&vcpu->cpu.seg[INSN_CS], &vmcb->s.cs, 1);
 	load_control(vcpu, vmcb);
-	vcpu->loaded |= KVM_REGS_CORE;
 }
 
 void svm_state_load(struct kvm_vcpu *vcpu, uint32_t groups)
@@ -195,7 +180,10 @@ void svm_state_load(struct kvm_vcpu *vcpu, uint32_t groups)
 	struct vmcb *vmcb = svm_of(vcpu)->vmcb;
 
 	if ((groups & KVM_REGS_CORE) != 0) {
-		svm_state_load_core(vcpu);
+		svm_state_load_core(vcpu, vmcb);
+	}
+	if ((groups & KVM_REGS_MODE) != 0) {
+		load_mode(vcpu, vmcb);
 	}
 	if ((groups & KVM_REGS_CONTROL) != 0) {
 		vcpu->cr2 = vmcb->s.cr2;

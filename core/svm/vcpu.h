@@ -3,6 +3,7 @@
 
 #include <stdatomic.h>
 
+#include "core/svm/npt.h"
 #include "core/svm/vmcb.h"
 #include "lib/kvm/backend.h"
 #include "lib/kvm/irq.h"
@@ -10,13 +11,11 @@
 
 struct svm_cpu;
 
-#define SVM_NOWHERE UINT32_MAX
-
 /* The backend's data of a vCPU. Its thread's only, but for what is atomic. */
 struct svm_vcpu {
 	struct vmcb *vmcb; /* constant */
+	hpa_t vmcb_pa;	   /* constant */
 	uint8_t *msrpm;	   /* constant; two pages */
-	uint32_t fresh;	   /* clean bits for the next VMRUN */
 	uint16_t tr_attr;  /* of TR when it was last loaded */
 	bool flush;	   /* forget the guest's translations at the next entry */
 	bool step_had_tf;  /* the guest's own TF when `stepping` began */
@@ -27,30 +26,45 @@ struct svm_vcpu {
 						INTO */
 			bool stepping;	     /* one instruction, for the NMI window */
 			bool window;	     /* the VMCB asks for some window, or has a V_TPR */
-			bool leave_at_once;  /* after the injected event, for the NMI window */
 			bool iret_pending;   /* the IRET that ends an NMI's handler comes next */
+			bool flushing;	     /* the last entry flushed translations */
+			bool fpu_away;	     /* the thread's extended state is in the CPU */
 		};
-		uint64_t unusual; /* any of them */
+		uint64_t unusual; /* any of them: an entry or an exit has more to do */
+	};
+	union {
+		struct {
+			bool debugged;	    /* breakpoints are set */
+			bool own_xcr0;	    /* the guest depends on its XCR0 */
+			bool leave_at_once; /* after the injected event, for the NMI window */
+		};
+		uint32_t around; /* any of them: there is something to do around VMRUN */
 	};
 	uint64_t iret_rip;
-	uint64_t tlb_generation; /* of the VM's nested tables, at the last entry */
+
+	/* Where it last ran: if it is still there, the CPU has all that is not in the VMCB. */
+	struct svm_cpu *home;
+	uint64_t tlb_generation; /* of the VM's nested tables; 0: flush */
 
 	/* Address space ID, and whose it is. */
 	struct svm_cpu *asid_cpu;
 	uint64_t asid_generation;
 	uint32_t asid;
 
-	/* The extended state is in the CPU, or saved where the thread's own belongs. */
-	bool fpu_live;
+	/* The guest's extended state is in the CPU, or where the thread's own belongs; that waits
+	 * here. */
 	void *host_xsave;
 
-	_Atomic uint32_t in_guest; /* index of the CPU that runs it; SVM_NOWHERE */
+	struct npt_guest guest;
 };
 
 static inline struct svm_vcpu *svm_of(const struct kvm_vcpu *vcpu)
 {
 	return vcpu->backend_data;
 }
+
+/* DR6 while no breakpoint has been hit: what differs afterwards is the guest's. */
+#define SVM_DR6_AT_REST UINT64_C(0xffff0ff0)
 
 /* What the CPUs of this machine can, as far as it matters here. Constant after start. */
 struct svm_features {
@@ -62,19 +76,35 @@ struct svm_features {
 
 extern struct svm_features svm_features;
 
-/* The bits of EFER and so on that a guest does not see. */
-
 /** svm_state_init() - a new VMCB: what never changes. Maps and N_CR3 are the caller's. */
 void svm_state_init(struct vmcb *vmcb);
 
-/** svm_state_store() - puts the groups of registers in vcpu->changed into the VMCB. */
+/** svm_state_store_core() - puts KVM_REGS_CORE into the VMCB. To find out whether it has to be
+ * takes as long. */
+static inline void svm_state_store_core(const struct kvm_vcpu *vcpu, struct vmcb *vmcb)
+{
+	vmcb->s.rax = vcpu->cpu.gpr[0];
+	vmcb->s.rsp = vcpu->cpu.gpr[4];
+	vmcb->s.rip = vcpu->cpu.rip;
+	vmcb->s.rflags = vcpu->cpu.rflags;
+	vmcb->c.interrupt_shadow = vcpu->cpu.interrupt_shadow;
+}
+
+/** svm_state_store() - the other groups of registers in vcpu->changed. */
 void svm_state_store(struct kvm_vcpu *vcpu);
 
 /** svm_state_load() - the other way. KVM_REGS_FPU is not looked at. */
 void svm_state_load(struct kvm_vcpu *vcpu, uint32_t groups);
 
 /** svm_state_load_core() - of KVM_REGS_CORE, which each exit wants. */
-void svm_state_load_core(struct kvm_vcpu *vcpu);
+static inline void svm_state_load_core(struct kvm_vcpu *vcpu, const struct vmcb *vmcb)
+{
+	vcpu->cpu.gpr[0] = vmcb->s.rax;
+	vcpu->cpu.gpr[4] = vmcb->s.rsp;
+	vcpu->cpu.rip = vmcb->s.rip;
+	vcpu->cpu.rflags = vmcb->s.rflags;
+	vcpu->cpu.interrupt_shadow = (vmcb->c.interrupt_shadow & 1) != 0;
+}
 
 /** svm_intercepts() - what of the vCPU's instructions and exceptions to intercept, from its
  * orders. */

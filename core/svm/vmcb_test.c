@@ -11,8 +11,6 @@
 #define EXC_DB 1
 #define EXC_PF 14
 
-#define DR6_AT_REST UINT64_C(0xffff0ff0)
-
 struct svm_features svm_features;
 
 static uint64_t cr8;
@@ -74,6 +72,12 @@ static int start(void **state)
 	return 0;
 }
 
+static void store(void)
+{
+	svm_state_store_core(&f.vcpu, &f.vmcb);
+	svm_state_store(&f.vcpu);
+}
+
 static struct kvm_stop stop(uint64_t code, uint64_t info1, uint64_t info2)
 {
 	struct kvm_stop stop = {0};
@@ -115,7 +119,7 @@ static void registers_go_and_come(void **state)
 	f.vcpu.msr[KVM_MSR_SYSENTER_EIP] = 18;
 	f.vcpu.msr[KVM_MSR_PAT] = 19;
 	f.vcpu.changed = KVM_REGS_ALL;
-	svm_state_store(&f.vcpu);
+	store();
 	assert_int_equal(f.vmcb.s.rax, 11);
 	assert_int_equal(f.vmcb.s.rsp, 12);
 	assert_int_equal(f.vmcb.s.efer, 0x500 | EFER_SVME);
@@ -142,7 +146,7 @@ static void caching_is_not_the_guests(void **state)
 	(void)state;
 	f.vcpu.cpu.cr0 = 0x60000010;
 	f.vcpu.changed = KVM_REGS_CONTROL;
-	svm_state_store(&f.vcpu);
+	store();
 	assert_int_equal(f.vmcb.s.cr0, 0x10);
 	assert_true((f.vmcb.c.intercept_cr_read & 1) != 0);
 	assert_true((f.vmcb.c.intercept_cr_write & 1) != 0);
@@ -150,7 +154,7 @@ static void caching_is_not_the_guests(void **state)
 	svm_state_load(&f.vcpu, KVM_REGS_CONTROL);
 	assert_int_equal(f.vcpu.cpu.cr0, 0x60000018);
 	f.vcpu.cpu.cr0 = 0x11;
-	svm_state_store(&f.vcpu);
+	store();
 	assert_true((f.vmcb.c.intercept_cr_read & 1) == 0);
 	assert_true((f.vmcb.c.intercept_cr_write & 1) == 0);
 	assert_true((f.vmcb.c.intercept_cr_write & BIT(4)) != 0);
@@ -159,15 +163,17 @@ static void caching_is_not_the_guests(void **state)
 static void groups_that_did_not_change_stay(void **state)
 {
 	(void)state;
-	f.svm.fresh = VMCB_CLEAN_ALL;
+	f.vmcb.c.clean = VMCB_CLEAN_ALL;
 	f.vmcb.s.cr3 = 77;
 	f.vmcb.s.dr7 = f.vcpu.hw_dr7 = 0x400;
-	svm_state_store(&f.vcpu);
+	store();
 	assert_int_equal(f.vmcb.s.cr3, 77);
-	assert_int_equal(f.svm.fresh, VMCB_CLEAN_ALL);
+	assert_int_equal(f.vmcb.c.clean, VMCB_CLEAN_ALL);
 	f.vcpu.hw_dr7 = 0x401;
-	svm_state_store(&f.vcpu);
-	assert_int_equal(f.svm.fresh, VMCB_CLEAN_ALL & ~VMCB_CLEAN_DEBUG);
+	f.vcpu.changed = KVM_REGS_DEBUG;
+	store();
+	assert_true(f.svm.debugged);
+	assert_int_equal(f.vmcb.c.clean, VMCB_CLEAN_ALL & ~VMCB_CLEAN_DEBUG);
 	assert_int_equal(f.vmcb.s.dr7, 0x401);
 }
 
@@ -406,7 +412,7 @@ static void waiting_nmi_steps(void **state)
 	assert_true(f.svm.stepping);
 	assert_true((f.vmcb.s.rflags & RFLAGS_TF) != 0);
 	f.vmcb.s.rip = 0x3000;
-	f.vmcb.s.dr6 = DR6_AT_REST | BIT(14);
+	f.vmcb.s.dr6 = SVM_DR6_AT_REST | BIT(14);
 	s = stop(VMEXIT_EXCEPTION + EXC_DB, 0, 0);
 	assert_int_equal(s.reason, KVM_STOP_NMI_WINDOW);
 	assert_false(f.vcpu.events.nmi.masked);
@@ -414,9 +420,11 @@ static void waiting_nmi_steps(void **state)
 	/* A guest that steps itself gets its own #DB. */
 	f.vmcb.s.rflags |= RFLAGS_TF;
 	svm_window_store(&f.vcpu);
+	f.vmcb.s.dr6 = SVM_DR6_AT_REST | BIT(14);
 	s = stop(VMEXIT_EXCEPTION + EXC_DB, 0, 0);
 	assert_int_equal(s.reason, KVM_STOP_EXCEPTION);
 	assert_int_equal(s.exception.dr6, BIT(14));
+	assert_int_equal(f.vmcb.s.dr6, SVM_DR6_AT_REST);
 	assert_true((f.vmcb.s.rflags & RFLAGS_TF) != 0);
 }
 
@@ -548,13 +556,17 @@ static void copies_of_a_vmcb_are_one_cpus(void **state)
 
 	(void)state;
 	svm_asid_init(&cpu);
+	assert_false(svm_is_at_home(&f.svm, &cpu, 1));
 	svm_asid_enter(&f.svm, &cpu, 1);
-	f.svm.fresh = VMCB_CLEAN_ALL;
+	f.vmcb.c.clean = VMCB_CLEAN_ALL;
+	assert_true(svm_is_at_home(&f.svm, &cpu, 1));
+	assert_false(svm_is_at_home(&f.svm, &cpu, 2));
 	svm_asid_enter(&f.svm, &cpu, 1);
-	assert_int_equal(f.svm.fresh, VMCB_CLEAN_ALL);
+	assert_int_equal(f.vmcb.c.clean, VMCB_CLEAN_ALL);
 	svm_asid_enter(&second, &cpu, 1);
+	assert_false(svm_is_at_home(&f.svm, &cpu, 1));
 	svm_asid_enter(&f.svm, &cpu, 1);
-	assert_int_equal(f.svm.fresh, 0);
+	assert_int_equal(f.vmcb.c.clean, 0);
 }
 
 #define TEST(name) cmocka_unit_test_setup(name, start)

@@ -15,37 +15,37 @@
 #define COUNT_SOME    (UINT64_MAX / 2) /* below it nobody waits for room, who writes less */
 
 struct eventfd {
-	struct spinlock lock;
-	uint64_t count; /* guarded by lock; may be read without, by who looks again */
-	bool is_semaphore;
 	struct wait_queue changed;
+	uint64_t count; /* guarded by the queue's lock; may be read without, by who looks again */
+	bool is_semaphore;
 };
 
 /* Return: what a read gives, or 0. */
 static uint64_t take(struct eventfd *e)
 {
-	uint64_t flags = spin_take_irq(&e->lock);
+	uint64_t flags = spin_take_irq(&e->changed.lock);
 	uint64_t value = e->is_semaphore ? e->count != 0 : e->count;
 
 	e->count -= value;
-	spin_give_irq(&e->lock, flags);
 	if (value != 0) {
-		wait_wake(&e->changed, READY_OUT);
+		wait_wake_locked(&e->changed, READY_OUT);
 	}
+	spin_give_irq(&e->changed.lock, flags);
 	return value;
 }
 
-static bool add(struct eventfd *e, uint64_t value)
+static inline bool add(struct eventfd *e, uint64_t value)
 {
-	uint64_t flags = spin_take_irq(&e->lock);
-	bool fits = COUNT_MAX - e->count >= value;
+	uint64_t flags = spin_take_irq(&e->changed.lock);
 
-	e->count += fits ? value : 0;
-	spin_give_irq(&e->lock, flags);
-	if (fits) {
-		wait_wake(&e->changed, READY_IN);
+	if (COUNT_MAX - e->count < value) {
+		spin_give_irq(&e->changed.lock, flags);
+		return false;
 	}
-	return fits;
+	e->count += value;
+	wait_wake_locked(&e->changed, READY_IN);
+	spin_give_irq(&e->changed.lock, flags);
+	return true;
 }
 
 static int64_t eventfd_read(struct file *f, struct uio *u, uint64_t *offset)
@@ -71,11 +71,27 @@ static int64_t eventfd_read(struct file *f, struct uio *u, uint64_t *offset)
 	return uio_put(u, &value, sizeof(value));
 }
 
-static int64_t eventfd_write(struct file *f, struct uio *u, uint64_t *offset)
+static rare int64_t wait_to_add(struct file *f, uint64_t value)
 {
 	struct eventfd *e = f->data;
+	int error;
+
+	if (value == UINT64_MAX || file_is_nonblocking(f)) {
+		return value == UINT64_MAX ? -EINVAL : -EAGAIN;
+	}
+	wait_until(&e->changed, add(e, value), CLOCK_NEVER, true, error);
+	return error != 0 ? -ERESTARTSYS : (int64_t)sizeof(value);
+}
+
+static int64_t eventfd_write_word(struct file *f, uint64_t value)
+{
+	/* UINT64_MAX, which cannot be written, never fits. */
+	return add(f->data, value) ? (int64_t)sizeof(value) : wait_to_add(f, value);
+}
+
+static int64_t eventfd_write(struct file *f, struct uio *u, uint64_t *offset)
+{
 	uint64_t value;
-	int error = 0;
 
 	(void)offset;
 	if (u->left < sizeof(value)) {
@@ -84,16 +100,7 @@ static int64_t eventfd_write(struct file *f, struct uio *u, uint64_t *offset)
 	if (uio_get(u, &value, sizeof(value)) != (int64_t)sizeof(value)) {
 		return -EFAULT;
 	}
-	if (value == UINT64_MAX) {
-		return -EINVAL;
-	}
-	if (!add(e, value)) {
-		if (file_is_nonblocking(f)) {
-			return -EAGAIN;
-		}
-		wait_until(&e->changed, add(e, value), CLOCK_NEVER, true, error);
-	}
-	return error != 0 ? -ERESTARTSYS : (int64_t)sizeof(value);
+	return eventfd_write_word(f, value);
 }
 
 static uint32_t eventfd_poll(struct file *f, struct poll_table *t)
@@ -116,6 +123,7 @@ static void eventfd_release(struct file *f)
 
 static const struct file_ops eventfd_ops = {.read = eventfd_read,
 					    .write = eventfd_write,
+					    .write_word = eventfd_write_word,
 					    .poll = eventfd_poll,
 					    .release = eventfd_release,
 					    .name = "anon_inode:[eventfd]"};
@@ -142,20 +150,28 @@ void eventfd_watch(struct file *f, struct waiter *w, waiter_fn *fn)
 bool eventfd_take_some(struct file *f)
 {
 	struct eventfd *e = f->data;
-	uint64_t flags = spin_take_irq(&e->lock);
 	bool some = e->count != 0 && e->count < COUNT_SOME;
 
 	if (some) {
 		e->count = 0;
 	}
-	spin_give_irq(&e->lock, flags);
 	return some;
 }
 
-bool eventfd_take(struct file *f, uint64_t *count)
+void eventfd_take(struct file *f, struct waiter *w)
 {
-	*count = take(f->data);
-	return *count != 0;
+	struct eventfd *e = f->data;
+	uint64_t flags = spin_take_irq(&e->changed.lock);
+
+	if (e->count != 0) {
+		/* What is less than that the watch takes itself, if a writer was not faster. */
+		if (e->count >= COUNT_SOME) {
+			e->count = 1;
+			wait_wake_locked(&e->changed, READY_OUT);
+		}
+		w->fn(w, READY_IN);
+	}
+	spin_give_irq(&e->changed.lock, flags);
 }
 
 static int64_t create(uint64_t initial, uint64_t flags)
@@ -170,7 +186,6 @@ static int64_t create(uint64_t initial, uint64_t flags)
 	if (e == NULL) {
 		return -ENOMEM;
 	}
-	spin_init(&e->lock, LOCK_LEAF);
 	wait_queue_init_rank(&e->changed, LOCK_EVENTFD);
 	e->count = (uint32_t)initial;
 	e->is_semaphore = (flags & EFD_SEMAPHORE) != 0;

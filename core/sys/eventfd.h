@@ -23,6 +23,6 @@ void eventfd_watch(struct file *f, struct waiter *w, waiter_fn *fn);
  * writer may be waiting for room, which eventfd_take() would have to wake. Return: is it done? */
 bool eventfd_take_some(struct file *f);
 
-/** eventfd_take() - empties it without waiting. Return: was anything there? Context: any without
- * its queue's lock: not within a watch's fn. */
-bool eventfd_take(struct file *f, uint64_t *count);
+/** eventfd_take() - if there is something, makes it so little that eventfd_take_some() takes it,
+ * and calls the watch's fn. Context: any without its queue's lock: not within a watch's fn. */
+void eventfd_take(struct file *f, struct waiter *w);

@@ -11,6 +11,10 @@ static _Noreturn void end(struct upcall *u, enum upcall_end how)
 	irq_off();
 	t->upcall = NULL;
 	upcall_load(t);
+	/* Signals that had to wait are work of this CPU's again. */
+	if (atomic_load(&t->signal_pending)) {
+		atomic_fetch_or(&cpu_this()->work, CPU_WORK_SIGNAL);
+	}
 	entry_nested_end(u->sp, how);
 }
 

@@ -34,10 +34,8 @@ void wait_remove(struct waiter *w)
 	spin_give_irq(&w->queue->lock, flags);
 }
 
-void wait_wake(struct wait_queue *q, uint32_t events)
+void wait_wake_locked(struct wait_queue *q, uint32_t events)
 {
-	uint64_t flags = spin_take_irq(&q->lock);
-
 	list_each_safe(&q->waiters, node)
 	{
 		struct waiter *w = container_of(node, struct waiter, node);
@@ -48,5 +46,12 @@ void wait_wake(struct wait_queue *q, uint32_t events)
 			w->fn(w, events);
 		}
 	}
+}
+
+void wait_wake(struct wait_queue *q, uint32_t events)
+{
+	uint64_t flags = spin_take_irq(&q->lock);
+
+	wait_wake_locked(q, events);
 	spin_give_irq(&q->lock, flags);
 }

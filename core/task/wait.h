@@ -51,6 +51,9 @@ static inline bool wait_is_empty(const struct wait_queue *q)
 /** wait_wake() - wakes all; @events (EPOLL*) are for functions. Context: any. */
 void wait_wake(struct wait_queue *q, uint32_t events);
 
+/** wait_wake_locked() - the same, for who has taken the queue's lock. */
+void wait_wake_locked(struct wait_queue *q, uint32_t events);
+
 /**
  * wait_until() - sleeps until @condition, an expression, is true.
  * @result: int; 0, -ETIMEDOUT, or -EINTR if a signal came and @interruptible.

@@ -223,6 +223,13 @@ void lapic_init(struct lapic *lapic, uint32_t id, bool bsp, const struct lapic_o
 	*lapic_reg(lapic, LAPIC_ID) = id << 24;
 }
 
+static void moved(const struct lapic *lapic)
+{
+	if (lapic->ops->moved != NULL) {
+		lapic->ops->moved(lapic->ctx);
+	}
+}
+
 /* What follows from being in x2APIC mode. */
 static void derive_x2(struct lapic *lapic)
 {
@@ -254,6 +261,7 @@ void lapic_reset(struct lapic *lapic)
 	if (lapic_is_x2(lapic)) {
 		derive_x2(lapic);
 	}
+	moved(lapic);
 }
 
 int lapic_set_base(struct lapic *lapic, uint64_t base)
@@ -273,6 +281,7 @@ int lapic_set_base(struct lapic *lapic, uint64_t base)
 		derive_x2(lapic);
 		lapic->icr_high = 0;
 	}
+	moved(lapic);
 	return 0;
 }
 
@@ -363,13 +372,13 @@ void lapic_write(struct lapic *lapic, uint32_t offset, uint32_t value,
 	}
 	switch (offset) {
 	case LAPIC_ID:
-		*lapic_reg(lapic, LAPIC_ID) = value & 0xff000000;
-		break;
 	case LAPIC_LDR:
-		*lapic_reg(lapic, LAPIC_LDR) = value & 0xff000000;
+		*lapic_reg(lapic, offset) = value & 0xff000000;
+		moved(lapic);
 		break;
 	case LAPIC_DFR:
 		*lapic_reg(lapic, LAPIC_DFR) = value | DFR_FIXED;
+		moved(lapic);
 		break;
 	case LAPIC_ICR:
 		/* Reserved bits stay as written, as in Linux KVM. */
@@ -552,6 +561,7 @@ int lapic_load(struct lapic *lapic, const uint8_t page[1024], bool x2_ids,
 		derive_x2(lapic);
 	}
 	update_ppr(lapic);
+	moved(lapic);
 	lapic_timer_load(lapic, load_le32(page + LAPIC_TIMER_CURRENT), time);
 	return 0;
 }

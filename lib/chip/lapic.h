@@ -108,6 +108,8 @@ struct lapic_ops {
 	/* Any thread: something has been posted to this CPU. @mode tells what: LAPIC_FIXED: see
 	 * lapic_pending(); NMI, SMI, INIT, STARTUP (with its vector): the CPU's own affair. */
 	void (*posted)(void *ctx, enum lapic_mode mode, uint8_t vector);
+	/* What lapic_matches() goes by may have changed: ID, LDR, DFR, the mode. NULL: not told. */
+	void (*moved)(void *ctx);
 };
 
 struct lapic {

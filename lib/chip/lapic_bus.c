@@ -48,7 +48,7 @@ static bool post_vector(struct lapic *lapic, const struct lapic_message *m)
 	uint32_t bit = (uint32_t)BIT(m->vector % 32);
 	unsigned word = m->vector / 32;
 
-	if (!lapic_soft_enabled(lapic) || m->vector < 16) {
+	if (!lapic_enabled(lapic) || !lapic_soft_enabled(lapic) || m->vector < 16) {
 		return false;
 	}
 	if (m->level) {
@@ -60,19 +60,16 @@ static bool post_vector(struct lapic *lapic, const struct lapic_message *m)
 	atomic_fetch_or_explicit(&lapic->posted[word], bit, memory_order_release);
 	/* Pairs with the acquire in collect(). */
 	atomic_fetch_or_explicit(&lapic->posted_words, (uint32_t)BIT(word), memory_order_release);
+	lapic->ops->posted(lapic->ctx, LAPIC_FIXED, m->vector);
 	return true;
 }
 
 bool lapic_post(struct lapic *lapic, const struct lapic_message *message)
 {
+	if (message->mode <= LAPIC_LOWEST) {
+		return post_vector(lapic, message);
+	}
 	switch (message->mode) {
-	case LAPIC_FIXED:
-	case LAPIC_LOWEST:
-		if (!lapic_enabled(lapic) || !post_vector(lapic, message)) {
-			return false;
-		}
-		lapic->ops->posted(lapic->ctx, LAPIC_FIXED, message->vector);
-		return true;
 	case LAPIC_INIT:
 		if (message->deassert) {
 			return true;

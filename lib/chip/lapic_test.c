@@ -10,7 +10,7 @@
 struct cpu {
 	struct lapic lapic;
 	uint64_t deadline_ns;
-	unsigned kicks, nmis, inits, sipis;
+	unsigned kicks, nmis, inits, sipis, moves;
 	uint8_t sipi_vector;
 };
 
@@ -50,7 +50,12 @@ static void posted(void *ctx, enum lapic_mode mode, uint8_t vector)
 	}
 }
 
-static const struct lapic_ops ops = {send, eoi, timer, posted};
+static void moved(void *ctx)
+{
+	((struct cpu *)ctx)->moves++;
+}
+
+static const struct lapic_ops ops = {send, eoi, timer, posted, moved};
 
 static int begin(void **unused)
 {
@@ -253,6 +258,39 @@ static void ipis_reach_whom_they_name(void **unused)
 	assert_int_equal(receivers(0x45), 0);
 	assert_int_equal(read_reg(1, LAPIC_ICR), 0x4045);
 	assert_int_equal(read_reg(1, LAPIC_ICR_HIGH), 9u << 24);
+}
+
+/* Whatever decides which messages are for it is told when it changes, and nothing else is. */
+static void moves_are_told(void **unused)
+{
+	static const uint32_t names[] = {LAPIC_ID, LAPIC_LDR, LAPIC_DFR};
+	uint8_t page[1024];
+	unsigned before;
+
+	(void)unused;
+	for (unsigned i = 0; i < ARRAY_SIZE(names); i++) {
+		before = cpus[1].moves;
+		write_reg(1, names[i], 0x03000000);
+		assert_true(cpus[1].moves > before);
+	}
+	before = cpus[1].moves;
+	write_reg(1, LAPIC_SVR, 0x1ff);
+	write_reg(1, LAPIC_TPR, 0x20);
+	write_reg(1, LAPIC_EOI, 0);
+	assert_int_equal(cpus[1].moves, before);
+	lapic_save(&cpus[1].lapic, page, false, &now);
+	before = cpus[1].moves;
+	assert_int_equal(lapic_load(&cpus[1].lapic, page, false, &now), 0);
+	assert_true(cpus[1].moves > before);
+	before = cpus[1].moves;
+	assert_int_equal(
+		lapic_set_base(&cpus[1].lapic, LAPIC_BASE | LAPIC_BASE_ENABLE | LAPIC_BASE_X2APIC),
+		0);
+	assert_true(cpus[1].moves > before);
+	before = cpus[1].moves;
+	lapic_reset(&cpus[1].lapic);
+	assert_true(cpus[1].moves > before);
+	assert_int_equal(cpus[0].moves, cpus[2].moves); /* as after their start */
 }
 
 static void logical_destinations(void **unused)
@@ -577,6 +615,7 @@ int main(void)
 		LAPIC_UNIT(a_disabled_apic_takes_nothing),
 		LAPIC_UNIT(wires_follow_their_entries),
 		LAPIC_UNIT(ipis_reach_whom_they_name),
+		LAPIC_UNIT(moves_are_told),
 		LAPIC_UNIT(logical_destinations),
 		LAPIC_UNIT(lowest_priority_takes_turns),
 		LAPIC_UNIT(other_kinds_of_ipi),

@@ -226,6 +226,13 @@ uint64_t insn_target(const struct insn *insn, uint64_t rip);
  */
 bool insn_w_is_size(const struct insn *insn);
 
+/** insn_names_in_imm() - does the upper half of its immediate name a vector register? */
+static inline bool insn_names_in_imm(const struct insn *insn)
+{
+	return insn->noperands == 4 && insn->operand[3].kind == INSN_OP_REG &&
+	       insn->imm_len[0] == 1;
+}
+
 /** insn_mnemonic_name(), insn_feature_name() - as in the manual; "?" for none. */
 const char *insn_mnemonic_name(unsigned mnemonic);
 const char *insn_feature_name(unsigned feature);

@@ -169,9 +169,7 @@ bool insn_native_encode(const struct insn *insn, struct insn_native *n)
 			emit(n, insn->bytes[insn->imm_at[i] + j]);
 		}
 	}
-	/* A register in an immediate. */
-	if (insn->mode != INSN_64 && insn->noperands == 4 && insn->operand[3].kind == INSN_OP_REG &&
-	    insn->imm_len[0] == 1) {
+	if (insn->mode != INSN_64 && insn_names_in_imm(insn)) {
 		n->code[n->len - 1] &= 0x7f;
 	}
 	return replace_rsp(insn, n, modrm_at);

@@ -18,15 +18,14 @@ struct kvm_vcpu;
 struct kvm_slot;
 
 /** Groups of registers. */
-/* GPRs, RIP, RFLAGS, CPL, interrupt shadow; and CS, CR0, CR3, CR4 and EFER, to look at only; after
- * each stop */
-#define KVM_REGS_CORE	  BIT(0)
+#define KVM_REGS_CORE	  BIT(0) /* GPRs, RIP, RFLAGS, interrupt shadow; always there */
 #define KVM_REGS_CONTROL  BIT(1) /* CR0, CR2, CR3, CR4, EFER */
 #define KVM_REGS_SEGMENTS BIT(2) /* ES to GS, LDTR, TR, GDTR, IDTR */
 #define KVM_REGS_DEBUG	  BIT(3) /* DR0 to DR3, DR6, DR7 as the guest sees them */
-#define KVM_REGS_MSRS	  BIT(4) /* vcpu->msr[]: SYSCALL, SYSENTER, KERNEL_GS_BASE, PAT, ... */
+#define KVM_REGS_MSRS	  BIT(4) /* vcpu->msr[]: SYSCALL, SYSENTER, ...; how the TSC runs */
 #define KVM_REGS_FPU	  BIT(5) /* vcpu->xsave, XCR0, XSS */
-#define KVM_REGS_ALL	  (BIT(6) - 1)
+#define KVM_REGS_MODE	  BIT(6) /* CS, CPL, CR0, CR3, CR4 and EFER, to look at only */
+#define KVM_REGS_ALL	  (BIT(7) - 1)
 
 /** Why the guest does not run any more. */
 enum kvm_stop_reason {
@@ -124,6 +123,7 @@ struct kvm_fault {
 struct kvm_backend {
 	/* ---- facts, constant ---- */
 	const char *name;
+	bool waits;		/* enter() knows vcpu->not_before */
 	bool amd;		/* an AMD CPU: hypercalls by VMMCALL, #GP rules */
 	uint8_t phys_bits;	/* of guest-physical addresses */
 	uint64_t xcr0;		/* features that XCR0 may have; 0 without XSAVE */
@@ -154,7 +154,9 @@ struct kvm_backend {
 	/**
 	 * Runs the guest, after delivering vcpu->inject. With kicks held off it asks
 	 * kvm_vcpu_must_not_enter(), and comes back with KVM_STOP_NONE and the event undelivered
-	 * if so. The fields of struct kvm_vcpu that it obeys stand under "orders" there. It
+	 * if so. It also comes back so, soon, when the surroundings have something for the thread:
+	 * signal_pending(), resched(). @stop: reason, insn_len and undelivered.kind are 0, the rest
+	 * is anything. The fields of struct kvm_vcpu that it obeys stand under "orders" there. It
 	 * clears vcpu->events.nmi.masked when the guest's IRET ends the handler of an NMI.
 	 * Context: the vCPU's thread, vcpu->lock; vm->memory is not held.
 	 */

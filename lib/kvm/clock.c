@@ -104,6 +104,15 @@ uint64_t kvm_vcpu_guest_tsc(struct kvm_vcpu *vcpu)
 	return scaled(vcpu, kvm_ops(vcpu->env)->tsc(vcpu->env)) + vcpu->tsc_offset;
 }
 
+uint64_t kvm_clock_host_tsc(struct kvm_vcpu *vcpu, uint64_t tsc, uint64_t now)
+{
+	if (vcpu->tsc_ratio == 0) {
+		return tsc - vcpu->tsc_offset;
+	}
+	return kvm_ops(vcpu->env)->tsc(vcpu->env) +
+	       mul_div(tsc - now, vcpu->env->tsc_khz, vcpu->tsc_khz) + 1;
+}
+
 void kvm_clock_move_tsc(struct kvm_vcpu *vcpu, uint64_t offset)
 {
 	vcpu->tsc_offset = offset;

@@ -18,6 +18,12 @@ void kvm_clock_vcpu_init(struct kvm_vcpu *vcpu);
 uint64_t kvm_vcpu_guest_tsc(struct kvm_vcpu *vcpu);
 
 /**
+ * kvm_clock_host_tsc() - what the host's TSC is when the guest's comes to @tsc, or a little more.
+ * @now: what the guest's is; @tsc is at most seconds from it. Context: any.
+ */
+uint64_t kvm_clock_host_tsc(struct kvm_vcpu *vcpu, uint64_t tsc, uint64_t now);
+
+/**
  * kvm_clock_write_tsc() - user space sets the TSC. Values that could be meant to be the same clock
  * (within a second of what the last one would be now, or 0) get the same offset.
  */

@@ -251,6 +251,7 @@ static int64_t create_locked(struct kvm_vm *vm, uint32_t id)
 	}
 	/* Pairs with kvm_vm_count(): the struct is complete. */
 	__atomic_store_n((uint32_t *)&vm->vcpu_count, vcpu->index + 1, __ATOMIC_RELEASE);
+	kvm_irq_vcpu_added(vm);
 	return r;
 }
 

@@ -56,16 +56,14 @@ int kvm_debug_set(struct kvm_vcpu *vcpu, const struct kvm_guest_debug *debug)
 
 void kvm_debug_before(struct kvm_vcpu *vcpu)
 {
-	if (vcpu->single_step) {
-		kvm_regs_change(vcpu, KVM_REGS_CORE);
-		vcpu->step_guest_tf = (vcpu->cpu.rflags & RFLAGS_TF) != 0;
-		vcpu->cpu.rflags |= RFLAGS_TF;
-	}
+	kvm_regs_change(vcpu, KVM_REGS_CORE);
+	vcpu->step_guest_tf = (vcpu->cpu.rflags & RFLAGS_TF) != 0;
+	vcpu->cpu.rflags |= RFLAGS_TF;
 }
 
 void kvm_debug_after(struct kvm_vcpu *vcpu)
 {
-	if (vcpu->single_step && !vcpu->step_guest_tf) {
+	if (!vcpu->step_guest_tf) {
 		kvm_regs_change(vcpu, KVM_REGS_CORE);
 		vcpu->cpu.rflags &= ~RFLAGS_TF;
 	}

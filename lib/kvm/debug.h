@@ -19,10 +19,10 @@ must_use int kvm_debug_set(struct kvm_vcpu *vcpu, const struct kvm_guest_debug *
 /** kvm_debug_update() - what the debug registers of the hardware are to hold changed. */
 void kvm_debug_update(struct kvm_vcpu *vcpu);
 
-/** kvm_debug_before() - just before entry: a single step sets TF. */
+/** kvm_debug_before() - just before entry in a single step: sets TF. */
 void kvm_debug_before(struct kvm_vcpu *vcpu);
 
-/** kvm_debug_after() - after a stop: TF is the guest's again. */
+/** kvm_debug_after() - after the stop: TF is the guest's again. */
 void kvm_debug_after(struct kvm_vcpu *vcpu);
 
 /**

@@ -424,6 +424,7 @@ static bool peek(struct kvm_vcpu *vcpu, uint64_t bytes[2])
 {
 	const struct kvm_env *env = vcpu->env;
 
+	kvm_regs_need(vcpu, KVM_REGS_MODE);
 	return kvm_ops(env)->fetch_code != NULL && usual_mode(vcpu) &&
 	       vcpu->slot_generation == vcpu->vm->slots.generation && vcpu->slot_hint != NULL &&
 	       kvm_ops(env)->fetch_code(vcpu->env, vcpu->slot_hint, vcpu->cr3, vcpu->cpu.rip,
@@ -530,6 +531,7 @@ static rare bool failed(struct kvm_vcpu *vcpu)
 		return false;
 	}
 	if (!vcpu->vm->exit_on_emulation_failure && !broken) {
+		kvm_regs_need(vcpu, KVM_REGS_MODE);
 		kvm_event_exception(vcpu, EXC_UD, 0);
 		if (vcpu->cpu.cpl != 0) {
 			return false;

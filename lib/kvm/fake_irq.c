@@ -43,6 +43,11 @@ void kvm_irq_vcpu_reset(struct kvm_vcpu *vcpu, bool init)
 	(void)init;
 }
 
+void kvm_irq_vcpu_added(struct kvm_vm *vm)
+{
+	(void)vm;
+}
+
 int kvm_irq_create_full(struct kvm_vm *vm)
 {
 	vm->irqchip = KVM_IRQCHIP_FULL;

@@ -24,6 +24,7 @@ int kvm_irq_vm_init(struct kvm_vm *vm)
 		return -ENOMEM;
 	}
 	irq->vm = vm;
+	irq->layout = 1;
 	vm->irq = irq;
 	kvm_ops(env)->lock_init(env, &irq->irqfds_lock, KVM_LOCK_MUTEX);
 	return 0;
@@ -89,13 +90,24 @@ int kvm_irq_create_split(struct kvm_vm *vm, uint64_t pins)
 void kvm_irq_x2apic_api(struct kvm_vm *vm, uint64_t flags)
 {
 	atomic_fetch_or_explicit(&vm->irq->x2apic_flags, (uint32_t)flags, memory_order_relaxed);
+	irq_layout_changed(vm->irq);
+}
+
+void kvm_irq_vcpu_added(struct kvm_vm *vm)
+{
+	irq_layout_changed(vm->irq);
+}
+
+static struct lapic_message message_of(const struct kvm_irq *irq, uint64_t address, uint32_t data)
+{
+	uint32_t flags = atomic_load_explicit(&irq->x2apic_flags, memory_order_relaxed);
+
+	return lapic_msi(address, data, (flags & KVM_X2APIC_API_USE_32BIT_IDS) != 0);
 }
 
 int irq_send_msi(struct kvm_irq *irq, uint64_t address, uint32_t data)
 {
-	uint32_t flags = atomic_load_explicit(&irq->x2apic_flags, memory_order_relaxed);
-	struct lapic_message message =
-		lapic_msi(address, data, (flags & KVM_X2APIC_API_USE_32BIT_IDS) != 0);
+	struct lapic_message message = message_of(irq, address, data);
 	unsigned accepted = lapic_bus_send(irq->lapics, kvm_vm_count(irq->vm), NULL, &message);
 
 	return accepted == 0 ? -1 : (int)accepted;
@@ -139,18 +151,28 @@ int irq_set(struct kvm_irq *irq, enum kvm_irq_source source, uint32_t gsi, bool 
 	return status;
 }
 
-void irq_edge(struct kvm_irq *irq, uint32_t gsi)
+bool irq_message(const struct kvm_irq *irq, uint32_t gsi, struct lapic_message *message)
 {
 	const struct kvm_routes *routes = irq->routes;
 
 	if (routes == NULL || gsi >= routes->gsis || routes->first[gsi] == routes->first[gsi + 1]) {
-		return;
+		return false;
 	}
 	/* A message is the only route of its GSI. */
 	const struct kvm_route *route = &routes->route[routes->first[gsi]];
 
 	if (route->msi) {
-		(void)irq_send_msi(irq, route->address, route->data);
+		*message = message_of(irq, route->address, route->data);
+	}
+	return route->msi;
+}
+
+void irq_edge(struct kvm_irq *irq, uint32_t gsi)
+{
+	struct lapic_message message;
+
+	if (irq_message(irq, gsi, &message)) {
+		(void)lapic_bus_send(irq->lapics, kvm_vm_count(irq->vm), NULL, &message);
 	} else {
 		(void)irq_set(irq, KVM_SOURCE_USER, gsi, true);
 		(void)irq_set(irq, KVM_SOURCE_USER, gsi, false);

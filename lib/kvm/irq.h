@@ -36,6 +36,9 @@ void kvm_irq_vm_closed(struct kvm_vm *vm);
  * Context: vm->lock, the vCPU is not visible yet.
  */
 must_use int kvm_irq_vcpu_init(struct kvm_vcpu *vcpu);
+
+/** kvm_irq_vcpu_added() - kvm_vm_count() has become larger. */
+void kvm_irq_vcpu_added(struct kvm_vm *vm);
 void kvm_irq_vcpu_fini(struct kvm_vcpu *vcpu);
 
 /** kvm_irq_vcpu_reset() - the APIC's part of INIT or (@init false) of power-on. */

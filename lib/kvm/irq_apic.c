@@ -33,6 +33,70 @@ static struct lapic_time time_for(struct kvm_vcpu *vcpu, uint32_t offset)
 	return is_timer(offset) ? time_now(vcpu) : no_time;
 }
 
+/* ---- deadlines, ahead of their time ---- */
+
+/*
+ * It is a long way from the timer's interrupt to the guest's. So the timer of a TSC deadline
+ * expires earlier by what that way has taken before, everything is prepared, and for what is left
+ * then the backend waits, right before it lets the guest run (vcpu->not_before). Meanwhile the
+ * vCPU keeps its CPU, with interrupts off, and as a part of its own share of it: EARLY_MAX_NS for a
+ * deadline, and usually a tenth of a microsecond. Where another thread is to run it does not wait.
+ *
+ * User space can see the interrupt requested that much before its time; the guest never can.
+ */
+#define EARLY_FIRST_NS 1000
+#define EARLY_MAX_NS   5000
+#define EARLY_SPARE_NS 40 /* as a timer is only so exact */
+
+#define NS_PER_MS 1000000
+
+static uint32_t earliness(const struct kvm_apic *apic, uint64_t deadline_ns)
+{
+	return lapic_deadline(&apic->lapic) == 0 ? 0 : (uint32_t)MIN(apic->early_ns, deadline_ns);
+}
+
+/*
+ * Late: at once so much more the next time. Too early: a little less, since the way out of HLT is
+ * longer than that out of the guest. What was far too late waited for other reasons.
+ */
+static void learn(struct kvm_apic *apic)
+{
+	struct kvm_vcpu *vcpu = apic->vcpu;
+	int64_t ns;
+
+	if (vcpu->early == 0 || !apic->early_counts) {
+		return;
+	}
+	ns = vcpu->early * NS_PER_MS / (int64_t)vcpu->env->tsc_khz;
+	vcpu->early = 0;
+	if (ns < 0 && ns > -EARLY_MAX_NS) {
+		apic->early_ns =
+			(uint32_t)MIN(apic->early_ns - ns + EARLY_SPARE_NS, (int64_t)EARLY_MAX_NS);
+	} else if (ns > 2 * EARLY_SPARE_NS) {
+		apic->early_ns -= MIN((uint32_t)(ns - EARLY_SPARE_NS) / 8, apic->early_ns);
+	}
+}
+
+/* What expires at once, as if it were due, if that is to be expected. */
+static void expire_early(struct kvm_apic *apic, struct lapic_time *time)
+{
+	struct kvm_vcpu *vcpu = apic->vcpu;
+	uint64_t tsc = lapic_deadline(&apic->lapic), due_ns = apic->lapic.deadline_ns;
+
+	if (!vcpu->env->backend->waits || tsc <= time->tsc || due_ns == UINT64_MAX) {
+		return;
+	}
+	if (tsc - time->tsc > (uint64_t)EARLY_MAX_NS * time->tsc_khz / NS_PER_MS) {
+		/* This is not its interrupt, or clocks have moved. */
+		kvm_ops(vcpu->env)->timer_arm(vcpu->env, &apic->timer,
+					      due_ns - earliness(apic, due_ns));
+		return;
+	}
+	vcpu->not_before = kvm_clock_host_tsc(vcpu, tsc, time->tsc);
+	time->tsc = tsc;
+	time->now_ns = MAX(time->now_ns, due_ns);
+}
+
 /* ---- what a local APIC does to the rest ---- */
 
 static void send(void *ctx, const struct lapic_message *message)
@@ -63,7 +127,8 @@ static void set_timer(void *ctx, uint64_t deadline_ns)
 	if (deadline_ns == UINT64_MAX) {
 		kvm_ops(env)->timer_cancel(env, &apic->timer);
 	} else {
-		kvm_ops(env)->timer_arm(env, &apic->timer, deadline_ns);
+		kvm_ops(env)->timer_arm(env, &apic->timer,
+					deadline_ns - earliness(apic, deadline_ns));
 	}
 }
 
@@ -79,6 +144,10 @@ static void posted(void *ctx, enum lapic_mode mode, uint8_t vector)
 {
 	struct kvm_apic *apic = ctx;
 
+	if (mode == LAPIC_FIXED) {
+		kvm_vcpu_request(apic->vcpu, KVM_REQ_EVENT);
+		return;
+	}
 	switch (mode) {
 	case LAPIC_NMI:
 		kvm_vcpu_nmi(apic->vcpu);
@@ -100,11 +169,17 @@ static void posted(void *ctx, enum lapic_mode mode, uint8_t vector)
 	kvm_vcpu_request(apic->vcpu, KVM_REQ_EVENT);
 }
 
+static void moved(void *ctx)
+{
+	irq_layout_changed(((struct kvm_apic *)ctx)->vcpu->vm->irq);
+}
+
 static const struct lapic_ops apic_ops = {
 	.send = send,
 	.eoi = eoi,
 	.timer = set_timer,
 	.posted = posted,
+	.moved = moved,
 };
 
 /* ---- life ---- */
@@ -138,6 +213,7 @@ int kvm_irq_vcpu_init(struct kvm_vcpu *vcpu)
 	}
 	apic->vcpu = vcpu;
 	apic->extint = -1;
+	apic->early_ns = env->backend->waits ? EARLY_FIRST_NS : 0;
 	apic->timer.expired = expired;
 	apic->timer.owner = apic;
 	lapic_init(&apic->lapic, vcpu->id, first, &apic_ops, apic);
@@ -238,6 +314,7 @@ static __attribute__((noinline)) void expire(struct kvm_vcpu *vcpu)
 {
 	struct lapic_time time = time_now(vcpu);
 
+	expire_early(vcpu->apic, &time);
 	lapic_expire(&vcpu->apic->lapic, &time);
 }
 
@@ -471,11 +548,14 @@ uint64_t kvm_irq_tsc_deadline(const struct kvm_vcpu *vcpu)
 
 void kvm_irq_set_tsc_deadline(struct kvm_vcpu *vcpu, uint64_t value)
 {
+	struct kvm_apic *apic = vcpu->apic;
 	struct lapic_time time;
 
-	if (vcpu->apic != NULL) {
+	if (apic != NULL) {
+		learn(apic);
 		time = time_now(vcpu);
-		lapic_set_deadline(&vcpu->apic->lapic, value, &time);
+		lapic_set_deadline(&apic->lapic, value, &time);
+		apic->early_counts = apic->lapic.deadline_ns - apic->early_ns > time.now_ns;
 		kvm_vcpu_note(vcpu, KVM_REQ_EVENT);
 	}
 }

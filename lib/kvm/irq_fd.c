@@ -65,18 +65,52 @@ static void end(struct kvm_irq *irq, struct kvm_irqfd_entry *entry)
 	kvm_ops(env)->free(env, KVM_STORE_TABLE, entry, sizeof(*entry));
 }
 
+/* Finds out whether a single local APIC gets all that comes, and which. irq_lock is held. */
+static void find_target(struct kvm_irq *irq, struct kvm_irqfd_entry *entry)
+{
+	/* First: what changes from here on has another number. */
+	uint32_t layout = atomic_load_explicit(&irq->layout, memory_order_acquire);
+	uint32_t found = 0;
+
+	entry->layout = 0;
+	/* The lowest priority takes turns. */
+	if (!irq_message(irq, entry->gsi, &entry->message) || entry->message.mode != LAPIC_FIXED) {
+		return;
+	}
+	for (uint32_t i = 0; i < kvm_vm_count(irq->vm); i++) {
+		if (lapic_matches(irq->lapics[i], &entry->message)) {
+			entry->target = irq->lapics[i];
+			found++;
+		}
+	}
+	if (found == 1) {
+		entry->layout = layout;
+	}
+}
+
+static rare void signal_slowly(struct kvm_irq *irq, struct kvm_irqfd_entry *entry)
+{
+	irq_lock(irq->vm);
+	if (entry->resample != NULL) {
+		(void)irq_set(irq, KVM_SOURCE_RESAMPLE, entry->gsi, true);
+	} else {
+		find_target(irq, entry);
+		irq_edge(irq, entry->gsi);
+	}
+	irq_unlock(irq->vm);
+}
+
 static void signalled(struct kvm_eventfd_watch *watch)
 {
 	struct kvm_irqfd_entry *entry = container_of(watch, struct kvm_irqfd_entry, watch);
 	struct kvm_irq *irq = entry->irq;
 
-	irq_lock(irq->vm);
-	if (entry->resample != NULL) {
-		(void)irq_set(irq, KVM_SOURCE_RESAMPLE, entry->gsi, true);
+	/* Pairs with the release in irq_layout_changed(). */
+	if (entry->layout == atomic_load_explicit(&irq->layout, memory_order_acquire)) {
+		(void)lapic_post(entry->target, &entry->message);
 	} else {
-		irq_edge(irq, entry->gsi);
+		signal_slowly(irq, entry);
 	}
-	irq_unlock(irq->vm);
 }
 
 static void closed(struct kvm_eventfd_watch *watch)

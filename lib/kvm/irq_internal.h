@@ -44,6 +44,11 @@ struct kvm_irqfd_entry {
 	void *resample; /* eventfd, or NULL */
 	uint32_t gsi;
 	struct kvm_irqfd_entry *next; /* guarded by irqfds_lock */
+
+	/* its signals only, which come one after the other: where its message goes, */
+	struct lapic *target;
+	struct lapic_message message;
+	uint32_t layout; /* as long as this is the VM's; 0: not known */
 };
 
 /* A VM's. */
@@ -57,6 +62,9 @@ struct kvm_irq {
 
 	/* vm->lock; atomic for those who read */
 	_Atomic uint32_t x2apic_flags;
+
+	/* counts changes of what decides where a GSI's message goes; never 0 */
+	_Atomic uint32_t layout;
 
 	/* vm->irq_lock */
 	struct kvm_routes *routes; /* NULL: none */
@@ -81,7 +89,9 @@ struct kvm_apic {
 	struct lapic lapic; /* see lapic.h for what is whose */
 	struct kvm_vcpu *vcpu;
 	struct kvm_timer timer;
-	int extint; /* vector of KVM_INTERRUPT that waits, or -1; own thread */
+	int extint;	   /* vector of KVM_INTERRUPT that waits, or -1; own thread */
+	uint32_t early_ns; /* that much before a deadline the timer expires; own thread */
+	bool early_counts; /* the timer had the time for that; own thread */
 	_Atomic bool expired;
 	_Atomic uint32_t arrived; /* APIC_ARRIVED_* */
 	_Atomic uint32_t sipi_vector;
@@ -99,6 +109,16 @@ static inline void irq_unlock(struct kvm_vm *vm)
 {
 	kvm_ops(vm->env)->unlock(vm->env, &vm->irq_lock);
 }
+
+/* Routes, or what local APICs are called, have changed. Any context. */
+static inline void irq_layout_changed(struct kvm_irq *irq)
+{
+	/* Pairs with the acquire in irq_fd.c: who knows this number sees the change. */
+	atomic_fetch_add_explicit(&irq->layout, 2, memory_order_release);
+}
+
+/* The message that is all that a GSI leads to. Return: is it so? irq_lock is held. */
+bool irq_message(const struct kvm_irq *irq, uint32_t gsi, struct lapic_message *message);
 
 /* A message of a device to local APICs. Return: how many took it, or -1. Any context. */
 int irq_send_msi(struct kvm_irq *irq, uint64_t address, uint32_t data);

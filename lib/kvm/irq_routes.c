@@ -147,6 +147,7 @@ int kvm_irq_set_routing(struct kvm_vm *vm, const struct kvm_irq_routing_entry *e
 	irq_lock(vm);
 	old = irq->routes;
 	irq->routes = routes;
+	irq_layout_changed(irq);
 	irq_unlock(vm);
 	irq_routes_free(irq, old);
 	return 0;

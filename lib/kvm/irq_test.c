@@ -7,6 +7,7 @@
 
 #include "lib/base/bytes.h"
 #include "lib/chip/lapic.h"
+#include "lib/kvm/backend.h"
 #include "lib/kvm/clock.h"
 #include "lib/kvm/cpuid.h"
 #include "lib/kvm/vcpu.h"
@@ -182,7 +183,9 @@ static const struct kvm_env_ops env_ops = {
 	.eventfd_unwatch = env_eventfd_unwatch,
 };
 
-static struct kvm_env env = {.ops = &env_ops, .max_vcpus = 8};
+static struct kvm_backend backend;
+static struct kvm_env env = {
+	.ops = &env_ops, .backend = &backend, .max_vcpus = 8, .tsc_khz = 2000000};
 
 /* ---- what the vCPUs are asked for ---- */
 
@@ -220,6 +223,15 @@ uint64_t kvm_vcpu_guest_tsc(struct kvm_vcpu *vcpu)
 {
 	(void)vcpu;
 	return 2 * now;
+}
+
+#define HOST_TSC_AHEAD 100
+
+uint64_t kvm_clock_host_tsc(struct kvm_vcpu *vcpu, uint64_t tsc, uint64_t at)
+{
+	(void)vcpu;
+	(void)at;
+	return tsc + HOST_TSC_AHEAD;
 }
 
 bool kvm_cpuid_has(const struct kvm_vcpu *vcpu, uint32_t leaf, enum cpuid_reg reg, uint32_t bits)
@@ -604,6 +616,59 @@ static void irqfd_edges(void **state)
 	finish(f);
 }
 
+/* An irqfd remembers where its message goes; nothing may change that without its knowing. */
+static void irqfd_follows(void **state)
+{
+	struct fixture *f = start(KVM_IRQCHIP_SPLIT);
+	struct kvm_irq_routing_entry entry = msi_entry(9, 0x45);
+	struct kvm_irqfd irqfd = {.fd = 1, .gsi = 9};
+
+	(void)state;
+	for (unsigned i = 0; i < CPUS; i++) {
+		apic_write(f, i, LAPIC_SVR, 0x1ff);
+	}
+	assert_int_equal(kvm_irq_set_routing(&f->vm, &entry, 1, 0), 0);
+	assert_int_equal(kvm_irq_irqfd(&f->vm, &irqfd), 0);
+	for (unsigned i = 0; i < 2; i++) { /* twice: the second time it is known */
+		signal_event(1);
+		assert_int_equal(kvm_irq_accept(&f->vcpu[0]), 0x45);
+		apic_write(f, 0, LAPIC_EOI, 0);
+	}
+	apic_write(f, 0, LAPIC_ID, 7u << 24);
+	signal_event(1);
+	assert_int_equal(kvm_irq_accept(&f->vcpu[0]), -1);
+	apic_write(f, 1, LAPIC_ID, 0);
+	for (unsigned i = 0; i < 2; i++) {
+		signal_event(1);
+		assert_int_equal(kvm_irq_accept(&f->vcpu[1]), 0x45);
+		apic_write(f, 1, LAPIC_EOI, 0);
+	}
+	apic_write(f, 0, LAPIC_ID, 0); /* both */
+	for (unsigned i = 0; i < 2; i++) {
+		signal_event(1);
+		for (unsigned cpu = 0; cpu < 2; cpu++) {
+			assert_int_equal(kvm_irq_accept(&f->vcpu[cpu]), 0x45);
+			apic_write(f, cpu, LAPIC_EOI, 0);
+		}
+	}
+	apic_write(f, 1, LAPIC_ID, 1u << 24);
+	signal_event(1);
+	assert_int_equal(kvm_irq_accept(&f->vcpu[1]), -1);
+	assert_int_equal(kvm_irq_accept(&f->vcpu[0]), 0x45);
+	apic_write(f, 0, LAPIC_EOI, 0);
+	entry = msi_entry(9, 0x46);
+	assert_int_equal(kvm_irq_set_routing(&f->vm, &entry, 1, 0), 0);
+	for (unsigned i = 0; i < 2; i++) {
+		signal_event(1);
+		assert_int_equal(kvm_irq_accept(&f->vcpu[0]), 0x46);
+		apic_write(f, 0, LAPIC_EOI, 0);
+	}
+	assert_int_equal(kvm_irq_set_routing(&f->vm, &entry, 0, 0), 0);
+	signal_event(1);
+	assert_int_equal(kvm_irq_accept(&f->vcpu[0]), -1);
+	finish(f);
+}
+
 static void irqfd_resamples(void **state)
 {
 	struct fixture *f = start(KVM_IRQCHIP_FULL);
@@ -688,6 +753,93 @@ static void timer_expires(void **state)
 	assert_int_equal(kvm_irq_accept(&f->vcpu[0]), 0x67);
 	assert_int_equal(kvm_irq_tsc_deadline(&f->vcpu[0]), 0);
 	finish(f);
+}
+
+#define DEADLINE_NS 100000
+
+/* How much earlier than asked the timer of vCPU 0 is set. The deadline passes, as if the backend
+ * had found @left ticks of it. */
+static uint64_t earliness(struct fixture *f, int64_t left)
+{
+	uint64_t due = now + DEADLINE_NS, early_ns;
+
+	kvm_irq_set_tsc_deadline(&f->vcpu[0], 2 * due);
+	early_ns = due - deadline[0];
+	run_timers(deadline[0] - 1);
+	kvm_irq_sync(&f->vcpu[0]);
+	assert_int_equal(kvm_irq_accept(&f->vcpu[0]), -1);
+	run_timers(now + 1);
+	kvm_irq_sync(&f->vcpu[0]);
+	assert_int_equal(kvm_irq_accept(&f->vcpu[0]), 0x67);
+	assert_int_equal(kvm_irq_tsc_deadline(&f->vcpu[0]), 0);
+	assert_int_equal(f->vcpu[0].not_before, early_ns == 0 ? 0 : 2 * due + HOST_TSC_AHEAD);
+	apic_write(f, 0, LAPIC_EOI, 0);
+	f->vcpu[0].not_before = 0;
+	f->vcpu[0].early = left;
+	now = due;
+	return early_ns;
+}
+
+static void deadlines_are_prepared(void **state)
+{
+	struct fixture *f;
+	uint64_t first, next;
+
+	(void)state;
+	backend.waits = true;
+	f = start(KVM_IRQCHIP_SPLIT);
+	apic_write(f, 0, LAPIC_SVR, 0x1ff);
+	apic_write(f, 0, LAPIC_LVT_TIMER, 0x40067);
+	first = earliness(f, -2 * 600);
+	assert_in_range(first, 500, 2000);
+	next = earliness(f, 2 * 50); /* after one that was 600 ns late */
+	assert_in_range(next, first + 600, first + 700);
+	assert_int_equal(earliness(f, -2 * 50000), next); /* just right */
+	assert_int_equal(earliness(f, 2 * 800), next);	  /* that was not the timer's fault */
+	assert_in_range(earliness(f, 0), next - 400, next - 10);
+	for (unsigned i = 0; i < 10; i++) {
+		assert_in_range(earliness(f, -2 * 4000), 0, 5000);
+	}
+	assert_int_equal(earliness(f, 0), 5000);
+	for (unsigned i = 0; i < 200; i++) {
+		(void)earliness(f, 2 * 5000);
+	}
+	assert_int_equal(earliness(f, 0), 0);
+	finish(f);
+	backend.waits = false;
+	f = start(KVM_IRQCHIP_SPLIT);
+	apic_write(f, 0, LAPIC_SVR, 0x1ff);
+	apic_write(f, 0, LAPIC_LVT_TIMER, 0x40067);
+	assert_int_equal(earliness(f, 0), 0);
+	finish(f);
+}
+
+/* A timer that expires for another deadline, or too soon, takes none away and brings none. */
+static void deadlines_survive_other_timers(void **state)
+{
+	struct fixture *f;
+	uint64_t due;
+
+	(void)state;
+	backend.waits = true;
+	f = start(KVM_IRQCHIP_SPLIT);
+	apic_write(f, 0, LAPIC_SVR, 0x1ff);
+	apic_write(f, 0, LAPIC_LVT_TIMER, 0x40067);
+	due = now + DEADLINE_NS;
+	kvm_irq_set_tsc_deadline(&f->vcpu[0], 2 * due);
+	run_timers(deadline[0]);
+	due = now + DEADLINE_NS; /* a new one, before the interrupt of the old one was seen */
+	kvm_irq_set_tsc_deadline(&f->vcpu[0], 2 * due);
+	kvm_irq_sync(&f->vcpu[0]);
+	assert_int_equal(kvm_irq_accept(&f->vcpu[0]), -1);
+	assert_int_equal(f->vcpu[0].not_before, 0);
+	assert_in_range(deadline[0], due - 5000, due);
+	run_timers(due);
+	kvm_irq_sync(&f->vcpu[0]);
+	assert_int_equal(kvm_irq_accept(&f->vcpu[0]), 0x67);
+	assert_int_equal(f->vcpu[0].not_before, 0); /* it is over */
+	finish(f);
+	backend.waits = false;
 }
 
 static void init_and_sipi(void **state)
@@ -885,9 +1037,12 @@ int main(void)
 		cmocka_unit_test(split_tells_of_levels_only),
 		cmocka_unit_test(messages_are_counted),
 		cmocka_unit_test(irqfd_edges),
+		cmocka_unit_test(irqfd_follows),
 		cmocka_unit_test(irqfd_resamples),
 		cmocka_unit_test(pic_eoi_resamples),
 		cmocka_unit_test(timer_expires),
+		cmocka_unit_test(deadlines_are_prepared),
+		cmocka_unit_test(deadlines_survive_other_timers),
 		cmocka_unit_test(init_and_sipi),
 		cmocka_unit_test(kvm_interrupt_waits),
 		cmocka_unit_test(base_changes_modes),

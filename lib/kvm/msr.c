@@ -49,9 +49,12 @@ struct row {
 	int (*set)(struct kvm_vcpu *vcpu, uint32_t msr, uint64_t value, bool host);
 };
 
-static bool is_canonical(const struct kvm_vcpu *vcpu, uint64_t value)
+static bool is_canonical(struct kvm_vcpu *vcpu, uint64_t value)
 {
-	unsigned shift = (vcpu->cpu.cr4 & CR4_LA57) != 0 ? 7 : 16;
+	unsigned shift;
+
+	kvm_regs_need(vcpu, KVM_REGS_MODE);
+	shift = (vcpu->cpu.cr4 & CR4_LA57) != 0 ? 7 : 16;
 
 	return (uint64_t)((int64_t)(value << shift) >> shift) == value;
 }

@@ -351,6 +351,10 @@ void kvm_vcpu_sipi(struct kvm_vcpu *vcpu, uint8_t page)
 
 void kvm_regs_load(struct kvm_vcpu *vcpu, uint32_t groups)
 {
+	/* What is changed in others must not be overwritten later by what is only looked at. */
+	if ((groups & (KVM_REGS_CONTROL | KVM_REGS_SEGMENTS)) != 0) {
+		groups |= KVM_REGS_MODE & ~vcpu->loaded;
+	}
 	vcpu->env->backend->load(vcpu, groups);
 	vcpu->loaded |= groups;
 }

@@ -47,7 +47,7 @@ must_use bool kvm_reg_is_pae(const struct kvm_vcpu *vcpu);
 /** kvm_reg_linear_rip() - CS:RIP as a linear address. */
 static inline uint64_t kvm_reg_linear_rip(struct kvm_vcpu *vcpu)
 {
-	kvm_regs_need(vcpu, KVM_REGS_CORE);
+	kvm_regs_need(vcpu, KVM_REGS_MODE);
 	if ((vcpu->cpu.efer & EFER_LMA) != 0 && (vcpu->cpu.seg[INSN_CS].attr & INSN_SEG_L) != 0) {
 		return vcpu->cpu.rip;
 	}

@@ -32,6 +32,7 @@
 enum {
 	EXIT = 0, /* user space has an exit */
 	GO_ON = 1,
+	LOOK = 2, /* go on, but see first whether somebody waits for the thread */
 };
 
 static int exit_if(bool exit)
@@ -133,9 +134,12 @@ static __attribute__((noinline)) int on_cpuid(struct kvm_vcpu *vcpu, const struc
 	uint64_t *gpr = vcpu->cpu.gpr;
 	uint32_t regs[4] = {(uint32_t)gpr[0], 0, (uint32_t)gpr[1], 0};
 
-	if ((vcpu->msr[KVM_MSR_MISC_FEATURES] & CPUID_FAULT_ENABLED) != 0 && vcpu->cpu.cpl != 0) {
-		kvm_event_exception(vcpu, EXC_GP, 0);
-		return GO_ON;
+	if ((vcpu->msr[KVM_MSR_MISC_FEATURES] & CPUID_FAULT_ENABLED) != 0) {
+		kvm_regs_need(vcpu, KVM_REGS_MODE);
+		if (vcpu->cpu.cpl != 0) {
+			kvm_event_exception(vcpu, EXC_GP, 0);
+			return GO_ON;
+		}
 	}
 	kvm_cpuid_query(vcpu, regs);
 	kvm_regs_change(vcpu, KVM_REGS_CORE);
@@ -168,6 +172,7 @@ static int on_xsetbv(struct kvm_vcpu *vcpu, const struct kvm_stop *stop)
 {
 	uint64_t value = (uint32_t)vcpu->cpu.gpr[0] | vcpu->cpu.gpr[2] << 32;
 
+	kvm_regs_need(vcpu, KVM_REGS_MODE);
 	if (vcpu->cpu.cpl != 0 || (uint32_t)vcpu->cpu.gpr[1] != 0 ||
 	    kvm_reg_set_xcr0(vcpu, value) != 0) {
 		kvm_event_exception(vcpu, EXC_GP, 0);
@@ -258,13 +263,13 @@ static int on_stop(struct kvm_vcpu *vcpu, const struct kvm_stop *stop)
 
 	switch (stop->reason) {
 	case KVM_STOP_NONE:
-		return GO_ON;
+		return LOOK;
 	case KVM_STOP_IRQ_WINDOW:
 	case KVM_STOP_NMI_WINDOW:
 		vcpu->want_irq_window = false;
 		vcpu->want_nmi_window = false;
 		kvm_vcpu_note(vcpu, KVM_REQ_EVENT);
-		return GO_ON;
+		return LOOK;
 	case KVM_STOP_CPUID:
 		return on_cpuid(vcpu, stop);
 	case KVM_STOP_HLT:
@@ -324,18 +329,21 @@ static int serve_requests(struct kvm_vcpu *vcpu)
 	if (__atomic_load_n((uint32_t *)&vcpu->requests, __ATOMIC_RELAXED) == 1u << KVM_REQ_EVENT) {
 		return GO_ON; /* as usual; it is looked at next */
 	}
+	if (kvm_vcpu_take(vcpu, KVM_REQ_KICK)) {
+		return LOOK;
+	}
 	if (kvm_vcpu_take(vcpu, KVM_REQ_RING_FULL) && kvm_ring_is_full(vcpu)) {
 		kvm_vcpu_note(vcpu, KVM_REQ_RING_FULL);
 		vcpu->run->exit_reason = KVM_EXIT_DIRTY_RING_FULL;
 		return EXIT;
 	}
 	(void)kvm_vcpu_take(vcpu, KVM_REQ_DEAD);
-	(void)kvm_vcpu_take(vcpu, KVM_REQ_KICK);
 	(void)kvm_vcpu_take(vcpu, KVM_REQ_UNHALT);
 	if (kvm_vcpu_take(vcpu, KVM_REQ_FILTER)) {
 		vcpu->env->backend->features_changed(vcpu);
 	}
 	if (kvm_vcpu_take(vcpu, KVM_REQ_CLOCK)) {
+		kvm_regs_change(vcpu, KVM_REGS_MSRS); /* how the TSC runs is among them */
 		kvm_clock_update(vcpu);
 	}
 	if (kvm_vcpu_take(vcpu, KVM_REQ_STEAL)) {
@@ -364,36 +372,53 @@ static bool wants_window(const struct kvm_vcpu *vcpu)
 	       *(volatile __u8 *)&vcpu->run->request_interrupt_window != 0;
 }
 
+/* There are requests. Return: as serve_requests(). */
+static __attribute__((noinline)) int before_entry(struct kvm_vcpu *vcpu)
+{
+	int r = serve_requests(vcpu);
+
+	if (r != GO_ON || !kvm_vcpu_take(vcpu, KVM_REQ_EVENT)) {
+		return r;
+	}
+	if (vcpu->apic != NULL) {
+		kvm_irq_sync(vcpu);
+		if (kvm_irq_has_init_sipi(vcpu)) {
+			kvm_irq_take_init_sipi(vcpu);
+		}
+		if (vcpu->mp_state != KVM_MP_STATE_RUNNABLE) {
+			kvm_vcpu_note(vcpu, KVM_REQ_EVENT);
+			return LOOK;
+		}
+	}
+	kvm_event_prepare(vcpu);
+	if (wants_window(vcpu)) {
+		vcpu->want_irq_window = true;
+	}
+	return GO_ON;
+}
+
 static int enter(struct kvm_vcpu *vcpu)
 {
-	struct kvm_stop stop = {.reason = KVM_STOP_NONE};
-	int r;
+	struct kvm_stop stop;
 
 	if (__atomic_load_n((uint32_t *)&vcpu->requests, __ATOMIC_RELAXED) != 0) {
-		r = serve_requests(vcpu);
+		int r = before_entry(vcpu);
+
 		if (r != GO_ON) {
 			return r;
 		}
-		if (kvm_vcpu_take(vcpu, KVM_REQ_EVENT)) {
-			if (vcpu->apic != NULL) {
-				kvm_irq_sync(vcpu);
-				if (kvm_irq_has_init_sipi(vcpu)) {
-					kvm_irq_take_init_sipi(vcpu);
-				}
-				if (vcpu->mp_state != KVM_MP_STATE_RUNNABLE) {
-					kvm_vcpu_note(vcpu, KVM_REQ_EVENT);
-					return GO_ON;
-				}
-			}
-			kvm_event_prepare(vcpu);
-			if (wants_window(vcpu)) {
-				vcpu->want_irq_window = true;
-			}
-		}
 	}
-	kvm_debug_before(vcpu);
+	/* What else is in it depends on the reason. */
+	stop.reason = KVM_STOP_NONE;
+	stop.insn_len = 0;
+	stop.undelivered.kind = KVM_EVENT_NONE;
+	if (vcpu->single_step) {
+		kvm_debug_before(vcpu);
+	}
 	vcpu->env->backend->enter(vcpu, &stop);
-	kvm_debug_after(vcpu);
+	if (vcpu->single_step) {
+		kvm_debug_after(vcpu);
+	}
 	if (vcpu->inject.kind != KVM_EVENT_NONE || stop.undelivered.kind != KVM_EVENT_NONE) {
 		kvm_event_stopped(vcpu, &stop.undelivered);
 	}
@@ -433,7 +458,7 @@ static __attribute__((noinline)) int wait_for_events(struct kvm_vcpu *vcpu)
 	if (!kvm_ops(vcpu->env)->signal_pending(vcpu->env, vcpu)) {
 		kvm_ops(vcpu->env)->block(vcpu->env, vcpu);
 	}
-	return GO_ON;
+	return LOOK;
 }
 
 static int loop(struct kvm_vcpu *vcpu)
@@ -444,7 +469,11 @@ static int loop(struct kvm_vcpu *vcpu)
 		int r = vcpu->mp_state == KVM_MP_STATE_RUNNABLE ? enter(vcpu)
 								: wait_for_events(vcpu);
 
-		if (r != GO_ON) {
+		/* Who wants the thread has the backend come back with KVM_STOP_NONE. */
+		if (r == GO_ON && !vcpu->want_irq_window) {
+			continue;
+		}
+		if (r <= EXIT) {
 			return r;
 		}
 		if (wants_window(vcpu) && kvm_event_window_open(vcpu)) {

@@ -158,6 +158,14 @@ struct kvm_vcpu {
 	uint64_t tsc_ratio;  /* fixed point, backend->tsc_scale_bits; 0: 1 */
 	uint64_t tsc_khz;    /* of the guest's TSC */
 
+	/*
+	 * What the guest is to find has been prepared ahead of its time: enter() waits until the
+	 * host's TSC is there, last of all, with nothing left to do but to let the guest run. Then
+	 * it sets this to 0 again (none), and `early` to the ticks that were left, or negative.
+	 */
+	uint64_t not_before;
+	int64_t early;
+
 	struct kvm_events events;
 	struct kvm_features features;
 	struct kvm_cpuid_entry2 *cpuid;
@@ -234,6 +242,7 @@ static inline bool kvm_vcpu_must_not_enter(struct kvm_vcpu *vcpu)
 void kvm_regs_load(struct kvm_vcpu *vcpu, uint32_t groups);
 static inline void kvm_regs_need(struct kvm_vcpu *vcpu, uint32_t groups)
 {
+	groups &= ~(uint32_t)KVM_REGS_CORE;
 	if ((groups & ~vcpu->loaded) != 0) {
 		kvm_regs_load(vcpu, groups & ~vcpu->loaded);
 	}

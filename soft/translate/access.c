@@ -51,6 +51,22 @@ void st_restore(struct st_work *w)
 	w->saved = false;
 }
 
+/* Its bits 47 to 63, all 0 or all 1. */
+void st_emit_is_canonical(struct em *e, unsigned scratch)
+{
+	em_byte(e, 0xc4); /* rorx $47, %r10, .. */
+	em_byte(e, 0x43 | (scratch >= 8 ? 0 : 0x80));
+	em_byte(e, 0xfb);
+	em_byte(e, 0xf0);
+	em_byte(e, 0xc0 | (scratch & 7) << 3 | (EM_R10 & 7));
+	em_byte(e, 47);
+	em_lea(e, false, scratch, EM_AT(scratch, 1));
+	em_byte(e, 0x40 | scratch >> 3);
+	em_byte(e, 0xf7); /* test $.., .. */
+	em_byte(e, 0xc0 | (scratch & 7));
+	em_32(e, 0x1fffe);
+}
+
 struct st_cold *st_cold(struct st_work *w, unsigned kind, unsigned i)
 {
 	struct st_cold *c = &w->cold[MIN(w->ncold, ST_MAX_COLD - 1u)];
@@ -274,6 +290,9 @@ static void leave(struct st_work *w, const struct st_cold *c, const uint8_t *exi
 	}
 	em_mov_imm(w->e, EM_R10, c->rip);
 	em_store(w->e, EM_R10, AT(rip));
+	if (c->kind == ST_COLD_MOVED) {
+		em_mov_imm(w->e, EM_R11, w->t->nblocks);
+	}
 	em_jmp(w->e, exit);
 }
 
@@ -296,7 +315,7 @@ static void link_stub(struct st_work *w, const struct st_cold *c)
 	link->site = (uint32_t)(em_here(w->e) - t->rx);
 }
 
-void st_cold_parts(struct st_work *w)
+static void cold_parts(struct st_work *w)
 {
 	for (unsigned i = 0; i < w->ncold && !w->e->full; i++) {
 		const struct st_cold *c = &w->cold[i];
@@ -328,4 +347,19 @@ void st_cold_parts(struct st_work *w)
 			break;
 		}
 	}
+}
+
+void st_cold_parts(struct st_work *w, struct st_block *b)
+{
+	struct st_translator *t = w->t;
+	struct em hot = *w->e;
+
+	w->e->at = t->cold_at;
+	w->e->end = t->rx - hot.to_rx + ST_CACHE_BYTES;
+	b->cold = (uint32_t)(em_here(w->e) - t->rx);
+	cold_parts(w);
+	b->cold_end = (uint32_t)(em_here(w->e) - t->rx);
+	t->cold_at = w->e->at;
+	w->e->at = hot.at;
+	w->e->end = hot.end;
 }

@@ -579,11 +579,24 @@ static void system_insn(struct st_work *w, unsigned i, uint32_t what)
 	}
 }
 
+/* Does the interpreter ask where the last x87 instruction was? Saving the registers forgets that.
+ */
+static bool asks_place(const struct st_work *w, unsigned i)
+{
+	return (w->insn[i].mnemonic == INSN_FNSTENV || w->insn[i].mnemonic == INSN_FNSAVE) &&
+	       (w->mode & ST_MODE_X87) != 0;
+}
+
 static void interpret(struct st_work *w, unsigned i)
 {
 	const struct insn *insn = &w->insn[i];
 	uint32_t what = insn->mnemonic == INSN_NONE ? 0 : st_system_of(insn, w->mode);
 
+	if (asks_place(w, i)) {
+		/* FNSTENV masks all exceptions. */
+		em_mem(w->e, false, 0, 0xd9, 6, AT(x87_env));
+		em_mem(w->e, false, 0, 0xd9, 5, AT(x87_env));
+	}
 	if (what != 0) {
 		system_insn(w, i, what);
 	} else {
@@ -652,8 +665,10 @@ static void one(struct st_work *w, unsigned i)
 static bool uses_fpu(const struct st_work *w, enum how end)
 {
 	for (unsigned i = 0; i < w->n; i++) {
+		bool interpreted = i == w->n - 1 && end == HOW_INTERPRET;
+
 		if (w->insn[i].mnemonic != INSN_NONE && w->insn[i].klass >= INSN_CLASS_X87 &&
-		    !(i == w->n - 1 && end == HOW_INTERPRET)) {
+		    (!interpreted || asks_place(w, i))) {
 			return true;
 		}
 	}
@@ -783,7 +798,8 @@ static void code(struct st_work *w, struct st_block *b, enum how end)
 	if (end == HOW_NOTHING) {
 		st_goto(w, w->n - 1, w->linear + w->at[w->n]);
 	}
-	st_cold_parts(w);
+	b->code_end = (uint32_t)(em_here(w->e) - w->t->rx);
+	st_cold_parts(w, b);
 }
 
 uint32_t st_translate(struct st_translator *t, const struct st_source *source, unsigned offset,
@@ -831,6 +847,5 @@ uint32_t st_translate(struct st_translator *t, const struct st_source *source, u
 	b->pieces = st_pieces_of(offset, offset + b->bytes - 1u) | w.looked_at;
 	b->records = t->nrecords - b->first_record;
 	b->links = t->nlinks - b->first_link;
-	b->code_end = (uint32_t)(em_here(&t->em) - t->rx);
 	return t->nblocks++;
 }

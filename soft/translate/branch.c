@@ -105,6 +105,11 @@ void st_guard(struct st_work *w, enum st_cold_kind kind)
 
 /* ---- jumps by the table ---- */
 
+static unsigned slot_bytes(const struct st_work *w)
+{
+	return (w->mode & ST_MODE_INSN) == INSN_64 ? 8 : 4;
+}
+
 /* R11 is the place of the entry. */
 static struct em_mem jump_entry(const struct st_work *w, size_t field)
 {
@@ -118,16 +123,30 @@ static struct em_mem jump_entry(const struct st_work *w, size_t field)
 			       .disp = (int32_t)(table + field)};
 }
 
-/* To the linear address in R10. */
-static void indirect(struct st_work *w)
+/* The flags are in frame.saved from here on. */
+static void put_flags_away(struct st_work *w, unsigned i)
+{
+	if (!w->saved) {
+		st_save(w);
+		st_record(w, w->at[i] | ST_SAVED);
+	}
+}
+
+/*
+ * To the linear address in R10; RSP moves by @by. Where nothing can be, the instruction fails: the
+ * table has no such entries, and who looks further sees to it before RSP moves.
+ */
+static void indirect(struct st_work *w, unsigned i, int32_t by)
 {
 	static const uint8_t rorx[] = {0xc4, 0x43, 0xfb, 0xf0, 0xda, 4};
 	static const uint8_t and_slot[] = {0x41, 0x81, 0xe3};
 	struct em *e = w->e;
+	bool wide = slot_bytes(w) == 8;
 	uint8_t *miss[2];
 
-	if (!w->saved) {
-		st_save(w);
+	put_flags_away(w, i);
+	if (by != 0 && !wide) {
+		em_lea(e, false, EM_R9, EM_AT(EM_R9, by));
 	}
 	em_bytes(e, rorx, sizeof(rorx)); /* rorx $4, %r10, %r11 */
 	em_lea(e, true, EM_R11, (struct em_mem){.base = EM_R11, .index = EM_R10, .scale = 8});
@@ -142,12 +161,20 @@ static void indirect(struct st_work *w)
 	em_byte(e, 0x70 | EM_CC_NE);
 	em_byte(e, 0);
 	miss[1] = e->at - 1;
+	if (by != 0 && wide) {
+		em_lea(e, true, EM_R9, EM_AT(EM_R9, by));
+	}
 	em_mem(e, false, 0, 0xff, 4, jump_entry(w, offsetof(struct st_jump, code)));
 	for (unsigned i = 0; i < 2 && !e->full; i++) {
 		*miss[i] = (uint8_t)(e->at - miss[i] - 1);
 	}
-	em_store(e, EM_R10, AT(rip));
-	em_jmp(e, w->t->exit_lookup);
+	if (wide) {
+		em_mov_imm(e, EM_R11, (uint32_t)by);
+		em_call(e, w->t->exit_target);
+	} else {
+		em_store(e, EM_R10, AT(rip));
+		em_jmp(e, w->t->exit_lookup);
+	}
 }
 
 /* ---- direct jumps ---- */
@@ -212,11 +239,6 @@ static void jcc(struct st_work *w, unsigned i)
 	st_goto(w, i, rip + insn->len);
 }
 
-static unsigned slot_bytes(const struct st_work *w)
-{
-	return (w->mode & ST_MODE_INSN) == INSN_64 ? 8 : 4;
-}
-
 /* Pushes the return address; what fails, fails before anything has changed. */
 static void push_return(struct st_work *w, unsigned i)
 {
@@ -256,6 +278,17 @@ static void target(struct st_work *w, unsigned i)
 	}
 }
 
+/* Is the address in R10 one? Else the interpreter says that it is not, before anything changes. */
+static void check_target(struct st_work *w, unsigned i)
+{
+	if (slot_bytes(w) == 8) {
+		put_flags_away(w, i);
+		st_emit_is_canonical(w->e, EM_R11);
+		em_jcc_open(w->e, EM_CC_NE);
+		st_cold(w, ST_COLD_INSN, i);
+	}
+}
+
 static void ret(struct st_work *w, unsigned i)
 {
 	unsigned slot = slot_bytes(w);
@@ -268,8 +301,13 @@ static void ret(struct st_work *w, unsigned i)
 		st_check(w, i, slot, false);
 	}
 	em_mem(w->e, slot == 8, 0, 0x8b, EM_R10, EM_AT(EM_R10, disp));
-	em_lea(w->e, slot == 8, EM_R9, EM_AT(EM_R9, by));
-	indirect(w);
+	indirect(w, i, by);
+}
+
+/* The target of a direct jump that fails, or of CALL, which is to push nothing then. */
+static bool nowhere(const struct st_work *w, uint64_t rip)
+{
+	return (w->mode & ST_MODE_INSN) == INSN_64 && (uint64_t)((int64_t)(rip << 16) >> 16) != rip;
 }
 
 bool st_branch(struct st_work *w, unsigned i)
@@ -279,7 +317,8 @@ bool st_branch(struct st_work *w, unsigned i)
 	bool direct = insn->noperands > 0 && insn->operand[0].kind == INSN_OP_REL;
 
 	if (insn->op_bytes != slot_bytes(w) ||
-	    (insn->nmem != 0 && insn->mem[0].kind != INSN_MEM_MODRM)) {
+	    (insn->nmem != 0 && insn->mem[0].kind != INSN_MEM_MODRM) ||
+	    (direct && nowhere(w, insn_target(insn, rip)))) {
 		return false;
 	}
 	switch (insn->klass) {
@@ -288,7 +327,7 @@ bool st_branch(struct st_work *w, unsigned i)
 			st_goto(w, i, insn_target(insn, rip));
 		} else {
 			target(w, i);
-			indirect(w);
+			indirect(w, i, 0);
 		}
 		return true;
 	case INSN_CLASS_JCC:
@@ -306,9 +345,10 @@ bool st_branch(struct st_work *w, unsigned i)
 		}
 		target(w, i);
 		em_store(w->e, EM_R10, AT(temp));
+		check_target(w, i);
 		push_return(w, i);
 		em_load(w->e, EM_R10, AT(temp));
-		indirect(w);
+		indirect(w, i, 0);
 		return true;
 	case INSN_CLASS_RET:
 		ret(w, i);

@@ -40,7 +40,7 @@ static int map_code(struct st_translator *t)
 		r = -errno;
 	}
 	close(fd);
-	t->em = (struct em){.at = rw, .end = rw + ST_CACHE_BYTES, .to_rx = t->rx - rw};
+	t->em = (struct em){.at = rw, .end = rw + ST_HOT_BYTES, .to_rx = t->rx - rw};
 	return r;
 }
 
@@ -125,6 +125,7 @@ void st_cache_fini(struct st_translator *t)
 void st_reset(struct st_translator *t)
 {
 	t->em.at = t->rx - t->em.to_rx + t->start;
+	t->cold_at = t->rx - t->em.to_rx + ST_HOT_BYTES;
 	t->em.full = false;
 	t->nblocks = t->nrecords = t->nlinks = t->npages = t->nmaps = 0;
 	memset(t->block_hash, 0xff, sizeof(t->block_hash));
@@ -235,20 +236,26 @@ void st_block_add(struct st_translator *t, uint32_t number, struct st_page *next
 	}
 }
 
-struct st_block *st_block_at(struct st_translator *t, uint32_t at)
+struct st_block *st_block_at(const struct st_translator *t, uint32_t at)
 {
-	uint32_t low = 0, high = t->nblocks;
+	uint32_t low = 0, high = t->nblocks, end;
+	bool cold = at >= ST_HOT_BYTES;
 
+	/* Both parts are in the order of the blocks. */
 	while (low < high) {
 		uint32_t mid = low + (high - low) / 2;
 
-		if (t->blocks[mid].code <= at) {
+		if ((cold ? t->blocks[mid].cold : t->blocks[mid].code) <= at) {
 			low = mid + 1;
 		} else {
 			high = mid;
 		}
 	}
-	return low > 0 && at <= t->blocks[low - 1].code_end ? &t->blocks[low - 1] : NULL;
+	if (low == 0) {
+		return NULL;
+	}
+	end = cold ? t->blocks[low - 1].cold_end : t->blocks[low - 1].code_end;
+	return at <= end ? &t->blocks[low - 1] : NULL;
 }
 
 unsigned st_guest_offset(const struct st_translator *t, const struct st_block *b, uint32_t at)

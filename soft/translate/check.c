@@ -25,8 +25,9 @@
 struct judge {
 	const struct st_translator *t;
 	const struct st_block *b;
-	const uint8_t *code;
-	uint32_t bytes;
+	/* Both parts, as if the cold one were behind the other: places are offsets in this. */
+	const uint8_t *code, *cold;
+	uint32_t hot, bytes;
 	uint8_t start[MAX_CODE / 8]; /* bits: an instruction begins */
 	uint8_t land[MAX_CODE / 8];  /* bits: a jump leads there, but for those of a look-up */
 	/* The last instructions, the newest first. */
@@ -218,9 +219,25 @@ static bool see_look_up(struct judge *j)
 
 /* ---- jumps ---- */
 
+static const uint8_t *address(const struct judge *j, uint32_t at)
+{
+	return at < j->hot ? j->code + at : j->cold + (at - j->hot);
+}
+
+/* Where @to is in the block; UINT32_MAX: nowhere. */
+static uint32_t place(const struct judge *j, const uint8_t *to)
+{
+	if (to >= j->code && to < j->code + j->hot) {
+		return (uint32_t)(to - j->code);
+	}
+	return to >= j->cold && to < j->cold + (j->bytes - j->hot)
+		       ? j->hot + (uint32_t)(to - j->cold)
+		       : UINT32_MAX;
+}
+
 static const uint8_t *target_of(const struct judge *j, const struct insn *insn, uint32_t at)
 {
-	return j->code + at + insn->len + (int64_t)insn->imm[0];
+	return address(j, at) + insn->len + (int64_t)insn->imm[0];
 }
 
 static bool common_exit(const struct judge *j, const uint8_t *to)
@@ -230,14 +247,16 @@ static bool common_exit(const struct judge *j, const uint8_t *to)
 
 static bool common_call(const struct judge *j, const uint8_t *to)
 {
-	return to == j->t->exit_link || to == j->t->exit_insn || to == j->t->slow ||
-	       to == j->t->string || to == j->t->load_fpu || to == j->t->attempt ||
-	       to == j->t->system;
+	return to == j->t->exit_link || to == j->t->exit_insn || to == j->t->exit_target ||
+	       to == j->t->slow || to == j->t->string || to == j->t->load_fpu ||
+	       to == j->t->attempt || to == j->t->system;
 }
 
 static bool inside(const struct judge *j, const uint8_t *to)
 {
-	return to >= j->code && to < j->code + j->bytes && has(j->start, (uint32_t)(to - j->code));
+	uint32_t at = place(j, to);
+
+	return at != UINT32_MAX && has(j->start, at);
 }
 
 static bool jump_allowed(const struct judge *j, const struct insn *insn, uint32_t at)
@@ -356,7 +375,9 @@ static bool returns_right(const struct judge *j, const uint8_t *to, unsigned roo
 
 static bool decode_at(const struct judge *j, uint32_t at, struct insn *insn)
 {
-	return at < j->bytes && insn_decode(insn, INSN_64, j->code + at, j->bytes - at) == INSN_OK;
+	uint32_t end = at < j->hot ? j->hot : j->bytes;
+
+	return at < end && insn_decode(insn, INSN_64, address(j, at), end - at) == INSN_OK;
 }
 
 /* From @at to @to, is there one instruction, that leaves R10 alone? */
@@ -364,7 +385,7 @@ static bool skips_one(const struct judge *j, uint32_t at, const uint8_t *to)
 {
 	struct insn insn;
 
-	return decode_at(j, at, &insn) && j->code + at + insn.len == to &&
+	return decode_at(j, at, &insn) && address(j, at) + insn.len == to &&
 	       insn.klass == INSN_CLASS_INTEGER && (insn.gpr_write & BIT(EM_R10)) == 0;
 }
 
@@ -378,6 +399,11 @@ static bool survey(struct judge *j, uint32_t *at)
 			return false;
 		}
 		put(j->start, *at);
+		/* Nothing runs from one part to what is behind it. */
+		if ((*at + insn.len == j->hot || *at + insn.len == j->bytes) &&
+		    insn.mnemonic != INSN_JMP && insn.klass != INSN_CLASS_CALL) {
+			return false;
+		}
 	}
 	for (*at = 0; *at < j->bytes; *at += insn.len) {
 		const uint8_t *to;
@@ -394,7 +420,7 @@ static bool survey(struct judge *j, uint32_t *at)
 			continue;
 		}
 		if (inside(j, to) && !returns_right(j, to, 0, false)) {
-			put(j->land, (uint32_t)(to - j->code));
+			put(j->land, place(j, to));
 		}
 	}
 	return true;
@@ -467,7 +493,7 @@ static bool judge_one(struct judge *j, uint32_t at, const struct insn *insn)
 		forget(j);
 	}
 	return !looked_up ||
-	       returns_right(j, j->code + at + insn->len, (unsigned)j->high, j->write);
+	       returns_right(j, address(j, at) + insn->len, (unsigned)j->high, j->write);
 }
 
 bool st_check_block(const struct st_translator *t, const struct st_block *b, uint32_t *at)
@@ -481,7 +507,9 @@ bool st_check_block(const struct st_translator *t, const struct st_block *b, uin
 	j.t = t;
 	j.b = b;
 	j.code = t->rx + b->code;
-	j.bytes = b->code_end - b->code;
+	j.cold = t->rx + b->cold;
+	j.hot = b->code_end - b->code;
+	j.bytes = j.hot + (b->cold_end - b->cold);
 	right = j.bytes <= MAX_CODE && survey(&j, &here);
 	for (uint32_t i = 0; right && i < j.bytes; i += insn.len) {
 		here = i;
@@ -489,7 +517,7 @@ bool st_check_block(const struct st_translator *t, const struct st_block *b, uin
 		right = judge_one(&j, i, &insn);
 	}
 	if (!right && at != NULL) {
-		*at = b->code + here;
+		*at = here < j.hot ? b->code + here : b->cold + (here - j.hot);
 	}
 	return right;
 }

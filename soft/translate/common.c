@@ -185,6 +185,26 @@ static void write_fast(struct st_translator *t, struct em_mem function, unsigned
 }
 
 /*
+ * Called with the linear address of a jump's target in R10, which the table does not have, and with
+ * what is to be added to RSP in R11; the flags are in frame.saved.
+ */
+static void write_target(struct st_translator *t)
+{
+	struct em *e = &t->em;
+	uint8_t *nowhere;
+
+	t->exit_target = em_here(e);
+	pop_mem(e, AT(site));
+	em_store(e, EM_R10, AT(rip));
+	st_emit_is_canonical(e, EM_R10);
+	nowhere = em_jcc_open(e, EM_CC_NE);
+	em_lea(e, true, EM_R9, (struct em_mem){.base = EM_R9, .index = EM_R11, .scale = 1});
+	em_jmp(e, t->exit_lookup);
+	em_patch(e, nowhere, em_here(e));
+	em_jmp(e, t->fault);
+}
+
+/*
  * Called with the linear address in R10 and its length, with ST_SLOW_WRITE, in R11D. Returns with
  * the host's address in R10, or not at all: the interpreter is to execute the instruction.
  */
@@ -298,6 +318,8 @@ static void write_string(struct st_translator *t)
 	done = em_jcc_open(e, EM_CC_NE);
 	em_load(e, EM_RDI, AT(self));
 	em_reg(e, false, 0x89, 12, EM_RSI);
+	em_load(e, EM_RAX, EM_AT(EM_RSP, 8));
+	em_store(e, EM_RAX, AT(site));
 	skip = if_fpu(e);
 	fpu_state(e, 4);
 	fpu_host(e);
@@ -350,13 +372,16 @@ void st_common(struct st_translator *t)
 	tail = write_tail(t, &saved_tail);
 	t->exit_link = write_exit(t, ST_REASON_LINK, true, tail);
 	t->exit_insn = write_exit(t, ST_REASON_INSN, true, tail);
-	t->exit_moved = write_exit(t, ST_REASON_MOVED, false, tail);
 	t->exit_kick = write_exit(t, ST_REASON_KICK, false, tail);
 	/* A fault of the host has filled in frame.site. */
 	t->fault = write_exit(t, ST_REASON_INSN, false, tail);
 	t->exit_lookup = em_here(&t->em);
 	st_emit_restore(&t->em);
 	write_fast(t, AT(fast_jump), ST_REASON_LOOKUP, saved_tail);
+	/* With the number of a block in R11D, and its RIP in frame.rip. */
+	t->exit_moved = em_here(&t->em);
+	write_fast(t, AT(fast_moved), ST_REASON_MOVED, saved_tail);
+	write_target(t);
 	/* Called with RIP behind the instruction in R10, and what it is in R11D. */
 	t->system = em_here(&t->em);
 	pop_mem(&t->em, AT(site));

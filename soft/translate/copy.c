@@ -340,6 +340,18 @@ static void moffs(struct em *e, const struct insn *insn, const uint8_t map[16])
 	em_byte(e, (map[0] & 7u) << 3 | (EM_R10 & 7));
 }
 
+/* A register in an immediate has three bits in 32-bit mode. */
+static void immediates(struct em *e, const struct insn *insn)
+{
+	if (insn_names_in_imm(insn) && insn->mode != INSN_64) {
+		em_byte(e, insn->bytes[insn->imm_at[0]] & 0x7f);
+		return;
+	}
+	for (unsigned i = 0; i < 2; i++) {
+		em_bytes(e, insn->bytes + insn->imm_at[i], insn->imm_len[i]);
+	}
+}
+
 void st_copy(struct em *e, const struct insn *insn, const uint8_t map[16], bool memory,
 	     int32_t disp)
 {
@@ -394,7 +406,5 @@ void st_copy(struct em *e, const struct insn *insn, const uint8_t map[16], bool 
 			em_32(e, (uint32_t)disp);
 		}
 	}
-	for (unsigned i = 0; i < 2; i++) {
-		em_bytes(e, insn->bytes + insn->imm_at[i], insn->imm_len[i]);
-	}
+	immediates(e, insn);
 }

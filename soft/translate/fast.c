@@ -13,6 +13,7 @@
 #define FLAG_NT	     BIT(14)
 #define NO_FAST	     (RFLAGS_TF | RFLAGS_VM)
 #define EXC_PF	     14
+#define FSW_ES	     BIT(7)
 
 /* The longest image of these components: x87 to AVX-512, and PKRU. */
 #define IMAGE_COMPONENTS UINT64_C(0x2e7)
@@ -213,11 +214,14 @@ uint64_t st_fast_jump(struct soft_vcpu *vcpu)
 	struct st_translator *t = vcpu->translator;
 	struct st_frame *f = t->frame;
 	enum st_view_kind kind = st_view_of(f->mode);
-	uint32_t map = f->view[st_exec_of(kind)].exec[(f->rip >> 12) % ST_EXEC], b;
+	uint32_t map, b;
 	uint64_t code;
 
-	if (f->kick != 0 || has_window(f) || map == 0 ||
-	    t->maps[map - 1].linear != (f->rip & ~PAGE_MASK) || t->view_mode[kind] != f->mode) {
+	if (f->kick != 0 || has_window(f) || t->view_mode[kind] != f->mode) {
+		return 0;
+	}
+	map = st_known_map(t, kind, f->rip);
+	if (map == 0) {
 		return 0;
 	}
 	b = st_find(t, t->maps[map - 1].host, f->rip, f->mode);
@@ -612,6 +616,33 @@ static bool header_easy(const uint8_t *area, uint64_t xcr0, bool supervisor)
 	return (form & BIT(63)) != 0 ? (present & ~form) == 0 : form == 0 && !supervisor;
 }
 
+/* Would the guest see where an x87 instruction was executed, or on what? x87.h */
+static bool has_places(const struct st_translator *t)
+{
+	uint32_t low, high;
+	uint16_t status;
+
+	if (t->x87_saved) {
+		__asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(1));
+		return (low & 1) != 0; /* not as FNINIT leaves it */
+	}
+	__asm__ volatile("fnstsw %0" : "=m"(status));
+	return (status & FSW_ES) != 0;
+}
+
+/* Of an image that has been loaded. Return: 0 or -EFAULT. */
+static int note_places(struct st_frame *f, const uint8_t *area)
+{
+	uint64_t present;
+	int r = soft_access_load8(&present, area + 512);
+
+	f->x87_ip = f->x87_dp = 0;
+	if (r == 0 && (present & 1) != 0) {
+		r = soft_access_load8(&f->x87_ip, area + 8);
+	}
+	return r == 0 && (present & 1) != 0 ? soft_access_load8(&f->x87_dp, area + 16) : r;
+}
+
 static uint64_t xsave_insn(struct soft_vcpu *vcpu, uint64_t linear, uint32_t what)
 {
 	struct st_frame *f = vcpu->translator->frame;
@@ -631,7 +662,13 @@ static uint64_t xsave_insn(struct soft_vcpu *vcpu, uint64_t linear, uint32_t wha
 		return 0;
 	}
 	load_fpu(f);
+	if (save && (components & 1) != 0 && has_places(vcpu->translator)) {
+		return 0;
+	}
 	r = save ? soft_access_xsavec(area, components) : soft_access_xrstor(area, components);
+	if (r == 0 && !save && (components & 1) != 0) {
+		r = note_places(f, area);
+	}
 	return r == 0 ? f->site : 0;
 }
 

@@ -24,6 +24,12 @@ uint64_t st_fast_fault(struct soft_vcpu *vcpu);
 /** st_fast_jump() - host address of the code for frame.rip in frame.mode. Return: 0: not known. */
 uint64_t st_fast_jump(struct soft_vcpu *vcpu);
 
+/**
+ * st_fast_moved() - the guard of block @number was not satisfied, with frame.rip being where that
+ * begins. Return: host address to go on at; 0: not known.
+ */
+uint64_t st_fast_moved(struct soft_vcpu *vcpu, uint64_t unused, uint32_t number);
+
 /** st_fast_string() - as st_string(). */
 uint64_t st_fast_string(struct soft_vcpu *vcpu, uint32_t what);
 

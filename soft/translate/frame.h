@@ -13,8 +13,8 @@
 #define ST_TLB	     (1u << ST_TLB_BITS)
 #define ST_JUMP_BITS 15
 #define ST_JUMPS     (1u << ST_JUMP_BITS)
-#define ST_EXEC	     4096
-#define ST_USED	     256
+#define ST_EXEC	     16384
+#define ST_USED	     2048
 
 /** What CPL 3 may access; what the others may; and what they may with RFLAGS.AC. */
 enum st_view_kind {
@@ -36,16 +36,17 @@ struct st_jump {
  *
  * `exec` says what is known of a page that may be executed: the number of its mapping (st_map()),
  * or 0. Code that is reached from another page compares it first, so jumps between pages outlive
- * what happens to mappings.
+ * what happens to mappings. `known` is the same, but that others than vCPUs may have written to the
+ * page since it was compared with what was translated.
  */
 struct st_view {
 	_Alignas(4096) uint64_t read[ST_TLB];
 	uint64_t write[ST_TLB]; /* linear address of the page, if allowed */
 	uint64_t add[ST_TLB];	/* host address of the page */
-	uint32_t exec[ST_EXEC];
+	uint32_t exec[ST_EXEC], known[ST_EXEC];
 	/* Entries that have been in use: `add` is not 0. */
 	uint32_t pages;
-	/* If there are more than ST_USED, it may be any. */
+	/* Those of `known`. If there are more than ST_USED, it may be any. */
 	uint32_t execs;
 	uint16_t page[ST_TLB], exec_page[ST_USED];
 };
@@ -111,16 +112,21 @@ struct st_frame {
 	uint16_t host_fcw;
 	uint16_t saved; /* the flags, where the host has others: st_pack_flags() */
 	uint32_t reason;
-	uint32_t mode;	      /* of the code that is executed: translator.h */
-	uint8_t df;	      /* RFLAGS.DF */
-	uint8_t interrupts;   /* RFLAGS.IF */
-	uint8_t window;	      /* something waits for RFLAGS.IF to be set */
-	uint8_t fpu;	      /* the guest's x87 and vector registers are in the host's */
+	uint32_t mode;	    /* of the code that is executed: translator.h */
+	uint8_t df;	    /* RFLAGS.DF */
+	uint8_t interrupts; /* RFLAGS.IF */
+	uint8_t window;	    /* something waits for RFLAGS.IF to be set */
+	uint8_t fpu;	    /* the guest's x87 and vector registers are in the host's */
+	/* x87.h: the last instruction's place and its operand's when the registers were loaded; and
+	   the image of FNSTENV, if one of the guest's comes, else its first word is 0. */
+	uint64_t x87_ip, x87_dp;
+	uint32_t x87_env[8];
 	uint64_t fast_slow;   /* st_fast_slow() */
 	uint64_t fast_jump;   /* st_fast_jump() */
 	uint64_t fast_fault;  /* st_fast_fault() */
 	uint64_t fast_system; /* st_fast_system() */
 	uint64_t fast_string; /* st_fast_string() */
+	uint64_t fast_moved;  /* st_fast_moved() */
 	/* What follows belongs to an address space; what is before moves on to the next one's. */
 	_Atomic uint32_t kick; /* 1: leave translated code soon */
 	struct st_view view[ST_VIEWS];

@@ -24,6 +24,7 @@
 #include "soft/translate/fast.h"
 #include "soft/translate/slow.h"
 #include "soft/translate/translator.h"
+#include "soft/translate/x87.h"
 #include "soft/vcpu.h"
 
 #define HWCAP2_FSGSBASE BIT(1)
@@ -40,6 +41,9 @@
 
 /* After so many blocks or instructions lib/kvm looks whether a signal is pending. */
 #define SLICE 2000
+
+/* Of the cache that is full soon. */
+#define SMALL_BYTES 65536
 
 /* ---- what translated code depends on ---- */
 
@@ -135,37 +139,6 @@ static void sync_out(struct soft_vcpu *vcpu, const struct st_frame *f)
 
 /* ---- blocks ---- */
 
-/*
- * What was translated of the page is what is there now, or is forgotten.
- * Return: false: it cannot be read.
- */
-static bool verify(struct st_translator *t, uint64_t host)
-{
-	const struct st_page *page = st_page_find(t, host);
-	uint64_t mask = page == NULL ? 0 : page->mask, changed = 0;
-	uint8_t bytes[4096];
-
-	if (mask == 0) {
-		return true;
-	}
-	if (soft_access_copy(bytes, (const void *)(uintptr_t)host, sizeof(bytes)) != 0) {
-		return false;
-	}
-	while (mask != 0) {
-		unsigned i = (unsigned)__builtin_ctzll(mask);
-
-		if (memcmp(page->bytes + i * SOFT_CODE_PIECE, bytes + i * SOFT_CODE_PIECE,
-			   SOFT_CODE_PIECE) != 0) {
-			changed |= BIT(i);
-		}
-		mask &= mask - 1;
-	}
-	if (changed != 0) {
-		st_drop(t, host, changed);
-	}
-	return true;
-}
-
 /* Does the instruction at @offset end in the next page? */
 static bool ends_in_next(const struct st_source *source, unsigned offset, unsigned mode)
 {
@@ -193,7 +166,7 @@ static uint32_t executable(struct soft_vcpu *vcpu, uint64_t linear, unsigned mod
 		return 0;
 	}
 	if (v->exec[(linear >> 12) % ST_EXEC] != map) {
-		if (!verify(t, *host)) {
+		if (!st_verify(t, *host)) {
 			return 0;
 		}
 		st_view_exec(v, linear, map);
@@ -350,12 +323,9 @@ static void link_site(struct soft_vcpu *vcpu, unsigned mode)
 	}
 }
 
-/* @entry: where the block began that was entered, with registers @before. */
-static uint64_t site_rip(struct st_translator *t, uint64_t entry, const struct insn_cpu *before)
+/* Of the instruction whose code has left. *@guest: st_guest_offset(). */
+static uint64_t rip_of_site(const struct st_translator *t, unsigned *guest)
 {
-	unsigned guest;
-	uint64_t rip;
-
 	/* Behind the call that left. */
 	uint32_t site = (uint32_t)(t->frame->site - (uintptr_t)t->rx) - 1;
 	const struct st_block *b = st_block_at(t, site);
@@ -363,8 +333,23 @@ static uint64_t site_rip(struct st_translator *t, uint64_t entry, const struct i
 	if (b == NULL) {
 		abort();
 	}
-	guest = st_guest_offset(t, b, site);
-	rip = b->linear + (guest & ~(ST_NO_FLAGS | ST_SAVED));
+	*guest = st_guest_offset(t, b, site);
+	return b->linear + (*guest & ~(ST_NO_FLAGS | ST_SAVED));
+}
+
+uint64_t st_site_rip(const struct st_translator *t)
+{
+	unsigned guest;
+
+	return rip_of_site(t, &guest);
+}
+
+/* @entry: where the block began that was entered, with registers @before. */
+static uint64_t site_rip(struct st_translator *t, uint64_t entry, const struct insn_cpu *before)
+{
+	unsigned guest;
+	uint64_t rip = rip_of_site(t, &guest);
+
 	if ((guest & ST_SAVED) != 0) {
 		t->frame->flags = st_unpack_flags(t->frame->saved);
 	}
@@ -407,6 +392,7 @@ static bool enter(struct soft_vcpu *vcpu, uint32_t b, unsigned mode)
 
 	sync_in(vcpu, f);
 	f->fpu = 0;
+	st_x87_enter(f, vcpu->kvm->xsave);
 	f->mode = mode;
 	f->jump_to = (uintptr_t)t->rx + t->blocks[b].entry;
 	set_gs(t);
@@ -416,6 +402,7 @@ static bool enter(struct soft_vcpu *vcpu, uint32_t b, unsigned mode)
 		f->rip = site_rip(t, vcpu->kvm->cpu.rip, &vcpu->kvm->cpu);
 	}
 	sync_out(vcpu, f);
+	st_x87_leave(vcpu);
 	switch (f->reason) {
 	case ST_REASON_LINK:
 		link_site(vcpu, f->mode);
@@ -462,7 +449,7 @@ static enum soft_end translate_run(struct soft_vcpu *vcpu, struct kvm_stop *stop
 	}
 	if (atomic_exchange(&vcpu->recheck, false)) {
 		/* Pages are compared when they are next executed. */
-		soft_mmu_forget_code(&vcpu->mmu);
+		soft_mmu_doubt_code(&vcpu->mmu);
 	}
 	soft_code_receive(vcpu);
 	for (unsigned i = 0; i < SLICE && go && t->frame->kick == 0 && !soft_vcpu_must_stop(vcpu);
@@ -531,6 +518,7 @@ static int translate_init(struct soft_vcpu *vcpu)
 	if (r != 0) {
 		return r;
 	}
+	t->x87_saved = st_x87_always_saved();
 	t->fsgsbase = (getauxval(AT_HWCAP2) & HWCAP2_FSGSBASE) != 0;
 	st_frame_init(t->frame, true);
 	t->nframes = 1;
@@ -542,6 +530,7 @@ static int translate_init(struct soft_vcpu *vcpu)
 	f->fast_fault = (uintptr_t)st_fast_fault;
 	f->fast_system = (uintptr_t)st_fast_system;
 	f->fast_string = (uintptr_t)st_fast_string;
+	f->fast_moved = (uintptr_t)st_fast_moved;
 	f->bit_mask = 63;
 	f->self = (uintptr_t)vcpu;
 	f->tlb_mask = (uint64_t)(ST_TLB - 1) << 12;
@@ -567,6 +556,26 @@ static int checked_init(struct soft_vcpu *vcpu)
 	}
 	return r;
 }
+
+/* Room for some blocks: it is full all the time. */
+static int small_init(struct soft_vcpu *vcpu)
+{
+	int r = checked_init(vcpu);
+
+	if (r == 0) {
+		vcpu->translator->em.end = vcpu->translator->em.at + SMALL_BYTES;
+	}
+	return r;
+}
+
+const struct soft_engine soft_translate_small = {
+	.name = "translate-small",
+	.run = translate_run,
+	.forget = translate_forget,
+	.written = translate_written,
+	.init = small_init,
+	.fini = translate_fini,
+};
 
 const struct soft_engine soft_translate_checked = {
 	.name = "translate-checked",

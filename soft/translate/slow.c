@@ -2,6 +2,7 @@
 
 #include "lib/x86/regs.h"
 #include "soft/access.h"
+#include "soft/interp.h"
 #include "soft/translate/run.h"
 #include "soft/translate/translator.h"
 #include "soft/vcpu.h"
@@ -80,6 +81,23 @@ static uint64_t whole(uint64_t linear, unsigned bytes)
 	return (4096 - (linear & PAGE_MASK)) / bytes;
 }
 
+/* The instruction may overwrite itself, and goes on as it is now. */
+static bool keep(struct soft_vcpu *vcpu)
+{
+	struct st_translator *t = vcpu->translator;
+	struct insn_cpu *cpu = &vcpu->kvm->cpu;
+	uint64_t rip = cpu->rip;
+	bool kept;
+
+	if (vcpu->is_kept) {
+		return true;
+	}
+	cpu->rip = st_site_rip(t);
+	kept = soft_interp_keep(vcpu);
+	cpu->rip = rip;
+	return kept;
+}
+
 /* Return: how many elements of at most @count; 0: none. */
 static uint64_t some(struct soft_vcpu *vcpu, uint32_t what, uint64_t count)
 {
@@ -106,6 +124,9 @@ static uint64_t some(struct soft_vcpu *vcpu, uint32_t what, uint64_t count)
 		 * then code is looked for again. */
 		n -= n == count;
 		if (n == 0) {
+			return 0;
+		}
+		if (!keep(vcpu)) {
 			return 0;
 		}
 		soft_code_write(vcpu, (uintptr_t)to, (unsigned)(n * bytes));
@@ -144,5 +165,6 @@ uint64_t st_string(struct soft_vcpu *vcpu, uint32_t what)
 			f->gpr[RCX] = count;
 		}
 	}
+	vcpu->is_kept = false;
 	return 1;
 }

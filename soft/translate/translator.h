@@ -18,7 +18,8 @@
 
 struct soft_vcpu;
 
-#define ST_CACHE_BYTES (64u << 20)
+#define ST_CACHE_BYTES (128u << 20)
+#define ST_HOT_BYTES   (56u << 20) /* of these: what is executed often; behind, the cold parts */
 #define ST_MAX_BLOCKS  (1u << 18)
 #define ST_MAX_RECORDS (1u << 22)
 #define ST_MAX_LINKS   (1u << 19)
@@ -77,6 +78,7 @@ struct st_block {
 	bool fpu;      /* uses x87 or vector registers */
 	uint32_t code; /* offset of the way in from other pages: compares `exec` */
 	uint32_t entry, code_end;
+	uint32_t cold, cold_end; /* offsets of its cold part */
 	uint32_t first_record, records;
 	uint32_t first_link, links;
 	uint32_t incoming;	       /* links */
@@ -116,12 +118,14 @@ struct st_translator {
 	unsigned nframes;	   /* that are initialized */
 	const struct st_frame *gs; /* what the thread's GS points to, if it is known */
 	bool fsgsbase;		   /* WRGSBASE may be used */
+	bool x87_saved;		   /* st_x87_always_saved() */
 	uint8_t *rx;		   /* of the cache, executable */
 	struct em em;
-	uint32_t start; /* offset of the first block: what is before is common */
+	uint8_t *cold_at; /* where the next cold part is written */
+	uint32_t start;	  /* offset of the first block: what is before is common */
 	/* Common code, executable addresses. */
-	uint8_t *enter, *exit_link, *exit_insn, *exit_lookup, *exit_kick, *exit_moved, *slow,
-		*string, *load_fpu, *fault, *system, *page_fault, *attempt;
+	uint8_t *enter, *exit_link, *exit_insn, *exit_lookup, *exit_target, *exit_kick, *exit_moved,
+		*slow, *string, *load_fpu, *fault, *system, *page_fault, *attempt;
 	struct st_block *blocks;
 	struct st_record *records;
 	struct st_link *link;
@@ -249,13 +253,15 @@ void st_check(struct st_work *w, unsigned i, unsigned size, bool write);
 /** st_check_range() - likewise; if it fails, a block without windows goes on. No flags live. */
 void st_check_range(struct st_work *w, unsigned i, unsigned size, bool write);
 struct st_cold *st_cold(struct st_work *w, unsigned kind, unsigned i);
-/** st_cold_parts() - emits what was put off. */
-void st_cold_parts(struct st_work *w);
+/** st_cold_parts() - emits what was put off, where the cold parts of all blocks are. */
+void st_cold_parts(struct st_work *w, struct st_block *b);
 /** st_save(), st_restore() - the flags go to frame.saved, or come back. Uses R11. */
 void st_save(struct st_work *w);
 void st_restore(struct st_work *w);
 /** st_emit_restore() - the code of st_restore(). */
 void st_emit_restore(struct em *e);
+/** st_emit_is_canonical() - ZF: is the address in R10? Of 4-level paging. R10 may be @scratch. */
+void st_emit_is_canonical(struct em *e, unsigned scratch);
 /** st_record() - the code of the instruction at @guest begins here. */
 void st_record(struct st_work *w, unsigned guest);
 
@@ -316,7 +322,7 @@ static inline uint64_t st_pieces_of(unsigned first, unsigned last)
 /** st_drop() - forgets the blocks that depend on the pieces @mask of the page. */
 void st_drop(struct st_translator *t, uint64_t host, uint64_t mask);
 /** st_block_at() - the block with host code at offset @at, or NULL. */
-struct st_block *st_block_at(struct st_translator *t, uint32_t at);
+struct st_block *st_block_at(const struct st_translator *t, uint32_t at);
 /** st_guest_offset() - and ST_NO_FLAGS, of the instruction whose code @at is in. */
 unsigned st_guest_offset(const struct st_translator *t, const struct st_block *b, uint32_t at);
 /** st_link_to() - @source: the block whose jump it is. */
@@ -375,11 +381,25 @@ void st_view_exec(struct st_view *v, uint64_t linear, uint32_t map);
 /** st_flush_view() and such: forget addresses. */
 void st_flush_view(struct st_view *v);
 void st_flush_exec(struct st_view *v);
+/** st_doubt_exec() - pages are where they are known to be, but may have been written to. */
+void st_doubt_exec(struct st_view *v);
 void st_flush_jumps(struct st_frame *f, enum st_view_kind kind);
 /** st_forget_jump() - if it leads to @code. */
 void st_forget_jump(struct st_frame *f, enum st_view_kind kind, uint64_t rip, uint64_t code);
 void st_flush_page(struct st_view *v, uint64_t linear);
 void st_flush_writes(struct st_view *v, uint64_t host);
+
+/* ---- fetch.c ---- */
+/**
+ * st_verify() - what was translated of the page at @host is what is there now, or is forgotten.
+ * Return: false: it cannot be read.
+ */
+bool st_verify(struct st_translator *t, uint64_t host);
+/**
+ * st_known_map() - the number of what is at @linear, which is executed by the view @kind; its code
+ * is as it was translated. Return: 0: it has to be looked for.
+ */
+uint32_t st_known_map(struct st_translator *t, enum st_view_kind kind, uint64_t linear);
 
 /* ---- run.c ---- */
 /**
@@ -410,6 +430,9 @@ static inline void st_move_frame(struct st_translator *t, struct st_frame *to)
 		__asm__ volatile("rep movsq" : "+D"(to), "+S"(from), "+c"(words) : : "memory");
 	}
 }
+
+/** st_site_rip() - RIP of the instruction that called C, from frame.site. */
+uint64_t st_site_rip(const struct st_translator *t);
 
 /** st_use_space() - the vCPU is in address space @n from now on. */
 void st_use_space(struct st_translator *t, unsigned n);

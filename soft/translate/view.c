@@ -37,12 +37,24 @@ void st_flush_exec(struct st_view *v)
 {
 	if (v->execs <= ST_USED) {
 		for (unsigned i = 0; i < v->execs; i++) {
+			v->exec[v->exec_page[i]] = v->known[v->exec_page[i]] = 0;
+		}
+	} else {
+		memset(v->exec, 0, sizeof(v->exec));
+		memset(v->known, 0, sizeof(v->known));
+	}
+	v->execs = 0;
+}
+
+void st_doubt_exec(struct st_view *v)
+{
+	if (v->execs <= ST_USED) {
+		for (unsigned i = 0; i < v->execs; i++) {
 			v->exec[v->exec_page[i]] = 0;
 		}
 	} else {
 		memset(v->exec, 0, sizeof(v->exec));
 	}
-	v->execs = 0;
 }
 
 void st_view_exec(struct st_view *v, uint64_t linear, uint32_t map)
@@ -50,10 +62,11 @@ void st_view_exec(struct st_view *v, uint64_t linear, uint32_t map)
 	unsigned i = (unsigned)(linear >> 12) % ST_EXEC;
 
 	v->exec[i] = map;
-	if (v->execs < ST_USED) {
+	if (v->known[i] == 0 && v->execs < ST_USED) {
 		v->exec_page[v->execs] = (uint16_t)i;
 	}
-	v->execs += v->execs <= ST_USED;
+	v->execs += v->known[i] == 0 && v->execs <= ST_USED;
+	v->known[i] = map;
 }
 
 void st_frame_init(struct st_frame *f, bool first)
@@ -87,7 +100,7 @@ void st_flush_view(struct st_view *v)
 void st_flush_page(struct st_view *v, uint64_t linear)
 {
 	free_page(v, (unsigned)(linear >> 12) % ST_TLB);
-	v->exec[(linear >> 12) % ST_EXEC] = 0;
+	v->exec[(linear >> 12) % ST_EXEC] = v->known[(linear >> 12) % ST_EXEC] = 0;
 }
 
 void st_flush_writes(struct st_view *v, uint64_t host)

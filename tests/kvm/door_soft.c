@@ -33,6 +33,19 @@ static int open_checked(void)
 	return open_with("translate-checked");
 }
 
+static int open_small(void)
+{
+	return open_with("translate-small");
+}
+
+static const struct door_provider small = {
+	.name = "soft:translate-small",
+	.open = open_small,
+	.ioctl = soft_ioctl,
+	.map = soft_mmap,
+	.close = soft_close,
+};
+
 static const struct door_provider checked = {
 	.name = "soft:translate-checked",
 	.open = open_checked,
@@ -57,8 +70,8 @@ static const struct door_provider translator = {
 	.close = soft_close,
 };
 
-const struct door_provider *const door_providers[] = {&soft, &interpreter, &translator, &checked,
-						      NULL};
+const struct door_provider *const door_providers[] = {&soft,	&interpreter, &translator,
+						      &checked, &small,	      NULL};
 
 /* What lib/ asks of the program that it is linked into. */
 _Noreturn void check_failed(const char *expression, const char *file, int line)

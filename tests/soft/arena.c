@@ -29,6 +29,8 @@
 #define PTE_SEEN     (BIT(5) | BIT(6)) /* accessed, dirty: nothing writes to the tables */
 #define PTE_READABLE (PTE_PRESENT | PTE_USER | PTE_SEEN)
 
+#define FSW_ES BIT(7)
+
 #define AT_BV  512
 #define AT_YMM 576
 #define AVX    BIT(2)
@@ -231,9 +233,11 @@ static void get_state(struct arena *a, struct arena_end *end)
 	if (end->events.exception.injected == 0 && end->events.exception.pending == 0) {
 		memset(&end->events.exception, 0, sizeof(end->events.exception));
 	}
-	/* Addresses of the last x87 instruction are the host's, which has no meaning. */
-	end->fpu.last_opcode = 0;
-	end->fpu.last_ip = end->fpu.last_dp = 0;
+	/* Where the last x87 instruction was, CPUs of AMD's keep for exceptions that wait. */
+	if ((end->fpu.fsw & FSW_ES) == 0) {
+		end->fpu.last_opcode = 0;
+		end->fpu.last_ip = end->fpu.last_dp = 0;
+	}
 	memset(end->ymm_high, 0, sizeof(end->ymm_high));
 	if ((load_le64(area + AT_BV) & AVX) != 0) {
 		memcpy(end->ymm_high, area + AT_YMM, sizeof(end->ymm_high));

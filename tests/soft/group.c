@@ -71,24 +71,11 @@ static void load_indices(struct draw *d, struct group *g, unsigned reg)
 	part->len += 4;
 }
 
-/* A REP instruction that is to overwrite itself may have been fetched, or not. */
-static uint64_t aimed_at(struct draw *d, const struct insn *insn)
-{
-	bool rep = insn->klass == INSN_CLASS_STRING &&
-		   (insn->prefixes & (INSN_PREFIX_REP | INSN_PREFIX_REPNE)) != 0;
-	uint64_t at;
-
-	do {
-		at = draw_address(d->r);
-	} while (rep && at - ARENA_CODE < ARENA_CODE_BYTES);
-	return at;
-}
-
 /* By registers, or by the displacement of @main, such that the operand lies at @at, about. */
 static void aim(struct draw *d, struct group *g, const struct insn *insn, const struct insn_mem *m,
 		struct part *main)
 {
-	uint64_t at = aimed_at(d, insn) - segment_base(m);
+	uint64_t at = draw_address(d->r) - segment_base(m);
 	uint64_t index = random_below(d->r, 2) ? random_below(d->r, 64) : draw_value(d->r);
 
 	if (m->kind == INSN_MEM_VSIB) {
@@ -229,6 +216,16 @@ static void short_branch(struct draw *d, struct group *g)
 	part->len -= 3;
 }
 
+/* Around where addresses of 4-level paging end, and anywhere else. */
+static uint64_t no_address(struct draw *d)
+{
+	static const uint64_t edges[] = {UINT64_C(0x800000000000), UINT64_C(0xffff800000000000)};
+
+	return random_below(d->r, 3) == 0
+		       ? random_next(d->r)
+		       : edges[random_below(d->r, 2)] + random_below(d->r, 4) - 2;
+}
+
 /* jmp, call, push and ret: by register @reg, which knows where to. */
 static void indirect_branch(struct draw *d, struct group *g, unsigned target)
 {
@@ -239,16 +236,21 @@ static void indirect_branch(struct draw *d, struct group *g, unsigned target)
 	if (kind != 0) {
 		set(d, g, RSP, draw_address(d->r) & ~UINT64_C(7));
 	}
-	part = set(d, g, reg, 0);
-	part->fix = FIX_ADDRESS;
-	part->target = target;
+	if (wide(d) && random_below(d->r, 16) == 0) {
+		set(d, g, reg, no_address(d));
+	} else {
+		part = set(d, g, reg, 0);
+		part->fix = FIX_ADDRESS;
+		part->target = target;
+	}
 	part = add(g);
 	if (kind == 2) {
 		part->bytes[0] = (uint8_t)(0x50 | reg);
 		part->len = 1;
 		part = add(g);
-		part->bytes[0] = 0xc3;
-		part->len = 1;
+		part->bytes[0] = random_below(d->r, 4) == 0 ? 0xc2 : 0xc3;
+		part->bytes[1] = (uint8_t)random_below(d->r, 64); /* RET imm16 */
+		part->len = part->bytes[0] == 0xc2 ? 3 : 1;
 		return;
 	}
 	part->bytes[0] = 0xff;

@@ -70,6 +70,13 @@ def test_soft_translates_all_checked():
     soft_passes_all('soft:translate-checked')
 
 
+def test_soft_translates_all_again_and_again():
+    """The same, with a cache for code that is full after some blocks: several vCPUs, too."""
+    if 'bmi2' not in frame.cpu_flags():
+        raise frame.Skip('the CPU has no BMI2, which translated code needs')
+    soft_passes_all('soft:translate-small')
+
+
 def test_core_passes_all():
     """Every case on core, on an emulated bare machine; and docs/conformance.md says the same."""
     results = conformance.run_core([], lambda text, end: None)

@@ -111,6 +111,51 @@ BARE_CASE(x87_deferred, "exceptions/x87_deferred", "AMD APM vol. 2, 8.2.16; vol.
 	check_eq(status & 0x84, 0x84); /* ZE, ES */
 }
 
+/* FNSTENV right behind; a division by zero that waits, with FXSAVE and FNSTENV. */
+SNIPPET(x87_place, "fninit; place_fld1: fld1; fnstenv (%rdi); fninit");
+SNIPPET(x87_place_error,
+	"fninit; fnstcw -8(%rsp); andw $0xfffb, -8(%rsp); fldcw -8(%rsp); fld1; lea -8(%rsp), %rsi;"
+	"movl $0, (%rsi); place_idiv: fidivl (%rsi); fxsave64 32(%rdi); fnstenv (%rdi);"
+	"mov %rsi, 544(%rdi); fninit");
+LABEL(place_fld1);
+LABEL(place_idiv);
+
+/* CPUs may forget it as soon as the registers are saved, which an interrupt of the host's does. */
+static void check_place(uint64_t value, uint64_t right)
+{
+	if (value != 0) {
+		check_eq(value, right);
+	}
+}
+
+BARE_CASE(x87_places, "exceptions/x87_places", "Intel SDM vol. 1, 8.1.8; AMD APM vol. 5, FXSAVE")
+{
+	static struct {
+		uint32_t env[8];
+		uint8_t image[512] __attribute__((aligned(16)));
+		uint64_t operand;
+	} all;
+	uint64_t idiv = (uint64_t)place_idiv;
+
+	_Static_assert(__builtin_offsetof(__typeof__(all), image) == 32 &&
+			       __builtin_offsetof(__typeof__(all), operand) == 544,
+		       "offsets above");
+	for (unsigned int i = 0; i < 3; i++) {
+		x87_place(&all);
+		check_place(all.env[3], (uint32_t)(uint64_t)place_fld1);
+		check_place(all.env[4] >> 16, 0x1e8);
+		check_eq(all.env[5], 0);
+		x87_place_error(&all);
+		check_eq(all.env[1] & 0x84, 0x84); /* ZE, ES */
+		check_place(all.env[3], (uint32_t)idiv);
+		check_place(all.env[4] >> 16, 0x236);
+		check_place(all.env[5], (uint32_t)all.operand);
+		check_place(*(uint16_t *)(void *)(all.image + 6), 0x236);
+		check_place(*(uint64_t *)(void *)(all.image + 8), idiv);
+		check_place(*(uint64_t *)(void *)(all.image + 16), all.operand);
+	}
+}
+
 SNIPPET(simd_error, "stmxcsr -8(%rsp); andl $~0x200, -8(%rsp); ldmxcsr -8(%rsp);"
 		    "mov $0x3f800000, %eax; movd %eax, %xmm0; xorps %xmm1, %xmm1;"
 		    "xm_at: divss %xmm1, %xmm0");
