@@ -79,8 +79,7 @@ user_zero:
 	fixup	2b, 5b, 0
 	fixup	4b, 5b, 0
 
-	/* int user_load32(const uint32_t *from, uint32_t *to), and with 64, and without faults:
-	 * 0 or -1 */
+	/* int user_load32(const uint32_t *from, uint32_t *to), and without faults: 0 or -1 */
 	.macro	load name, no_fault, register, store
 	.globl	\name
 	.type	\name, @function
@@ -99,8 +98,22 @@ user_zero:
 	.endm
 
 	load	user_load32, 0, %edx
-	load	user_load64, 0, %rdx
 	load	user_load32_nofault, 1, %edx
+
+	/* struct user_word user_load64(const uint64_t *from): in RAX and RDX */
+	.globl	user_load64
+	.type	user_load64, @function
+user_load64:
+	open
+1:	movq	(%rdi), %rdx
+	close
+	xorl	%eax, %eax
+	ret
+2:	close
+	movq	$-1, %rax
+	ret
+	.size	user_load64, . - user_load64
+	fixup	1b, 2b, 0
 
 	.macro	store name, register
 	.globl	\name

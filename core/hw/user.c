@@ -10,7 +10,7 @@
 size_t user_copy(void *to, const void *from, size_t len);
 size_t user_zero(void *to, size_t len);
 int user_load32(const void *from, uint32_t *to);
-int user_load64(const void *from, uint64_t *to);
+struct user_word user_load64(const void *from);
 int user_load32_nofault(const void *from, uint32_t *to);
 int user_store32(void *to, uint32_t value);
 int user_store64(void *to, uint64_t value);
@@ -84,10 +84,21 @@ int user_get32(uint64_t va, uint32_t *value)
 	return user_range_ok(va, 4) && user_load32((const void *)va, value) == 0 ? 0 : -EFAULT;
 }
 
-int user_get64(uint64_t va, uint64_t *value)
+struct user_word user_get_word(uint64_t va)
 {
 	check_context();
-	return user_range_ok(va, 8) && user_load64((const void *)va, value) == 0 ? 0 : -EFAULT;
+	return user_range_ok(va, 8) ? user_load64((const void *)va) : (struct user_word){-1, 0};
+}
+
+int user_get64(uint64_t va, uint64_t *value)
+{
+	struct user_word w = user_get_word(va);
+
+	if (w.error != 0) {
+		return -EFAULT;
+	}
+	*value = w.value;
+	return 0;
 }
 
 int user_put32(uint64_t va, uint32_t value)

@@ -40,6 +40,14 @@ must_use int64_t user_read_string(char *to, uint64_t va, size_t size);
 /** user_get32() and so on - one number; alignment does not matter, but atomic only if aligned. */
 must_use int user_get32(uint64_t va, uint32_t *value);
 must_use int user_get64(uint64_t va, uint64_t *value);
+
+/** user_get_word() - as user_get64(), for those who have no time: both in registers. */
+struct user_word {
+	int64_t error; /* or 0 */
+	uint64_t value;
+};
+struct user_word user_get_word(uint64_t va);
+
 /**
  * user_walk() - the 16 bytes at a guest's linear address, by page tables of four levels. The
  * guest's memory from @first on, @bytes of it, lies at @user; that is ring 3's, and all has to lie

@@ -122,7 +122,7 @@ int env_vcpu_fd(struct kvm_env *env, struct kvm_vcpu *vcpu)
 		mem_free(t, sizeof(*t));
 		return fd;
 	}
-	wait_queue_init(&t->sleepers);
+	spin_init(&t->lock, LOCK_WAIT);
 	vcpu->env_data = t;
 	t->next = data->threads;
 	data->threads = t;

@@ -3,8 +3,8 @@
 
 #include <stdatomic.h>
 
+#include "core/lock.h"
 #include "core/task/thread.h"
-#include "core/task/wait.h"
 #include "lib/kvm/env.h"
 #include "lib/kvm/vcpu.h"
 
@@ -16,12 +16,11 @@ extern const struct kvm_env_ops env_ops; /* env.c */
 
 /* The surroundings' data of a vCPU: vcpu->env_data. */
 struct vcpu_thread {
-	_Atomic(struct thread *) thread; /* who is in KVM_RUN; only compared */
-	_Atomic bool blocked;		 /* it sleeps, or is about to */
 	_Atomic bool woken;
-	struct wait_queue sleepers;
-	uint64_t mask;	   /* signals blocked in KVM_RUN */
-	uint64_t own_mask; /* and outside, meanwhile */
+	struct spinlock lock;
+	struct thread *_Atomic sleeper; /* guarded by lock; it sleeps, or is about to. Or NULL */
+	uint64_t mask;			/* signals blocked in KVM_RUN */
+	uint64_t own_mask;		/* and outside, meanwhile */
 	bool has_mask;
 	struct vcpu_thread *next; /* of the same VM */
 	struct annex_page *annex; /* shared with ring 3, which has it at annex_at */

@@ -1,6 +1,7 @@
 /* lib/kvm and the threads that run vCPUs: signals, sleeping, kicks. */
 #include <errno.h>
 
+#include "core/hw/clock.h"
 #include "core/hw/user.h"
 #include "core/kvm/internal.h"
 #include "core/svm/svm.h"
@@ -17,7 +18,6 @@ void env_run_begin(struct kvm_env *env, struct kvm_vcpu *vcpu)
 	struct vcpu_thread *t = of(vcpu);
 
 	(void)env;
-	atomic_store_explicit(&t->thread, thread_current(), memory_order_relaxed);
 	if (t->has_mask) {
 		t->own_mask = thread_current()->blocked;
 		signal_set_blocked(t->mask);
@@ -33,7 +33,6 @@ void env_run_end(struct kvm_env *env, struct kvm_vcpu *vcpu)
 	if (t->has_mask) {
 		signal_set_blocked(t->own_mask);
 	}
-	atomic_store_explicit(&t->thread, NULL, memory_order_relaxed);
 }
 
 bool env_signal_pending(struct kvm_env *env, struct kvm_vcpu *vcpu)
@@ -76,17 +75,43 @@ static bool was_woken(struct vcpu_thread *t)
 	return atomic_exchange_explicit(&t->woken, false, memory_order_seq_cst);
 }
 
+/* Who is awake again is not woken any more when this returns: its thread may end then. */
+static void set_sleeper(struct vcpu_thread *t, struct thread *sleeper)
+{
+	uint64_t flags = spin_take_irq(&t->lock);
+
+	/* Pairs with env_kick(): one of the two sees what the other has written. */
+	atomic_store_explicit(&t->sleeper, sleeper, memory_order_seq_cst);
+	spin_give_irq(&t->lock, flags);
+}
+
 void env_block(struct kvm_env *env, struct kvm_vcpu *vcpu)
 {
 	struct vcpu_thread *t = of(vcpu);
-	int r;
 
 	(void)env;
-	/* Pairs with env_kick(): one of the two sees what the other has written. */
-	atomic_store_explicit(&t->blocked, true, memory_order_seq_cst);
-	wait_until(&t->sleepers, was_woken(t), CLOCK_NEVER, true, r);
-	(void)r; /* a signal is the caller's to see */
-	atomic_store_explicit(&t->blocked, false, memory_order_relaxed);
+	set_sleeper(t, thread_current());
+	for (;;) {
+		sched_prepare();
+		/* A signal is the caller's to see. */
+		if (was_woken(t) || signal_is_pending()) {
+			break;
+		}
+		(void)sched_sleep(CLOCK_NEVER);
+	}
+	sched_unprepare();
+	set_sleeper(t, NULL);
+}
+
+static __attribute__((noinline)) void wake(struct vcpu_thread *t)
+{
+	uint64_t flags = spin_take_irq(&t->lock);
+	struct thread *sleeper = atomic_load_explicit(&t->sleeper, memory_order_relaxed);
+
+	if (sleeper != NULL) {
+		sched_wake(sleeper);
+	}
+	spin_give_irq(&t->lock, flags);
 }
 
 void env_kick(struct kvm_env *env, struct kvm_vcpu *vcpu)
@@ -98,8 +123,8 @@ void env_kick(struct kvm_env *env, struct kvm_vcpu *vcpu)
 		return; /* it has no descriptor yet */
 	}
 	atomic_store_explicit(&t->woken, true, memory_order_seq_cst);
-	if (atomic_load_explicit(&t->blocked, memory_order_seq_cst)) {
-		wait_wake(&t->sleepers, 0);
+	if (atomic_load_explicit(&t->sleeper, memory_order_seq_cst) != NULL) {
+		wake(t);
 	} else {
 		svm_kick(vcpu);
 	}

@@ -154,7 +154,7 @@ static void store_interrupt_window(struct kvm_vcpu *vcpu, bool open)
 	svm->tpr = tpr;
 }
 
-void svm_window_store(struct kvm_vcpu *vcpu)
+__attribute__((noinline)) void svm_window_store(struct kvm_vcpu *vcpu)
 {
 	struct svm_vcpu *svm = svm_of(vcpu);
 	uint32_t exceptions = svm->vmcb->c.intercept_exceptions & ~(uint32_t)BIT(EXC_BP);

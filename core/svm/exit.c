@@ -80,17 +80,18 @@ static const uint8_t reasons[] = {
 	[VMEXIT_MCOMMIT] = SAYS(KVM_STOP_UNDEFINED), [VMEXIT_TLBSYNC] = SAYS(KVM_STOP_UNDEFINED),
 };
 
-static void decode(struct vmcb *vmcb, struct kvm_stop *stop)
+/* Return: false: the guest was refused. */
+static bool decode(struct vmcb *vmcb, struct kvm_stop *stop)
 {
 	uint64_t code = vmcb->c.exitcode;
 
 	if (code == VMEXIT_IOIO) {
 		decode_io(vmcb, stop);
-		return;
+		return true;
 	}
 	if (code == VMEXIT_NPF) {
 		decode_memory(vmcb, stop);
-		return;
+		return true;
 	}
 	/* Instructions, not faults or interrupts: the CPU may know where the next one is. */
 	if (svm_features.nrips && code > VMEXIT_VINTR && code < VMEXIT_NPF &&
@@ -105,12 +106,15 @@ static void decode(struct vmcb *vmcb, struct kvm_stop *stop)
 		stop->reason = KVM_STOP_EMULATE; /* control and debug registers */
 	} else if (code < VMEXIT_INTR) {
 		decode_exception(vmcb, stop);
+	} else if ((uint32_t)code == UINT32_MAX) {
+		stop->reason = KVM_STOP_FAIL_ENTRY; /* VMEXIT_INVALID, some CPUs' lower half */
+		stop->hardware = (uint32_t)code;
+		return false;
 	} else {
-		stop->reason = code == VMEXIT_INVALID || (uint32_t)code == UINT32_MAX
-				       ? KVM_STOP_FAIL_ENTRY
-				       : KVM_STOP_UNKNOWN;
-		stop->hardware = stop->reason == KVM_STOP_FAIL_ENTRY ? (uint32_t)code : code;
+		stop->reason = KVM_STOP_UNKNOWN;
+		stop->hardware = code;
 	}
+	return true;
 }
 
 /* The guest has come to where NMIs are taken again. */
@@ -152,14 +156,14 @@ static void decode_all(struct kvm_vcpu *vcpu, struct kvm_stop *stop)
 			vcpu->cr8 = tpr;
 		}
 	}
-	if (vmcb->c.exitcode == VMEXIT_INVALID || (uint32_t)vmcb->c.exitcode == UINT32_MAX) {
+	if ((uint32_t)vmcb->c.exitcode == UINT32_MAX) {
 		/* Nothing of it was looked at. */
 		vmcb->s.rip -= svm->soft_length;
 		stop->undelivered = vcpu->inject;
 		vmcb->c.exitintinfo = 0;
 		svm->soft_length = 0;
 		vmcb->c.eventinj = 0;
-		decode(vmcb, stop);
+		(void)decode(vmcb, stop);
 		return;
 	}
 	svm_event_load(vcpu, &stop->undelivered);
@@ -172,7 +176,7 @@ static void decode_all(struct kvm_vcpu *vcpu, struct kvm_stop *stop)
 		svm->iret_pending = true;
 		svm->iret_rip = vmcb->s.rip;
 	} else {
-		decode(vmcb, stop);
+		(void)decode(vmcb, stop);
 	}
 }
 
@@ -183,17 +187,15 @@ static bool is_plain(const struct svm_vcpu *svm)
 
 	/* IRET stops a guest only where there was a window to be made. */
 	return svm->unusual == 0 && (c->exitintinfo & VMCB_EVENT_VALID) == 0 &&
-	       (c->virtual_interrupt & VMCB_V_TPR) == 0 && (uint32_t)c->exitcode != UINT32_MAX;
+	       (c->virtual_interrupt & VMCB_V_TPR) == 0;
 }
 
 void svm_exit_decode(struct kvm_vcpu *vcpu, struct kvm_stop *stop)
 {
 	struct svm_vcpu *svm = svm_of(vcpu);
 
-	if (is_plain(svm)) {
-		svm->vmcb->c.eventinj = 0;
-		decode(svm->vmcb, stop);
-	} else {
+	if (!is_plain(svm) || !decode(svm->vmcb, stop)) {
 		decode_all(vcpu, stop);
 	}
+	svm->vmcb->c.eventinj = 0;
 }

@@ -31,25 +31,32 @@ static inline void load(const void *area)
 	}
 }
 
+rare bool svm_fpu_change(struct kvm_vcpu *vcpu)
+{
+	/* What the CPU itself has saved there it takes back. */
+	if (!fpu_area_is_valid(vcpu->xsave, svm_features.xcr0)) {
+		return false;
+	}
+	if (svm_of(vcpu)->fpu_live) {
+		load(vcpu->xsave);
+	}
+	return true;
+}
+
 bool svm_fpu_enter(struct kvm_vcpu *vcpu)
 {
 	struct svm_vcpu *svm = svm_of(vcpu);
+	struct user_state *user = &thread_current()->user;
 
-	/* What the CPU itself has saved there it takes back. */
-	if ((vcpu->changed & KVM_REGS_FPU) != 0 &&
-	    !fpu_area_is_valid(vcpu->xsave, svm_features.xcr0)) {
+	if ((vcpu->changed & KVM_REGS_FPU) != 0 && !svm_fpu_change(vcpu)) {
 		return false;
 	}
-	if (svm->fpu_away) {
-		struct user_state *user = &thread_current()->user;
-
-		save(user->xsave);
-		svm->host_xsave = user->xsave;
-		user->xsave = vcpu->xsave;
-		svm->fpu_away = false;
-		/* Another CPU saves it for itself: svm_is_at_home(). */
-		svm_vmsave(((struct svm_cpu *)cpu_this()->virt)->host);
-	}
+	save(user->xsave);
+	svm->host_xsave = user->xsave;
+	user->xsave = vcpu->xsave;
+	svm->fpu_live = true;
+	/* Another CPU saves it for itself: svm_is_at_home(). */
+	svm_vmsave(((struct svm_cpu *)cpu_this()->virt)->host);
 	load(vcpu->xsave);
 	return true;
 }
@@ -60,16 +67,14 @@ void svm_fpu_save(struct kvm_vcpu *vcpu)
 	 * What was changed in the area and not entered yet is newer than what the CPU has. There
 	 * is no thread that switches in between: the area is this one's.
 	 */
-	if (!svm_of(vcpu)->fpu_away && (vcpu->changed & KVM_REGS_FPU) == 0) {
+	if (svm_of(vcpu)->fpu_live && (vcpu->changed & KVM_REGS_FPU) == 0) {
 		save(vcpu->xsave);
 	}
 }
 
 void svm_fpu_commit(struct kvm_vcpu *vcpu)
 {
-	if (!svm_of(vcpu)->fpu_away && (vcpu->changed & KVM_REGS_FPU) != 0 &&
-	    fpu_area_is_valid(vcpu->xsave, svm_features.xcr0)) {
-		load(vcpu->xsave);
+	if (svm_of(vcpu)->fpu_live && (vcpu->changed & KVM_REGS_FPU) != 0 && svm_fpu_change(vcpu)) {
 		vcpu->changed &= ~(uint32_t)KVM_REGS_FPU;
 	}
 }
@@ -78,11 +83,11 @@ void svm_leave(struct kvm_vcpu *vcpu)
 {
 	struct svm_vcpu *svm = svm_of(vcpu);
 
-	if (!svm->fpu_away) {
+	if (svm->fpu_live) {
 		struct user_state *user = &thread_current()->user;
 
 		svm_fpu_save(vcpu);
-		svm->fpu_away = true;
+		svm->fpu_live = false;
 		user->xsave = svm->host_xsave;
 		load(user->xsave);
 	}

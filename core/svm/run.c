@@ -74,7 +74,6 @@ static int vcpu_init(struct kvm_vcpu *vcpu)
 	svm->vmcb = phys_ptr(vmcb);
 	svm->vmcb_pa = vmcb;
 	svm->msrpm = phys_ptr(msrpm);
-	svm->fpu_away = true;
 	npt_add_guest(npt_of(vcpu->vm), &svm->guest);
 	vcpu->backend_data = svm;
 	svm_state_init(svm->vmcb);
@@ -120,6 +119,10 @@ static void features_changed(struct kvm_vcpu *vcpu)
 
 static void load(struct kvm_vcpu *vcpu, uint32_t groups)
 {
+	if (groups == KVM_REGS_MODE) {
+		svm_state_load_mode(vcpu, svm_of(vcpu)->vmcb);
+		return;
+	}
 	svm_state_load(vcpu, groups & ~(uint32_t)KVM_REGS_FPU);
 	if ((groups & KVM_REGS_FPU) != 0) {
 		svm_fpu_save(vcpu);
@@ -188,7 +191,7 @@ static inline void wait_for_time(struct kvm_vcpu *vcpu)
 }
 
 /* What few guests need around VMRUN. */
-static rare void load_around(const struct kvm_vcpu *vcpu, const struct svm_vcpu *svm)
+static void load_around(const struct kvm_vcpu *vcpu, const struct svm_vcpu *svm)
 {
 	if (svm->leave_at_once) {
 		ipi_reschedule(cpu_index()); /* it waits until the guest runs */
@@ -201,7 +204,7 @@ static rare void load_around(const struct kvm_vcpu *vcpu, const struct svm_vcpu 
 	}
 }
 
-static rare void unload_around(struct kvm_vcpu *vcpu, const struct svm_vcpu *svm)
+static void unload_around(struct kvm_vcpu *vcpu, const struct svm_vcpu *svm)
 {
 	if (svm->debugged) {
 		asm_write_dr7(DR7_OFF);
@@ -218,6 +221,14 @@ static rare void unload_around(struct kvm_vcpu *vcpu, const struct svm_vcpu *svm
 			kvm_cpuid_refresh(vcpu);
 		}
 	}
+}
+
+static __attribute__((noinline)) void run_with_around(struct kvm_vcpu *vcpu, struct svm_vcpu *svm,
+						      const struct svm_cpu *cpu)
+{
+	load_around(vcpu, svm);
+	svm_run(svm->vmcb_pa, vcpu->cpu.gpr, cpu->host);
+	unload_around(vcpu, svm);
 }
 
 /* The vCPU comes to this CPU, or something has changed that the CPU keeps. GIF is 0. */
@@ -257,17 +268,15 @@ static inline bool try_run(struct kvm_vcpu *vcpu, struct svm_vcpu *svm)
 		if (!svm_is_at_home(svm, home, generation)) {
 			arrive(vcpu, home, generation);
 		}
-		if (svm->around != 0) {
-			load_around(vcpu, svm);
-		}
 		if (__builtin_expect(vcpu->not_before != 0, 0)) {
 			wait_for_time(vcpu);
 		}
-		svm_run(svm->vmcb_pa, vcpu->cpu.gpr, home->host);
-		svm->vmcb->c.clean = VMCB_CLEAN_ALL;
-		if (svm->around != 0) {
-			unload_around(vcpu, svm);
+		if (svm->around == 0) {
+			svm_run(svm->vmcb_pa, vcpu->cpu.gpr, home->host);
+		} else {
+			run_with_around(vcpu, svm, home);
 		}
+		svm->vmcb->c.clean = VMCB_CLEAN_ALL;
 	}
 	npt_leave(&svm->guest);
 	svm_stgi();
@@ -298,21 +307,19 @@ static inline bool is_plain(struct kvm_vcpu *vcpu, const struct svm_vcpu *svm)
 	       vcpu->inject.kind == KVM_EVENT_NONE && !svm_window_wanted(vcpu);
 }
 
-/* What that is. Return: false: there is no way in; @stop says so. */
-static __attribute__((noinline)) bool prepare(struct kvm_vcpu *vcpu, struct svm_vcpu *svm,
-					      struct kvm_stop *stop)
+/* What that is. Return: false: the guest's extended state is none. */
+static __attribute__((noinline)) bool prepare(struct kvm_vcpu *vcpu, struct svm_vcpu *svm)
 {
-	if ((svm->fpu_away || (vcpu->changed & KVM_REGS_FPU) != 0) && !svm_fpu_enter(vcpu)) {
-		stop->reason = KVM_STOP_FAIL_ENTRY;
-		stop->undelivered = vcpu->inject;
-		stop->hardware = UINT32_MAX;
+	if ((vcpu->changed & KVM_REGS_FPU) != 0 && !svm_fpu_change(vcpu)) {
 		return false;
 	}
 	if (svm->flushing) {
 		svm->flushing = false;
 		svm->vmcb->c.tlb_control = VMCB_TLB_KEEP;
 	}
-	svm_state_store(vcpu);
+	if ((vcpu->changed & ~(uint32_t)KVM_REGS_CORE) != 0) {
+		svm_state_store(vcpu);
+	}
 	if (vcpu->inject.kind != KVM_EVENT_NONE) {
 		svm_event_store(vcpu);
 	}
@@ -327,7 +334,11 @@ static void enter(struct kvm_vcpu *vcpu, struct kvm_stop *stop)
 	struct svm_vcpu *svm = svm_of(vcpu);
 
 	svm_state_store_core(vcpu, svm->vmcb);
-	if (!is_plain(vcpu, svm) && !prepare(vcpu, svm, stop)) {
+	if ((!svm->fpu_live && !svm_fpu_enter(vcpu)) ||
+	    (!is_plain(vcpu, svm) && !prepare(vcpu, svm))) {
+		stop->reason = KVM_STOP_FAIL_ENTRY;
+		stop->undelivered = vcpu->inject;
+		stop->hardware = UINT32_MAX;
 		return;
 	}
 	vcpu->changed = 0;

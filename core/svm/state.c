@@ -108,7 +108,7 @@ static void store_debug(struct kvm_vcpu *vcpu, struct vmcb *vmcb)
 	vmcb->c.clean &= ~(uint32_t)VMCB_CLEAN_DEBUG;
 }
 
-void svm_state_store(struct kvm_vcpu *vcpu)
+__attribute__((noinline)) void svm_state_store(struct kvm_vcpu *vcpu)
 {
 	struct vmcb *vmcb = svm_of(vcpu)->vmcb;
 	uint32_t changed = vcpu->changed;
@@ -167,12 +167,12 @@ static void load_msrs(struct kvm_vcpu *vcpu, const struct vmcb *vmcb)
 	vcpu->msr[KVM_MSR_SYSENTER_EIP] = vmcb->s.sysenter_eip;
 }
 
-/* Of control registers and segments what says how to read code. */
-static void load_mode(struct kvm_vcpu *vcpu, const struct vmcb *vmcb)
+void svm_state_load_mode(struct kvm_vcpu *vcpu, const struct vmcb *vmcb)
 {
 	vcpu->cpu.cpl = vmcb->s.cpl;
 	copy_segments(&vcpu->cpu.seg[INSN_CS], &vmcb->s.cs, 1);
 	load_control(vcpu, vmcb);
+	vcpu->loaded |= KVM_REGS_MODE;
 }
 
 void svm_state_load(struct kvm_vcpu *vcpu, uint32_t groups)
@@ -183,7 +183,7 @@ void svm_state_load(struct kvm_vcpu *vcpu, uint32_t groups)
 		svm_state_load_core(vcpu, vmcb);
 	}
 	if ((groups & KVM_REGS_MODE) != 0) {
-		load_mode(vcpu, vmcb);
+		svm_state_load_mode(vcpu, vmcb);
 	}
 	if ((groups & KVM_REGS_CONTROL) != 0) {
 		vcpu->cr2 = vmcb->s.cr2;

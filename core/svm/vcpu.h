@@ -28,7 +28,6 @@ struct svm_vcpu {
 			bool window;	     /* the VMCB asks for some window, or has a V_TPR */
 			bool iret_pending;   /* the IRET that ends an NMI's handler comes next */
 			bool flushing;	     /* the last entry flushed translations */
-			bool fpu_away;	     /* the thread's extended state is in the CPU */
 		};
 		uint64_t unusual; /* any of them: an entry or an exit has more to do */
 	};
@@ -51,8 +50,8 @@ struct svm_vcpu {
 	uint64_t asid_generation;
 	uint32_t asid;
 
-	/* The guest's extended state is in the CPU, or where the thread's own belongs; that waits
-	 * here. */
+	/* The extended state is in the CPU, or saved where the thread's own belongs. */
+	bool fpu_live;
 	void *host_xsave;
 
 	struct npt_guest guest;
@@ -106,6 +105,9 @@ static inline void svm_state_load_core(struct kvm_vcpu *vcpu, const struct vmcb 
 	vcpu->cpu.interrupt_shadow = (vmcb->c.interrupt_shadow & 1) != 0;
 }
 
+/** svm_state_load_mode() - KVM_REGS_MODE, which emulation wants and little else. */
+void svm_state_load_mode(struct kvm_vcpu *vcpu, const struct vmcb *vmcb);
+
 /** svm_intercepts() - what of the vCPU's instructions and exceptions to intercept, from its
  * orders. */
 void svm_intercepts(struct kvm_vcpu *vcpu);
@@ -122,8 +124,8 @@ void svm_event_load(struct kvm_vcpu *vcpu, struct kvm_event *event);
 /** svm_window_wanted() - is there anything of a guest's state that svm_window_store() is about? */
 static inline bool svm_window_wanted(struct kvm_vcpu *vcpu)
 {
-	return vcpu->want_irq_window || vcpu->want_nmi_window || vcpu->events.nmi.masked ||
-	       vcpu->intercept_bp || (vcpu->apic != NULL ? kvm_irq_cr8(vcpu) : vcpu->cr8) != 0;
+	return vcpu->any_order != 0 || vcpu->events.nmi.masked ||
+	       (vcpu->apic != NULL ? kvm_irq_cr8(vcpu) : vcpu->cr8) != 0;
 }
 
 /** svm_window_store() - asks for the windows that the orders want. To be called if there is one, or

@@ -60,7 +60,8 @@ struct file_ops {
 	 * Return: bytes, or -errno; -EAGAIN where FILE_NONBLOCK is set and it would wait. */
 	int64_t (*read)(struct file *f, struct uio *u, uint64_t *offset);
 	int64_t (*write)(struct file *f, struct uio *u, uint64_t *offset);
-	/** write_word() - as write() of eight bytes or more, where no more than these count. */
+	/** write_word() - as write() of eight bytes or more, where no more than these count. For
+	 * files that are always open for writing. */
 	int64_t (*write_word)(struct file *f, uint64_t value);
 	/** poll() - Return: READY_* that hold now. With @t, poll_wait() for each queue first. */
 	uint32_t (*poll)(struct file *f, struct poll_table *t);

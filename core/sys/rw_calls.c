@@ -85,10 +85,11 @@ SYSCALL(read)
 SYSCALL(write)
 {
 	struct file *f = fd_own((int)a[0]);
-	uint64_t value;
 
-	if (f != NULL && f->ops->write_word != NULL && a[2] >= sizeof(value) && file_may_write(f)) {
-		return user_get64(a[1], &value) != 0 ? -EFAULT : f->ops->write_word(f, value);
+	if (f != NULL && f->ops->write_word != NULL && a[2] >= sizeof(uint64_t)) {
+		struct user_word w = user_get_word(a[1]);
+
+		return w.error != 0 ? -EFAULT : f->ops->write_word(f, w.value);
 	}
 	return one(a[0], a[1], a[2], NULL, true);
 }

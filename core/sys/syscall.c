@@ -33,13 +33,14 @@ _Static_assert(offsetof(struct user_frame, r9) == offsetof(struct user_frame, rd
 bool syscall_enter(struct user_frame *frame)
 {
 	struct thread *t = thread_current();
-	uint64_t number = frame->orig_rax;
+	uint64_t number;
 	int64_t result;
 
 	if (atomic_load_explicit(&t->process->seccomp.last, memory_order_relaxed) != NULL &&
 	    !seccomp_allows(frame)) {
 		return false;
 	}
+	number = frame->orig_rax;
 	if (number >= ARRAY_SIZE(table) || table[number] == NULL) {
 		tell_unknown(frame->orig_rax);
 		frame->rax = (uint64_t)-ENOSYS;

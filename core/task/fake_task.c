@@ -270,6 +270,14 @@ int user_get64(uint64_t va, uint64_t *value)
 	return user_read(value, va, sizeof(*value));
 }
 
+struct user_word user_get_word(uint64_t va)
+{
+	struct user_word w = {0};
+
+	w.error = user_get64(va, &w.value);
+	return w;
+}
+
 int user_put32(uint64_t va, uint32_t value)
 {
 	return user_write(va, &value, sizeof(value));

@@ -18,7 +18,9 @@ struct cpu_queue {
 	struct thread *current;	 /* guarded by lock; written by this CPU */
 	struct thread *previous; /* who is being switched away from; this CPU only */
 	struct timer slice;
-	_Atomic bool slice_runs;
+	uint64_t slice_end_ns;	 /* of the turn, CLOCK_NEVER: none; this CPU only */
+	uint64_t slice_timer_ns; /* what the timer is set to, likewise */
+	_Atomic bool slice_runs; /* there is an end */
 	struct thread idle;
 };
 
@@ -160,28 +162,43 @@ void sched_start(struct thread *t)
 	place(t, s, flags);
 }
 
+static void set_slice_timer(struct cpu_queue *s, uint64_t at_ns)
+{
+	s->slice_timer_ns = at_ns;
+	timer_start(&s->slice, at_ns);
+}
+
 static void slice_over(struct timer *timer)
 {
 	struct cpu_queue *s = container_of(timer, struct cpu_queue, slice);
 
+	s->slice_timer_ns = CLOCK_NEVER;
+	if (s->slice_end_ns > clock_now_ns()) {
+		if (s->slice_end_ns != CLOCK_NEVER) {
+			set_slice_timer(s, s->slice_end_ns);
+		}
+		return;
+	}
+	s->slice_end_ns = CLOCK_NEVER;
 	s->slice_runs = false;
 	cpu_add_work(cpu_this(), CPU_WORK_RESCHED);
 }
 
-/* The timer runs only while somebody waits for the turn to end. */
+/*
+ * A turn has an end only while somebody waits for it. The timer may be set to an earlier moment
+ * than that, and stays so when turns change: once a slice it costs less to look than to set it
+ * with each turn.
+ */
 static void set_slice(struct cpu_queue *s, struct thread *next, uint64_t now)
 {
 	struct run_entity *first = run_queue_first(&s->queue);
+	bool ends = first != NULL && !is_idle(s, next) && next->entity.policy != RUN_FIFO &&
+		    first->priority == next->entity.priority;
 
-	if (first != NULL && !is_idle(s, next) && next->entity.policy != RUN_FIFO &&
-	    first->priority == next->entity.priority) {
-		uint64_t slice = MAX(next->entity.slice_ns, RUN_GRANULARITY_NS);
-
-		s->slice_runs = true;
-		timer_start(&s->slice, now + slice);
-	} else if (s->slice_runs) {
-		s->slice_runs = false;
-		timer_stop(&s->slice);
+	s->slice_end_ns = ends ? now + MAX(next->entity.slice_ns, RUN_GRANULARITY_NS) : CLOCK_NEVER;
+	atomic_store_explicit(&s->slice_runs, ends, memory_order_relaxed);
+	if (s->slice_end_ns < s->slice_timer_ns) {
+		set_slice_timer(s, s->slice_end_ns);
 	}
 }
 
@@ -481,6 +498,7 @@ int sched_init_cpu(void)
 	spin_init(&s->lock, LOCK_SCHED);
 	run_queue_init(&s->queue);
 	timer_init(&s->slice, slice_over);
+	s->slice_end_ns = s->slice_timer_ns = CLOCK_NEVER;
 	run_entity_init(&s->idle.entity);
 	signal_queue_init(&s->idle.pending);
 	thread_set_name(&s->idle, "idle");

@@ -34,7 +34,7 @@ void wait_remove(struct waiter *w)
 	spin_give_irq(&w->queue->lock, flags);
 }
 
-void wait_wake_locked(struct wait_queue *q, uint32_t events)
+void wait_wake_all(struct wait_queue *q, uint32_t events)
 {
 	list_each_safe(&q->waiters, node)
 	{
@@ -52,6 +52,6 @@ void wait_wake(struct wait_queue *q, uint32_t events)
 {
 	uint64_t flags = spin_take_irq(&q->lock);
 
-	wait_wake_locked(q, events);
+	wait_wake_all(q, events);
 	spin_give_irq(&q->lock, flags);
 }

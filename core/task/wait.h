@@ -52,7 +52,23 @@ static inline bool wait_is_empty(const struct wait_queue *q)
 void wait_wake(struct wait_queue *q, uint32_t events);
 
 /** wait_wake_locked() - the same, for who has taken the queue's lock. */
-void wait_wake_locked(struct wait_queue *q, uint32_t events);
+void wait_wake_all(struct wait_queue *q, uint32_t events);
+
+static inline void wait_wake_locked(struct wait_queue *q, uint32_t events)
+{
+	struct list *first = q->waiters.next;
+	struct waiter *w = container_of(first, struct waiter, node);
+
+	if (first == &q->waiters) {
+		return;
+	}
+	/* A function alone, as a rule. */
+	if (first->next == &q->waiters && w->thread == NULL) {
+		w->fn(w, events);
+	} else {
+		wait_wake_all(q, events);
+	}
+}
 
 /**
  * wait_until() - sleeps until @condition, an expression, is true.

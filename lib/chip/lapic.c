@@ -49,38 +49,61 @@ static bool is_lvt(uint32_t offset)
 
 /* ---- bits and priorities ---- */
 
-static int highest(const struct lapic *lapic, enum lapic_reg first)
+/* Of a register of eight words, of which @words are not 0. */
+static int highest(const struct lapic *lapic, enum lapic_reg first, uint32_t words)
 {
-	const uint32_t *words = &lapic->regs[first / 16];
+	unsigned word;
 
-#pragma GCC unroll 4
-	for (int i = 3; i >= 0; i--) {
-		uint64_t bits = words[2 * i] | (uint64_t)words[2 * i + 1] << 32;
-
-		if (bits != 0) {
-			return 64 * i + 63 - __builtin_clzll(bits);
-		}
+	if (words == 0) {
+		return -1;
 	}
-	return -1;
+	word = 31 - (unsigned)__builtin_clz(words);
+	return (int)(32 * word + 31 - (unsigned)__builtin_clz(lapic->regs[first / 16 + word]));
 }
 
-static uint32_t *word_of(struct lapic *lapic, enum lapic_reg first, uint8_t vector)
+static int in_service(const struct lapic *lapic)
 {
-	return &lapic->regs[first / 16 + vector / 32];
+	return highest(lapic, LAPIC_ISR, lapic->isr);
 }
 
-/* @in_service: the highest vector that is, or -1. */
-static void set_ppr(struct lapic *lapic, int in_service)
+static void set_bit(struct lapic *lapic, enum lapic_reg first, uint32_t *words, uint8_t vector)
+{
+	lapic->regs[first / 16 + vector / 32] |= (uint32_t)BIT(vector % 32);
+	*words |= (uint32_t)BIT(vector / 32);
+}
+
+static void clear_bit(struct lapic *lapic, enum lapic_reg first, uint32_t *words, uint8_t vector)
+{
+	uint32_t *word = &lapic->regs[first / 16 + vector / 32];
+
+	*word &= ~(uint32_t)BIT(vector % 32);
+	if (*word == 0) {
+		*words &= ~(uint32_t)BIT(vector / 32);
+	}
+}
+
+static uint32_t words_in_use(const struct lapic *lapic, enum lapic_reg first)
+{
+	uint32_t words = 0;
+
+	for (unsigned i = 0; i < 8; i++) {
+		words |= lapic->regs[first / 16 + i] != 0 ? (uint32_t)BIT(i) : 0;
+	}
+	return words;
+}
+
+/* @vector: the highest in service, or -1. */
+static void set_ppr(struct lapic *lapic, int vector)
 {
 	uint32_t tpr = *lapic_reg(lapic, LAPIC_TPR);
-	uint32_t isr = in_service < 0 ? 0 : (uint32_t)in_service & 0xf0;
+	uint32_t isr = vector < 0 ? 0 : (uint32_t)vector & 0xf0;
 
 	*lapic_reg(lapic, LAPIC_PPR) = (tpr & 0xf0) >= isr ? tpr : isr;
 }
 
 static void update_ppr(struct lapic *lapic)
 {
-	set_ppr(lapic, highest(lapic, LAPIC_ISR));
+	set_ppr(lapic, in_service(lapic));
 }
 
 /* Takes over what others have posted. */
@@ -100,12 +123,16 @@ static void collect(struct lapic *lapic)
 
 		/* Pairs with the release in lapic_post(): the level bits are there. */
 		bits = atomic_exchange_explicit(&lapic->posted[word], 0, memory_order_acquire);
+		if (bits == 0) {
+			continue; /* an earlier look has found them */
+		}
 		level = atomic_load_explicit(&lapic->posted_level[word], memory_order_relaxed);
 		if ((level & bits) != 0) {
 			atomic_fetch_and_explicit(&lapic->posted_level[word], ~bits,
 						  memory_order_relaxed);
 		}
 		*irr |= bits;
+		lapic->irr |= (uint32_t)BIT(word);
 		*tmr = (*tmr & ~bits) | (level & bits);
 	}
 }
@@ -116,7 +143,7 @@ int lapic_waiting(struct lapic *lapic)
 		return -1;
 	}
 	collect(lapic);
-	return highest(lapic, LAPIC_IRR);
+	return highest(lapic, LAPIC_IRR, lapic->irr);
 }
 
 int lapic_pending(struct lapic *lapic)
@@ -132,27 +159,27 @@ int lapic_pending(struct lapic *lapic)
 
 void lapic_take(struct lapic *lapic, uint8_t vector)
 {
-	*word_of(lapic, LAPIC_IRR, vector) &= ~(uint32_t)BIT(vector % 32);
-	*word_of(lapic, LAPIC_ISR, vector) |= (uint32_t)BIT(vector % 32);
+	clear_bit(lapic, LAPIC_IRR, &lapic->irr, vector);
+	set_bit(lapic, LAPIC_ISR, &lapic->isr, vector);
 	set_ppr(lapic, vector); /* it was above what is in service */
 }
 
 void lapic_request(struct lapic *lapic, uint8_t vector)
 {
-	*word_of(lapic, LAPIC_IRR, vector) |= (uint32_t)BIT(vector % 32);
-	*word_of(lapic, LAPIC_TMR, vector) &= ~(uint32_t)BIT(vector % 32);
+	set_bit(lapic, LAPIC_IRR, &lapic->irr, vector);
+	lapic->regs[LAPIC_TMR / 16 + vector / 32] &= ~(uint32_t)BIT(vector % 32);
 }
 
 static void end_of_interrupt(struct lapic *lapic)
 {
-	int vector = highest(lapic, LAPIC_ISR);
+	int vector = in_service(lapic);
 
 	if (vector < 0) {
 		return;
 	}
-	*word_of(lapic, LAPIC_ISR, (uint8_t)vector) &= ~(uint32_t)BIT((unsigned)vector % 32);
+	clear_bit(lapic, LAPIC_ISR, &lapic->isr, (uint8_t)vector);
 	update_ppr(lapic);
-	if ((*word_of(lapic, LAPIC_TMR, (uint8_t)vector) & BIT((unsigned)vector % 32)) != 0) {
+	if ((lapic->regs[LAPIC_TMR / 16 + vector / 32] & BIT((unsigned)vector % 32)) != 0) {
 		lapic->ops->eoi(lapic->ctx, (uint8_t)vector);
 	}
 }
@@ -256,6 +283,7 @@ void lapic_reset(struct lapic *lapic)
 		*lapic_reg(lapic, lvt) = LVT_MASKED;
 	}
 	lapic->icr_high = lapic->errors = 0;
+	lapic->irr = lapic->isr = 0;
 	lapic->deadline_tsc = 0;
 	lapic_arm(lapic, UINT64_MAX);
 	if (lapic_is_x2(lapic)) {
@@ -557,6 +585,8 @@ int lapic_load(struct lapic *lapic, const uint8_t page[1024], bool x2_ids,
 		}
 	}
 	lapic->icr_high = load_le32(page + LAPIC_ICR_HIGH);
+	lapic->irr = words_in_use(lapic, LAPIC_IRR);
+	lapic->isr = words_in_use(lapic, LAPIC_ISR);
 	if (lapic_is_x2(lapic)) {
 		derive_x2(lapic);
 	}

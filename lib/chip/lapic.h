@@ -123,6 +123,7 @@ struct lapic {
 	uint64_t base;
 	uint32_t regs[64];     /* by offset / 16 */
 	uint32_t icr_high;     /* ICR[63:32] */
+	uint32_t irr, isr;     /* bits: which words of these registers are not 0 */
 	uint32_t errors;       /* what the next write of ESR shows */
 	uint64_t deadline_ns;  /* of the timer; UINT64_MAX: none */
 	uint64_t deadline_tsc; /* MSR_IA32_TSC_DEADLINE */
@@ -200,6 +201,9 @@ bool lapic_takes_nmi(const struct lapic *lapic);
  * Context: any thread.
  */
 bool lapic_post(struct lapic *lapic, const struct lapic_message *message);
+
+/** lapic_post_fixed() - the same for LAPIC_FIXED only, where it does not matter. */
+void lapic_post_fixed(struct lapic *lapic, const struct lapic_message *message);
 
 /** lapic_matches() - is the message for this CPU? Shorthands are not looked at. Any thread. */
 bool lapic_matches(const struct lapic *lapic, const struct lapic_message *message);

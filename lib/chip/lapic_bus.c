@@ -43,7 +43,7 @@ bool lapic_matches(const struct lapic *lapic, const struct lapic_message *messag
 				: matches_physical(lapic, message);
 }
 
-static bool post_vector(struct lapic *lapic, const struct lapic_message *m)
+static inline bool post_vector(struct lapic *lapic, const struct lapic_message *m)
 {
 	uint32_t bit = (uint32_t)BIT(m->vector % 32);
 	unsigned word = m->vector / 32;
@@ -60,14 +60,24 @@ static bool post_vector(struct lapic *lapic, const struct lapic_message *m)
 	atomic_fetch_or_explicit(&lapic->posted[word], bit, memory_order_release);
 	/* Pairs with the acquire in collect(). */
 	atomic_fetch_or_explicit(&lapic->posted_words, (uint32_t)BIT(word), memory_order_release);
-	lapic->ops->posted(lapic->ctx, LAPIC_FIXED, m->vector);
 	return true;
+}
+
+void lapic_post_fixed(struct lapic *lapic, const struct lapic_message *message)
+{
+	if (post_vector(lapic, message)) {
+		lapic->ops->posted(lapic->ctx, LAPIC_FIXED, message->vector);
+	}
 }
 
 bool lapic_post(struct lapic *lapic, const struct lapic_message *message)
 {
 	if (message->mode <= LAPIC_LOWEST) {
-		return post_vector(lapic, message);
+		if (!post_vector(lapic, message)) {
+			return false;
+		}
+		lapic->ops->posted(lapic->ctx, LAPIC_FIXED, message->vector);
+		return true;
 	}
 	switch (message->mode) {
 	case LAPIC_INIT:

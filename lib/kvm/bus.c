@@ -27,6 +27,11 @@ struct kvm_doorbell {
 
 /* ---- doorbells ---- */
 
+static uint64_t low_bytes(uint64_t value, unsigned bytes)
+{
+	return bytes < 8 ? value & (BIT(8 * bytes) - 1) : value;
+}
+
 /* The place of the first doorbell at or after (pio, addr). */
 static uint32_t place_of(const struct kvm_vm *vm, bool pio, uint64_t addr)
 {
@@ -147,21 +152,43 @@ int kvm_bus_ioeventfd(struct kvm_vm *vm, const struct kvm_ioeventfd *spec)
 	return r;
 }
 
-static bool ring_doorbell(struct kvm_vm *vm, bool pio, uint64_t addr, unsigned bytes,
-			  const void *data)
+/* Is it one that a write of @value rings? No two are: add(). */
+static inline bool rings(const struct kvm_doorbell *d, bool pio, uint64_t addr, unsigned bytes,
+			 uint64_t value)
+{
+	return d->addr == addr && d->pio == pio &&
+	       (d->bytes == 0 ||
+		(d->bytes == bytes && (!d->match || low_bytes(value, bytes) == d->data)));
+}
+
+static __attribute__((noinline)) const struct kvm_doorbell *
+find_doorbell(struct kvm_vm *vm, bool pio, uint64_t addr, unsigned bytes, uint64_t value)
 {
 	uint32_t place = place_of(vm, pio, addr);
 
 	for (; here(vm, place, pio, addr); place++) {
-		const struct kvm_doorbell *d = &vm->doorbells[place];
-
-		if (d->bytes == 0 ||
-		    (d->bytes == bytes && (!d->match || load_le(data, bytes) == d->data))) {
-			kvm_ops(vm->env)->eventfd_signal(vm->env, d->eventfd);
-			return true;
+		if (rings(&vm->doorbells[place], pio, addr, bytes, value)) {
+			__atomic_store_n(&vm->doorbell_last, place, __ATOMIC_RELAXED);
+			return &vm->doorbells[place];
 		}
 	}
-	return false;
+	return NULL;
+}
+
+bool kvm_bus_ring(struct kvm_vm *vm, bool pio, uint64_t addr, unsigned bytes, uint64_t value)
+{
+	/* Whatever place that is: it is looked at like any other. */
+	uint32_t last = __atomic_load_n(&vm->doorbell_last, __ATOMIC_RELAXED);
+	const struct kvm_doorbell *d = &vm->doorbells[last];
+
+	if (last >= vm->doorbell_count || !rings(d, pio, addr, bytes, value)) {
+		d = find_doorbell(vm, pio, addr, bytes, value);
+		if (d == NULL) {
+			return false;
+		}
+	}
+	kvm_ops(vm->env)->eventfd_signal(vm->env, d->eventfd);
+	return true;
 }
 
 /* ---- coalesced zones ---- */
@@ -244,7 +271,8 @@ static bool put_into_ring(struct kvm_vm *vm, bool pio, uint64_t addr, unsigned b
 	return room;
 }
 
-static bool coalesce(struct kvm_vm *vm, bool pio, uint64_t addr, unsigned bytes, const void *data)
+static __attribute__((noinline)) bool coalesce(struct kvm_vm *vm, bool pio, uint64_t addr,
+					       unsigned bytes, const void *data)
 {
 	for (uint32_t i = 0; i < vm->zone_count; i++) {
 		if (zone_has(&vm->zones[i], pio, addr, bytes)) {
@@ -256,7 +284,8 @@ static bool coalesce(struct kvm_vm *vm, bool pio, uint64_t addr, unsigned bytes,
 
 bool kvm_bus_write(struct kvm_vm *vm, bool pio, uint64_t addr, unsigned bytes, const void *data)
 {
-	return (vm->doorbell_count != 0 && ring_doorbell(vm, pio, addr, bytes, data)) ||
+	return (vm->doorbell_count != 0 &&
+		kvm_bus_ring(vm, pio, addr, bytes, load_le(data, bytes))) ||
 	       (vm->zone_count != 0 && coalesce(vm, pio, addr, bytes, data));
 }
 

@@ -33,6 +33,13 @@ static inline bool kvm_bus_has_ports(const struct kvm_vm *vm)
 void kvm_bus_fini(struct kvm_vm *vm);
 
 /**
+ * kvm_bus_ring() - as kvm_bus_write(), of doorbells only.
+ * @value: what is written, in its low @bytes.
+ */
+must_use bool kvm_bus_ring(struct kvm_vm *vm, bool pio, uint64_t addr, unsigned bytes,
+			   uint64_t value);
+
+/**
  * kvm_bus_write() - a guest's write of @bytes (1 to 8) at port or address @addr.
  * Return: true: it is done; false: user space has to see it.
  * Context: vCPU thread, vm->memory for reading.

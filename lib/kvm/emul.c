@@ -774,7 +774,10 @@ static __attribute__((noinline)) bool skip_slowly(struct kvm_vcpu *vcpu, unsigne
 
 bool kvm_emul_skip(struct kvm_vcpu *vcpu, unsigned len)
 {
-	if (len == 0 || vcpu->single_step || (vcpu->cpu.rflags & RFLAGS_TF) != 0) {
+	uint64_t rip = vcpu->cpu.rip + len;
+
+	if (len == 0 || vcpu->single_step || (vcpu->cpu.rflags & RFLAGS_TF) != 0 ||
+	    (rip ^ vcpu->cpu.rip) >> 32 != 0) {
 		return skip_slowly(vcpu, len);
 	}
 	advance(vcpu, len);

@@ -89,9 +89,8 @@ static void exit_port(struct kvm_vcpu *vcpu, uint16_t port, unsigned bytes, bool
 	run->io.data_offset = KVM_PAGE_BYTES;
 }
 
-/* By the chips, or by whom user space has told to listen. */
-static __attribute__((noinline)) bool port_is_served(struct kvm_vcpu *vcpu, uint16_t port,
-						     unsigned bytes, bool in)
+static __attribute__((noinline)) bool chips_serve_port(struct kvm_vcpu *vcpu, uint16_t port,
+						       unsigned bytes, bool in)
 {
 	uint8_t data[8] = {0};
 
@@ -108,13 +107,21 @@ static __attribute__((noinline)) bool port_is_served(struct kvm_vcpu *vcpu, uint
 	return true;
 }
 
-bool kvm_exit_port(struct kvm_vcpu *vcpu, uint16_t port, unsigned bytes, bool in, unsigned insn_len)
+bool kvm_exit_port_served(struct kvm_vcpu *vcpu, uint16_t port, unsigned bytes, bool in)
+{
+	struct kvm_vm *vm = vcpu->vm;
+
+	/* Doorbells alone, as usual, need nothing but the value. */
+	if (in || vm->irqchip == KVM_IRQCHIP_FULL || vm->zone_count != 0) {
+		return chips_serve_port(vcpu, port, bytes, in);
+	}
+	return kvm_bus_ring(vm, true, port, bytes, vcpu->cpu.gpr[RAX]);
+}
+
+void kvm_exit_port(struct kvm_vcpu *vcpu, uint16_t port, unsigned bytes, bool in, unsigned insn_len)
 {
 	struct kvm_exits *x = vcpu->exits;
 
-	if (kvm_bus_has_ports(vcpu->vm) && port_is_served(vcpu, port, bytes, in)) {
-		return kvm_emul_skip(vcpu, insn_len);
-	}
 	exit_port(vcpu, port, bytes, in);
 	if (!in) {
 		put_element(vcpu->pio_page, bytes, (uint32_t)vcpu->cpu.gpr[RAX]);
@@ -124,14 +131,24 @@ bool kvm_exit_port(struct kvm_vcpu *vcpu, uint16_t port, unsigned bytes, bool in
 			if (kvm_emul_skip(vcpu, insn_len)) {
 				exit_port(vcpu, port, bytes, in);
 			}
-			return true;
+			return;
 		}
 	}
 	x->pending = in ? KVM_PENDING_PORT_IN : KVM_PENDING_PORT_OUT;
 	x->bytes = (uint8_t)bytes;
 	x->insn_len = (uint8_t)insn_len;
-	x->linear_rip = kvm_reg_linear_rip(vcpu);
-	return true;
+	x->moved = false;
+}
+
+void kvm_exit_before_move(struct kvm_vcpu *vcpu)
+{
+	struct kvm_exits *x = vcpu->exits;
+
+	if ((x->pending == KVM_PENDING_PORT_IN || x->pending == KVM_PENDING_PORT_OUT) &&
+	    !x->moved) {
+		x->linear_rip = kvm_reg_linear_rip(vcpu);
+		x->moved = true;
+	}
 }
 
 static bool complete_port(struct kvm_vcpu *vcpu, bool in)
@@ -139,7 +156,7 @@ static bool complete_port(struct kvm_vcpu *vcpu, bool in)
 	struct kvm_exits *x = vcpu->exits;
 
 	/* User space moved the vCPU elsewhere: what it was at is forgotten. */
-	if (kvm_reg_linear_rip(vcpu) != x->linear_rip) {
+	if (x->moved && kvm_reg_linear_rip(vcpu) != x->linear_rip) {
 		return false;
 	}
 	if (in) {

@@ -48,7 +48,8 @@ struct kvm_exits {
 	bool string_ready; /* the port page holds what INS asked for */
 	bool string_out;   /* the port page holds what OUTS wrote: exit when it is committed */
 	uint8_t insn_len;
-	uint64_t linear_rip;
+	bool moved;	     /* user space may have moved the vCPU meanwhile */
+	uint64_t linear_rip; /* where it was before */
 
 	/* the instruction that is emulated: it is begun anew until it has all answers */
 	bool resumed; /* it is in code already */
@@ -73,12 +74,22 @@ struct kvm_exits {
 };
 
 /**
- * kvm_exit_port() - IN or OUT of one element, not of a string.
- * Return: true: user space has an exit; false: the guest goes on.
- * Context: as for all here: vCPU thread, vm->memory for reading.
+ * kvm_exit_before_move() - RIP or what it is relative to is about to be changed from outside: an IN
+ * or OUT that user space has is over only if the vCPU is still at it then.
  */
-must_use bool kvm_exit_port(struct kvm_vcpu *vcpu, uint16_t port, unsigned bytes, bool in,
-			    unsigned insn_len);
+void kvm_exit_before_move(struct kvm_vcpu *vcpu);
+
+/**
+ * kvm_exit_port_served() - IN or OUT of one element, not of a string: by the chips, or by whom user
+ * space has told to listen. Not to be asked without kvm_bus_has_ports().
+ * Return: has it been served? The instruction is to be skipped then.
+ * Context: as for all here but kvm_exit_port(): vCPU thread, vm->memory for reading.
+ */
+must_use bool kvm_exit_port_served(struct kvm_vcpu *vcpu, uint16_t port, unsigned bytes, bool in);
+
+/** kvm_exit_port() - it is user space's. */
+void kvm_exit_port(struct kvm_vcpu *vcpu, uint16_t port, unsigned bytes, bool in,
+		   unsigned insn_len);
 
 /** kvm_exit_msr() - RDMSR or WRMSR: the registers, the filter, user space. Return: as above. */
 must_use bool kvm_exit_msr(struct kvm_vcpu *vcpu, bool write, unsigned insn_len);

@@ -107,7 +107,7 @@ static void signalled(struct kvm_eventfd_watch *watch)
 
 	/* Pairs with the release in irq_layout_changed(). */
 	if (entry->layout == atomic_load_explicit(&irq->layout, memory_order_acquire)) {
-		(void)lapic_post(entry->target, &entry->message);
+		lapic_post_fixed(entry->target, &entry->message);
 	} else {
 		signal_slowly(irq, entry);
 	}

@@ -5,6 +5,7 @@
 
 #include "lib/kvm/cpuid.h"
 #include "lib/kvm/debug.h"
+#include "lib/kvm/exits.h"
 #include "lib/kvm/irq.h"
 #include "lib/kvm/memory.h"
 #include "lib/kvm/msr.h"
@@ -304,6 +305,7 @@ void kvm_vcpu_reset(struct kvm_vcpu *vcpu, bool init)
 	uint64_t cache = CR0_CD | CR0_NW;
 
 	if (init) {
+		kvm_exit_before_move(vcpu);
 		kvm_regs_need(vcpu, KVM_REGS_ALL);
 		cache = cpu->cr0 & (CR0_CD | CR0_NW);
 	} else {
@@ -343,6 +345,7 @@ void kvm_vcpu_init_reset(struct kvm_vcpu *vcpu)
 
 void kvm_vcpu_sipi(struct kvm_vcpu *vcpu, uint8_t page)
 {
+	kvm_exit_before_move(vcpu);
 	kvm_regs_change(vcpu, KVM_REGS_CORE | KVM_REGS_SEGMENTS);
 	vcpu->cpu.seg[INSN_CS].selector = (uint16_t)(page << 8);
 	vcpu->cpu.seg[INSN_CS].base = (uint64_t)page << 12;

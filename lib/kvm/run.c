@@ -241,15 +241,28 @@ static int on_hardware(struct kvm_vcpu *vcpu, const struct kvm_stop *stop)
 	return EXIT;
 }
 
+static int on_port(struct kvm_vcpu *vcpu, const struct kvm_stop *stop)
+{
+	if (kvm_bus_has_ports(vcpu->vm)) {
+		bool served;
+
+		lock_memory(vcpu);
+		served = kvm_exit_port_served(vcpu, stop->io.port, stop->io.bytes, stop->io.in);
+		unlock_memory(vcpu);
+		if (served) {
+			return exit_if(kvm_emul_skip(vcpu, stop->insn_len));
+		}
+	}
+	kvm_exit_port(vcpu, stop->io.port, stop->io.bytes, stop->io.in, stop->insn_len);
+	return EXIT;
+}
+
 /* Those that reach memory or the buses; vm->memory is held. */
 static int on_bus_stop(struct kvm_vcpu *vcpu, const struct kvm_stop *stop)
 {
 	switch (stop->reason) {
 	case KVM_STOP_MEMORY:
 		return on_memory(vcpu, stop);
-	case KVM_STOP_IO:
-		return exit_if(kvm_exit_port(vcpu, stop->io.port, stop->io.bytes, stop->io.in,
-					     stop->insn_len));
 	case KVM_STOP_EXCEPTION:
 		return on_exception(vcpu, stop);
 	default:
@@ -279,11 +292,7 @@ static int on_stop(struct kvm_vcpu *vcpu, const struct kvm_stop *stop)
 		return exit_if(
 			kvm_exit_msr(vcpu, stop->reason == KVM_STOP_MSR_WRITE, stop->insn_len));
 	case KVM_STOP_IO:
-		if (!kvm_bus_has_ports(vcpu->vm)) {
-			return exit_if(kvm_exit_port(vcpu, stop->io.port, stop->io.bytes,
-						     stop->io.in, stop->insn_len));
-		}
-		/* fallthrough */
+		return on_port(vcpu, stop);
 	case KVM_STOP_MEMORY:
 	case KVM_STOP_EXCEPTION:
 	case KVM_STOP_EMULATE:
@@ -320,14 +329,14 @@ static int on_stop(struct kvm_vcpu *vcpu, const struct kvm_stop *stop)
 
 /* ---- one entry ---- */
 
-/* Return: GO_ON: enter; EXIT; or another value of the loop that skips the entry. */
-static int serve_requests(struct kvm_vcpu *vcpu)
+/*
+ * All but KVM_REQ_EVENT.
+ * Return: GO_ON: enter; EXIT; or another value of the loop that skips the entry.
+ */
+static __attribute__((noinline)) int serve_requests(struct kvm_vcpu *vcpu)
 {
 	if (__atomic_load_n((bool *)&vcpu->vm->dead, __ATOMIC_RELAXED)) {
 		return -EIO;
-	}
-	if (__atomic_load_n((uint32_t *)&vcpu->requests, __ATOMIC_RELAXED) == 1u << KVM_REQ_EVENT) {
-		return GO_ON; /* as usual; it is looked at next */
 	}
 	if (kvm_vcpu_take(vcpu, KVM_REQ_KICK)) {
 		return LOOK;
@@ -368,17 +377,22 @@ static int serve_requests(struct kvm_vcpu *vcpu)
 /* Does user space wait for the moment to hand over an interrupt? */
 static bool wants_window(const struct kvm_vcpu *vcpu)
 {
-	return vcpu->vm->irqchip != KVM_IRQCHIP_FULL &&
-	       *(volatile __u8 *)&vcpu->run->request_interrupt_window != 0;
+	return *(volatile __u8 *)&vcpu->run->request_interrupt_window != 0 &&
+	       vcpu->vm->irqchip != KVM_IRQCHIP_FULL;
 }
 
 /* There are requests. Return: as serve_requests(). */
 static __attribute__((noinline)) int before_entry(struct kvm_vcpu *vcpu)
 {
-	int r = serve_requests(vcpu);
+	if (__atomic_load_n((uint32_t *)&vcpu->requests, __ATOMIC_RELAXED) != 1u << KVM_REQ_EVENT) {
+		int r = serve_requests(vcpu);
 
-	if (r != GO_ON || !kvm_vcpu_take(vcpu, KVM_REQ_EVENT)) {
-		return r;
+		if (r != GO_ON) {
+			return r;
+		}
+	}
+	if (!kvm_vcpu_take(vcpu, KVM_REQ_EVENT)) {
+		return GO_ON;
 	}
 	if (vcpu->apic != NULL) {
 		kvm_irq_sync(vcpu);
@@ -427,37 +441,46 @@ static int enter(struct kvm_vcpu *vcpu)
 
 /* ---- vCPUs that wait ---- */
 
-/* HLT, or the time before a start-up IPI. */
-static __attribute__((noinline)) int wait_for_events(struct kvm_vcpu *vcpu)
+/* Something may have come that ends the wait. Return: does it run now? */
+static bool look_at_news(struct kvm_vcpu *vcpu)
 {
+	bool news = kvm_vcpu_take(vcpu, KVM_REQ_EVENT);
+
 	if (kvm_vcpu_take(vcpu, KVM_REQ_NMI)) {
 		kvm_event_take_nmis(vcpu);
+		news = true;
 	}
-	if (kvm_vcpu_take(vcpu, KVM_REQ_EVENT)) {
+	if (news) {
 		kvm_irq_sync(vcpu);
-		kvm_vcpu_note(vcpu, KVM_REQ_EVENT);
 	}
 	if (kvm_irq_has_init_sipi(vcpu)) {
 		kvm_irq_take_init_sipi(vcpu);
 	}
-	if (vcpu->mp_state == KVM_MP_STATE_RUNNABLE) {
-		return GO_ON;
-	}
 	(void)kvm_vcpu_take(vcpu, KVM_REQ_UNHALT);
 	if (vcpu->mp_state == KVM_MP_STATE_HALTED &&
-	    (kvm_event_wakes(vcpu) ||
+	    ((news && kvm_event_wakes(vcpu)) ||
 	     __atomic_load_n((uint32_t *)&vcpu->kicked, __ATOMIC_ACQUIRE) != 0)) {
 		__atomic_store_n((uint32_t *)&vcpu->kicked, 0, __ATOMIC_RELAXED);
 		vcpu->mp_state = KVM_MP_STATE_RUNNABLE;
-		kvm_vcpu_note(vcpu, KVM_REQ_EVENT);
-		return GO_ON;
 	}
-	if (__atomic_load_n((bool *)&vcpu->vm->dead, __ATOMIC_RELAXED)) {
-		return -EIO;
+	return vcpu->mp_state == KVM_MP_STATE_RUNNABLE;
+}
+
+/* HLT, or the time before a start-up IPI. Whoever has news says so by a request. */
+static __attribute__((noinline)) int wait_for_events(struct kvm_vcpu *vcpu)
+{
+	const struct kvm_env_ops *ops = kvm_ops(vcpu->env);
+
+	while (!look_at_news(vcpu)) {
+		if (__atomic_load_n((bool *)&vcpu->vm->dead, __ATOMIC_RELAXED)) {
+			return -EIO;
+		}
+		if (ops->signal_pending(vcpu->env, vcpu)) {
+			return LOOK;
+		}
+		ops->block(vcpu->env, vcpu);
 	}
-	if (!kvm_ops(vcpu->env)->signal_pending(vcpu->env, vcpu)) {
-		kvm_ops(vcpu->env)->block(vcpu->env, vcpu);
-	}
+	kvm_vcpu_note(vcpu, KVM_REQ_EVENT);
 	return LOOK;
 }
 
@@ -572,25 +595,23 @@ static void tell_user_space(struct kvm_vcpu *vcpu)
 	run->if_flag = (vcpu->cpu.rflags & RFLAGS_IF) != 0;
 	run->cr8 = kvm_reg_cr8(vcpu);
 	run->apic_base = kvm_irq_apic_base(vcpu);
-	run->ready_for_interrupt_injection =
-		vcpu->vm->irqchip == KVM_IRQCHIP_FULL || kvm_event_window_open(vcpu);
+	run->ready_for_interrupt_injection = vcpu->vm->irqchip == KVM_IRQCHIP_FULL ||
+					     (run->if_flag != 0 && kvm_event_window_open(vcpu));
 }
 
 /* What reaches memory or the buses needs the lock; registers do not. */
 static bool complete(struct kvm_vcpu *vcpu)
 {
-	uint8_t pending = vcpu->exits->pending;
-	bool locked = pending == KVM_PENDING_STRING_IN || pending == KVM_PENDING_MMIO_READ ||
-		      pending == KVM_PENDING_MMIO_WRITE;
+	const uint32_t locked = BIT(KVM_PENDING_STRING_IN) | BIT(KVM_PENDING_MMIO_READ) |
+				BIT(KVM_PENDING_MMIO_WRITE);
 	bool exit;
 
-	if (locked) {
-		lock_memory(vcpu);
+	if ((locked >> vcpu->exits->pending & 1) == 0) {
+		return kvm_exit_complete(vcpu);
 	}
+	lock_memory(vcpu);
 	exit = kvm_exit_complete(vcpu);
-	if (locked) {
-		unlock_memory(vcpu);
-	}
+	unlock_memory(vcpu);
 	return exit;
 }
 
@@ -627,8 +648,9 @@ static int run_locked(struct kvm_vcpu *vcpu, bool immediate)
 		run->exit_reason = KVM_EXIT_INTR;
 		return -EINTR;
 	}
-	/* Windows and what may be injected depend on what user space wrote meanwhile. */
-	kvm_vcpu_note(vcpu, KVM_REQ_EVENT);
+	if (wants_window(vcpu)) {
+		kvm_vcpu_note(vcpu, KVM_REQ_EVENT);
+	}
 	vcpu->ran = true;
 	return loop(vcpu);
 }

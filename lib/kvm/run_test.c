@@ -423,13 +423,15 @@ static void nmis_come_one_after_the_other(void **state)
 	static const struct fake_step steps[] = {
 		{.stop = {.reason = KVM_STOP_NONE}},
 		{.stop = {.reason = KVM_STOP_NONE}},
+		{.stop = {.reason = KVM_STOP_HLT, .insn_len = 1}},
+		{.stop = {.reason = KVM_STOP_NMI_WINDOW}}, /* behind the handler's IRET */
 	};
 
 	(void)state;
 	for (unsigned i = 0; i < 5; i++) {
 		assert_int_equal(vcpu_call(vcpu, KVM_NMI, NULL), 0);
 	}
-	fake_play(&f, steps, 2);
+	fake_play(&f, steps, ARRAY_SIZE(steps));
 	assert_int_equal(go(), 0);
 	assert_int_equal(f.deliveries, 1); /* until its handler ends */
 	assert_int_equal(f.delivered[0].kind, KVM_EVENT_NMI);

@@ -6,6 +6,7 @@
 #include "lib/kvm/cpuid.h"
 #include "lib/kvm/debug.h"
 #include "lib/kvm/events.h"
+#include "lib/kvm/exits.h"
 #include "lib/kvm/irq.h"
 #include "lib/kvm/registers.h"
 #include "lib/x86/regs.h"
@@ -59,6 +60,7 @@ void kvm_state_set_regs(struct kvm_vcpu *vcpu, const struct kvm_regs *regs)
 		regs->r12, regs->r13, regs->r14, regs->r15,
 	};
 
+	kvm_exit_before_move(vcpu);
 	kvm_regs_change(vcpu, KVM_REGS_CORE);
 	memcpy(vcpu->cpu.gpr, gpr, sizeof(gpr));
 	vcpu->cpu.rip = regs->rip;
@@ -202,6 +204,7 @@ static int set_common(struct kvm_vcpu *vcpu, const struct kvm_sregs2 *s)
 	struct insn_cpu *cpu = &vcpu->cpu;
 	bool refresh;
 
+	kvm_exit_before_move(vcpu);
 	kvm_regs_change(vcpu, SPECIAL);
 	if (!sregs_valid(vcpu, s) || kvm_irq_set_apic_base(vcpu, s->apic_base, true) != 0 ||
 	    kvm_reg_set_cr8(vcpu, s->cr8) != 0) {

@@ -147,12 +147,18 @@ struct kvm_vcpu {
 
 	/* orders to the backend, valid at enter() */
 	struct kvm_event inject;
-	bool want_irq_window; /* stop when RFLAGS.IF and no shadow */
-	bool want_nmi_window; /* stop when NMIs are not masked any more */
-	bool single_step;     /* TF is set in RFLAGS on our behalf, whatever the guest's was */
-	bool intercept_db;    /* #DB comes to us */
-	bool intercept_bp;    /* #BP too */
-	uint64_t hw_db[4];    /* debug registers to run with: the guest's or user space's */
+	union {
+		struct {
+			bool want_irq_window; /* stop when RFLAGS.IF and no shadow */
+			bool want_nmi_window; /* stop when NMIs are not masked any more */
+			bool single_step;     /* TF is set in RFLAGS on our behalf, whatever the
+						 guest's was */
+			bool intercept_db;    /* #DB comes to us */
+			bool intercept_bp;    /* #BP too */
+		};
+		uint64_t any_order; /* of these */
+	};
+	uint64_t hw_db[4]; /* debug registers to run with: the guest's or user space's */
 	uint64_t hw_dr7;
 	uint64_t tsc_offset; /* guest's TSC = host's TSC * tsc_ratio + this */
 	uint64_t tsc_ratio;  /* fixed point, backend->tsc_scale_bits; 0: 1 */

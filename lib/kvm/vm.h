@@ -67,6 +67,7 @@ struct kvm_vm {
 	struct kvm_slots smm_slots;	/* what CPUs in SMM would see: kept, and that is all */
 	struct kvm_doorbell *doorbells; /* KVM_IOEVENTFD; a list */
 	uint32_t doorbell_count;
+	uint32_t doorbell_last; /* that was rung; atomic, any value will do */
 	struct kvm_zone *zones; /* KVM_REGISTER_COALESCED_MMIO */
 	uint32_t zone_count;
 	void *ring_page;	   /* struct kvm_coalesced_mmio_ring, shared with user space */

@@ -150,6 +150,8 @@ static void state(void)
 	struct kvm_vcpu_events none = {0};
 	struct kvm_sregs sregs;
 
+	/* Guests that go astray write over their code. */
+	memcpy(vm.memory + 0x1000, needs_emulation, sizeof(needs_emulation));
 	ioctl(vm.vcpu, KVM_GET_SREGS, &sregs);
 	memset(&sregs.ds, 0, sizeof(sregs.ds));
 	sregs.cr0 = 0x10;
@@ -265,10 +267,12 @@ static void ignore(int number)
 	(void)number;
 }
 
+static _Atomic bool enough;
+
 /* A guest may loop. */
 static void *kick(void *arg)
 {
-	for (;;) {
+	while (!enough) {
 		usleep(3 * MS);
 		pthread_kill(*(pthread_t *)arg, SIGUSR1);
 	}
@@ -296,14 +300,15 @@ static int by_chance(void (*what)(struct annex_page *))
 	if (getpid() != me || waitpid(-1, NULL, WNOHANG) != -1 || errno != ECHILD) {
 		return 2;
 	}
+	enough = true;
+	pthread_join(thread, NULL);
 	/* What it was asked last may wait for an answer. */
 	vm.run->immediate_exit = 1;
 	for (unsigned i = 0; i < 100 && run() == 0; i++) {
 		state();
 	}
 	vm.run->immediate_exit = 0;
-	/* A kick may come between. */
-	return works() || works() || works() ? 0 : 3;
+	return works() ? 0 : 3;
 }
 
 static int outcomes(void)
