@@ -46,13 +46,18 @@ def linux_kernel():
         return debian.kernel('amd64').image
 
 
-def sources():
-    """All files of the repository that the kernel's link depends on, headers among them."""
-    shown = debian.run(['ninja', '-C', BUILD, '-t', 'inputs', 'core/core.elf'], 'ninja')
+# What runs in ring 0, and the program of ring 3 that core.elf carries.
+RING_0 = ('core/libcore.a', 'core/libcore-foreign.a')
+ANNEX = ('core/annex.elf',)
+
+
+def sources(*targets):
+    """All files of the repository that these links depend on, headers among them."""
+    shown = debian.run(['ninja', '-C', BUILD, '-t', 'inputs', *targets], 'ninja')
     objects = [name for name in shown.split() if name.endswith('.o')]
     shown = debian.run(['ninja', '-C', BUILD, '-t', 'deps', *objects], 'ninja')
     # Assembly is preprocessed without a list of what it reads, so its inputs are taken, too.
-    inputs = debian.run(['ninja', '-C', BUILD, '-t', 'inputs', 'core/core.elf'], 'ninja').split()
+    inputs = debian.run(['ninja', '-C', BUILD, '-t', 'inputs', *targets], 'ninja').split()
     names = {line.strip() for line in shown.splitlines() if line.startswith('    ')} | set(inputs)
     paths = {os.path.realpath(os.path.join(BUILD, name)) for name in names}
     return sorted(path for path in paths if path.endswith(('.c', '.h', '.S', '.def')) and
@@ -82,12 +87,13 @@ def rows(context):
         stripped = os.path.join(context.directory, 'core')
         debian.run(['objcopy', '--strip-all', KERNEL, stripped], 'objcopy')
         yield 'image', subject, os.path.getsize(stripped), 'bytes'
-        files = sources()
+        files = sources(*RING_0)
         for part in ('core', 'lib', 'abi'):
             yield (f'ring 0, of {part}/', subject, sum(
                 lines(path) for path in files
                 if path.startswith(os.path.join(debian.ROOT, part) + '/')), 'lines')
         yield 'ring 0', subject, sum(map(lines, files)), 'lines'
+        yield 'ring 3, the annex', subject, sum(map(lines, sources(*ANNEX))), 'lines'
 
 
 def in_use(text):

@@ -214,6 +214,20 @@ routine guest_eoi_idle
 	movl $0, XAPIC_EOI(%rbx)
 	next
 
+/* What is no MOV has to be emulated. */
+routine guest_apic_test
+	mov $XAPIC, %ebx
+	movl $SVR_ENABLED, XAPIC_SVR(%rbx)
+	each
+	testl $SVR_ENABLED, XAPIC_SVR(%rbx)
+	next
+
+routine guest_cr4_write
+	mov %cr4, %rcx
+	each
+	mov %rcx, %cr4
+	next
+
 routine guest_ipi_self_x2apic
 	enable_x2apic
 	sti

@@ -27,6 +27,8 @@ extern const uint8_t guest_handler_answer[], guest_handler_out[], guest_handler_
 extern const uint8_t guest_nothing[], guest_cpuid[], guest_msr_read[], guest_msr_write[];
 extern const uint8_t guest_port_notify[], guest_mmio_notify[], guest_touch[];
 extern const uint8_t guest_eoi_idle[];
+extern const uint8_t guest_apic_test[];
+extern const uint8_t guest_cr4_write[];
 extern const uint8_t guest_ipi_self_xapic[], guest_ipi_self_x2apic[], guest_hlt_pending[];
 extern const uint8_t guest_deadline_due[], guest_deadline_late[], guest_deadline_halted[];
 extern const uint8_t guest_ipi_vcpu[];

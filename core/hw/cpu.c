@@ -153,6 +153,12 @@ void cpu_set_kernel_stack(uint64_t top)
 	cpu->tables->tss.rsp0 = top;
 }
 
+void cpu_set_doors(uint64_t top, bool (*syscall)(struct user_frame *frame))
+{
+	cpu_set_kernel_stack(top);
+	cpu_this()->syscall = syscall;
+}
+
 void cpu_add_work(struct cpu *cpu, uint64_t work)
 {
 	/* Pairs with the acquire of whoever looks for work. */

@@ -16,6 +16,7 @@
 
 struct thread; /* core/task */
 struct space;  /* core/mem/space.h */
+struct user_frame;
 struct lapic_ops;
 
 /* Bits of struct cpu, work: things to do before this CPU goes back to ring 3 or into a guest. */
@@ -28,7 +29,7 @@ struct cpu {
 	uint64_t user_rsp;     /* 8: SYSCALL parks ring 3's RSP here for two instructions */
 	uint64_t kernel_rsp;   /* 16: top of the current thread's kernel stack */
 	_Atomic uint64_t work; /* 24: CPU_WORK_*; written by any CPU */
-	uint64_t reserved;     /* 32 */
+	bool (*syscall)(struct user_frame *frame); /* 32: see cpu_set_doors() */
 	uint64_t stack_canary; /* 40: where gcc and clang look for it with -mcmodel=kernel */
 
 	/* Constant after start-up. */
@@ -72,12 +73,22 @@ uint64_t cpu_all(void);
 struct cpu *cpu_by_index(unsigned index);
 
 /**
- * cpu_set_kernel_stack() - where ring 3's system calls, interrupts and exceptions land from now on
- * (TSS RSP0 and SYSCALL): the scheduler's part of a switch of threads.
+ * cpu_set_kernel_stack() - where ring 3's interrupts and exceptions land from now on (TSS RSP0).
  * @top: first address behind the stack, 16-aligned.
  * Context: interrupts off.
  */
 void cpu_set_kernel_stack(uint64_t top);
+
+/**
+ * cpu_set_doors() - where ring 3's system calls, interrupts and exceptions land from now on: the
+ * scheduler's part of a switch of threads.
+ * @top: as of cpu_set_kernel_stack().
+ * @syscall: number in orig_rax, arguments in rdi rsi rdx r10 r8 r9; the result goes into rax. It
+ * may change any register; registers that differ from what SYSRET can load make the return use
+ * IRET. It returns true if it has changed nothing but rax, which makes the way back shorter.
+ * Context: interrupts off.
+ */
+void cpu_set_doors(uint64_t top, bool (*syscall)(struct user_frame *frame));
 
 /** cpu_add_work() - makes @cpu do @work (CPU_WORK_*) soon: sets the bits, and sends an IPI if it is
  * another CPU. Context: any.

@@ -9,6 +9,7 @@
 #define CPU_USER_RSP   8
 #define CPU_KERNEL_RSP 16
 #define CPU_WORK       24
+#define CPU_SYSCALL    32
 #define USER_CS	       0x23
 #define USER_DS	       0x1b
 #define KERNEL_DS      0x10
@@ -116,7 +117,7 @@ entry_syscall:
 	xorl	%ebp, %ebp		/* where backtraces end */
 	movq	%rsp, %rdi
 	sti
-	call	*entry_syscall_fn
+	call	*%gs:CPU_SYSCALL
 	cli
 	cmpq	$0, %gs:CPU_WORK
 	jne	leave_with_work
@@ -202,6 +203,48 @@ entry_to_user:
 	subq	$168, %rsp		/* sizeof(struct user_frame) */
 	jmp	entry_leave
 	.size	entry_to_user, . - entry_to_user
+
+	/*
+	 * unsigned entry_nested(const struct user_frame *frame, uint64_t *sp, uint64_t *stack)
+	 * The frame for ring 3 is below what the caller has on the stack, and 16-aligned at its end,
+	 * as interrupts would have it.
+	 */
+	.globl	entry_nested
+	.type	entry_nested, @function
+entry_nested:
+	pushq	%rbp
+	pushq	%rbx
+	pushq	%r12
+	pushq	%r13
+	pushq	%r14
+	pushq	%r15
+	movq	%rsp, (%rsi)
+	andq	$-16, %rsp
+	movq	%rsp, (%rdx)
+	movq	%rdi, %rbx
+	call	entry_nested_begin
+	subq	$168, %rsp		/* sizeof(struct user_frame) */
+	movq	%rbx, %rsi
+	movq	%rsp, %rdi
+	movl	$21, %ecx
+	rep	movsq
+	jmp	entry_leave
+	.size	entry_nested, . - entry_nested
+
+	/* void entry_nested_end(uint64_t sp, unsigned result): entry_nested() returns. */
+	.globl	entry_nested_end
+	.type	entry_nested_end, @function
+entry_nested_end:
+	movq	%rdi, %rsp
+	movl	%esi, %eax
+	popq	%r15
+	popq	%r14
+	popq	%r13
+	popq	%r12
+	popq	%rbx
+	popq	%rbp
+	ret
+	.size	entry_nested_end, . - entry_nested_end
 
 	/*
 	 * 256 gates, 16 bytes apart: an error code if the CPU has pushed none, and the vector.

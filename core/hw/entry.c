@@ -18,6 +18,7 @@ _Static_assert(offsetof(struct user_frame, rcx) == 56, "entry.S");
 _Static_assert(offsetof(struct cpu, user_rsp) == 8, "entry.S");
 _Static_assert(offsetof(struct cpu, kernel_rsp) == 16, "entry.S");
 _Static_assert(offsetof(struct cpu, work) == 24, "entry.S");
+_Static_assert(offsetof(struct cpu, syscall) == 32, "entry.S");
 _Static_assert(offsetof(struct cpu, stack_canary) == 40, "gcc, clang: -mcmodel=kernel");
 _Static_assert(USER_RFLAGS_MASK == 0x250dd5, "entry.S");
 
@@ -28,7 +29,6 @@ _Static_assert(USER_RFLAGS_MASK == 0x250dd5, "entry.S");
 extern const uint8_t entry_gates[256][16]; /* entry.S */
 
 /* What entry.S calls. Constant once ring 3 runs. */
-bool (*entry_syscall_fn)(struct user_frame *frame);
 void (*entry_leave_fn)(struct user_frame *frame);
 void entry_interrupt(struct user_frame *frame, unsigned vector, uint64_t error);
 
@@ -58,7 +58,6 @@ extern const struct fixup kernel_fixups[], kernel_fixups_end[];
 void entry_set_ops(const struct entry_ops *ops)
 {
 	doors.ops = ops;
-	entry_syscall_fn = ops->syscall;
 	entry_leave_fn = ops->leave;
 }
 

@@ -60,13 +60,6 @@ struct exception {
 #define EXCEPTION_XM  19
 
 struct entry_ops {
-	/**
-	 * syscall() - number in orig_rax, arguments in rdi rsi rdx r10 r8 r9; the result goes into
-	 * rax. It may change any register; registers that differ from what SYSRET can load make
-	 * the return use IRET.
-	 * Return: true if it has changed nothing but rax, which makes the way back shorter.
-	 */
-	bool (*syscall)(struct user_frame *frame);
 	/** exception() - of ring 3. Page faults come here only after space_fault() failed. */
 	void (*exception)(struct user_frame *frame, const struct exception *e);
 	/** leave() - the CPU has work. Called again and again until it has none. */
@@ -97,6 +90,20 @@ void user_frame_init(struct user_frame *frame, uint64_t rip, uint64_t rsp);
  * Context: thread; no locks.
  */
 _Noreturn void entry_to_user(void);
+
+/**
+ * entry_nested() - ring 3 from within the kernel: loads @frame. What then comes from ring 3 has its
+ * frame below *@stack, which entry_nested_begin() has made the thread's kernel stack. Returns by
+ * entry_nested_end().
+ * @sp: what entry_nested_end() wants.
+ * Return: what that was given.
+ * Context: interrupts off, before and after.
+ */
+unsigned entry_nested(const struct user_frame *frame, uint64_t *sp, uint64_t *stack);
+_Noreturn void entry_nested_end(uint64_t sp, unsigned result);
+
+/** entry_nested_begin() - core/task's: *@stack is known. */
+void entry_nested_begin(void);
 
 /* Start-up; entry.S. */
 

@@ -202,4 +202,5 @@ const struct kvm_env_ops env_ops = {
 	.signal_mask = env_signal_mask,
 	.block = env_block,
 	.kick = env_kick,
+	.emulate = env_emulate,
 };

@@ -83,8 +83,11 @@ static void put_data(struct vm_data *data)
 		struct vcpu_thread *t = data->threads;
 
 		data->threads = t->next;
+		annex_vcpu_fini(t);
 		mem_free(t, sizeof(*t));
 	}
+	annex_vm_fini(data);
+	space_put(data->space);
 	mem_free(data, sizeof(*data));
 }
 
@@ -114,6 +117,11 @@ int env_vcpu_fd(struct kvm_env *env, struct kvm_vcpu *vcpu)
 	if (t == NULL) {
 		return -ENOMEM;
 	}
+	fd = annex_vcpu_init(data, t, vcpu->index);
+	if (fd != 0) {
+		mem_free(t, sizeof(*t));
+		return fd;
+	}
 	spin_init(&t->lock, LOCK_WAIT);
 	vcpu->env_data = t;
 	t->next = data->threads;
@@ -124,6 +132,7 @@ int env_vcpu_fd(struct kvm_env *env, struct kvm_vcpu *vcpu)
 		atomic_fetch_sub_explicit(&data->descriptors, 1, memory_order_relaxed);
 		data->threads = t->next;
 		vcpu->env_data = NULL;
+		annex_vcpu_fini(t);
 		mem_free(t, sizeof(*t));
 	}
 	return fd;
@@ -161,11 +170,19 @@ int env_vm_fd(struct kvm_env *env, struct kvm_vm *vm)
 		return -ENOMEM;
 	}
 	data->space = space_current();
+	fd = annex_vm_init(data, data->space, VCPUS_MAX);
+	if (fd != 0) {
+		mem_free(data, sizeof(*data));
+		return fd;
+	}
+	space_get(data->space);
 	data->descriptors = 1;
 	vm->env_data = data;
 	fd = anon_fd(&vm_ops, vm, FILE_READWRITE, true);
 	if (fd < 0) {
 		vm->env_data = NULL;
+		annex_vm_fini(data);
+		space_put(data->space);
 		mem_free(data, sizeof(*data));
 	}
 	return fd;

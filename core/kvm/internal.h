@@ -8,6 +8,10 @@
 #include "lib/kvm/env.h"
 #include "lib/kvm/vcpu.h"
 
+struct annex_page;
+struct object;
+struct space;
+
 extern const struct kvm_env_ops env_ops; /* env.c */
 
 /* The surroundings' data of a vCPU: vcpu->env_data. */
@@ -19,14 +23,29 @@ struct vcpu_thread {
 	uint64_t own_mask;		/* and outside, meanwhile */
 	bool has_mask;
 	struct vcpu_thread *next; /* of the same VM */
+	struct annex_page *annex; /* shared with ring 3, which has it at annex_at */
+	uint64_t annex_at;
 };
 
 /* Of a VM: vm->env_data. It goes with the last descriptor of VM and vCPUs, as the VM does. */
 struct vm_data {
-	const struct space *space; /* whose memory the guest has; only compared */
+	struct space *space; /* whose memory the guest has */
 	_Atomic uint32_t descriptors;
+	/* the annex's stacks and pages, for each vCPU that there may be */
+	struct object *areas;
+	uint64_t areas_at, areas_bytes;
 	struct vcpu_thread *threads; /* vm->lock */
 };
+
+/*
+ * annex.c: the annex is in @space when there is a VM, and an area of it is a vCPU's.
+ * annex_vm_init(): 0; -ENOMEM; -EEXIST: something else is where it has to be.
+ */
+must_use int annex_vm_init(struct vm_data *data, struct space *space, unsigned vcpus);
+void annex_vm_fini(struct vm_data *data);
+must_use int annex_vcpu_init(struct vm_data *data, struct vcpu_thread *t, unsigned index);
+void annex_vcpu_fini(struct vcpu_thread *t);
+must_use enum insn_outcome env_emulate(struct kvm_env *env, struct kvm_vcpu *vcpu);
 
 /* locks.c */
 void env_lock_init(struct kvm_env *env, struct kvm_lock *lock, enum kvm_lock_kind kind);

@@ -22,5 +22,11 @@ must_use const struct kvm_backend *svm_start(void);
  */
 void svm_leave(struct kvm_vcpu *vcpu);
 
+/**
+ * svm_fpu_commit() - what was changed in vcpu->xsave goes to where the guest's state is now, before
+ * the thread may lose its CPU. Context: the vCPU's thread.
+ */
+void svm_fpu_commit(struct kvm_vcpu *vcpu);
+
 /** svm_kick() - has the vCPU come out of the guest, if it is there. Context: any. */
 void svm_kick(struct kvm_vcpu *vcpu);

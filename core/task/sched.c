@@ -10,6 +10,7 @@
 #include "core/mem/space.h"
 #include "core/task/process.h"
 #include "core/task/thread.h"
+#include "core/task/upcall.h"
 
 struct cpu_queue {
 	struct spinlock lock;
@@ -259,7 +260,7 @@ static void load(struct thread *from, struct thread *to)
 
 	cpu->thread = to;
 	if (to->stack_top != 0) {
-		cpu_set_kernel_stack(to->stack_top);
+		upcall_load(to);
 	}
 	space_switch(to->process != NULL ? to->process->space : NULL);
 	user_state_switch(from->process != NULL ? &from->user : NULL,

@@ -15,12 +15,12 @@
 #include "core/sys/fd.h"
 #include "core/sys/proc.h"
 #include "core/sys/socket.h"
-#include "core/sys/syscall.h"
 #include "core/sys/tree.h"
 #include "core/task/exec.h"
 #include "core/task/futex.h"
 #include "core/task/process.h"
 #include "core/task/sched.h"
+#include "core/task/upcall.h"
 #include "core/task/work.h"
 
 /* The CPU has work on the way back to ring 3. */
@@ -30,14 +30,23 @@ static void leave(struct user_frame *frame)
 	if ((atomic_load(&cpu_this()->work) & CPU_WORK_SIGNAL) != 0) {
 		atomic_fetch_and(&cpu_this()->work, ~CPU_WORK_SIGNAL);
 		irq_on();
-		signal_deliver(frame);
+		if (thread_current()->upcall == NULL) {
+			signal_deliver(frame);
+		} else if (signal_is_deadly()) {
+			upcall_stop(UPCALL_KILLED);
+		}
 		irq_off();
 	}
 }
 
+static void exception(struct user_frame *frame, const struct exception *e)
+{
+	upcall_stop(UPCALL_FAULT);
+	signal_exception(frame, e);
+}
+
 static const struct entry_ops ops = {
-	.syscall = syscall_enter,
-	.exception = signal_exception,
+	.exception = exception,
 	.leave = leave,
 };
 

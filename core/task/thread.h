@@ -15,6 +15,7 @@
 #include "lib/base/types.h"
 
 struct process;
+struct upcall;
 struct user_frame;
 
 #define THREAD_NAME_BYTES 16
@@ -59,6 +60,7 @@ struct thread {
 	uint64_t fault_vector, fault_error; /* of the last exception, for signal frames */
 	uint64_t saved_blocked;		    /* what sigsuspend(), ppoll() and so on have replaced */
 	bool has_saved_blocked;
+	struct upcall *upcall;		      /* NULL: it is not in one */
 	int64_t (*restart)(struct thread *t); /* what restart_syscall() does */
 	uint64_t restart_argument[4];
 

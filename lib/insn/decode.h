@@ -12,21 +12,12 @@
  */
 #pragma once
 
-#include "lib/base/types.h"
+#include "lib/insn/cpu.h"
 #include "lib/insn/mnemonics.h"
-
-/** No instruction is longer. Spec: Intel SDM vol. 2, 2.3.11 */
-#define INSN_MAX 15
 
 /** Or'ed to the mode, for CPUs of AMD: near branches in 64-bit code obey the operand-size prefix,
  * LOCK MOV CR0 is MOV CR8, MOVSXD reads 32 bits always, and 0F 0D needs memory. */
 #define INSN_AMD 0x100
-
-enum insn_mode {
-	INSN_16, /* default sizes of a segment: real mode, or CS.D = 0 */
-	INSN_32,
-	INSN_64,
-};
 
 enum insn_result {
 	INSN_OK,
@@ -97,16 +88,6 @@ enum insn_encoding {
 #define INSN_PREFIX_ADSIZE BIT(4)
 #define INSN_PREFIX_SEG	   BIT(5) /* any segment override, even one without effect */
 #define INSN_PREFIX_REX	   BIT(6)
-
-enum insn_seg {
-	INSN_ES,
-	INSN_CS,
-	INSN_SS,
-	INSN_DS,
-	INSN_FS,
-	INSN_GS,
-	INSN_NSEGS
-};
 
 /** In the place of a register of struct insn_mem. */
 #define INSN_NO_REG 0xff

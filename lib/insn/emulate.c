@@ -2,19 +2,6 @@
 
 #include "lib/insn/descriptor.h"
 
-enum insn_mode insn_mode(const struct insn_cpu *cpu)
-{
-	uint16_t cs = cpu->seg[INSN_CS].attr;
-
-	if (insn_real_mode(cpu)) {
-		return INSN_16;
-	}
-	if ((cpu->efer & EFER_LMA) != 0 && (cs & INSN_SEG_L) != 0) {
-		return INSN_64;
-	}
-	return (cs & INSN_SEG_DB) != 0 ? INSN_32 : INSN_16;
-}
-
 bool insn_vector_has_error(unsigned vector)
 {
 	const uint32_t with_error = BIT(INSN_EXC_DF) | BIT(INSN_EXC_TS) | BIT(INSN_EXC_NP) |

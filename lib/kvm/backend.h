@@ -11,7 +11,7 @@
 #pragma once
 
 #include "lib/base/types.h"
-#include "lib/insn/emulate.h"
+#include "lib/insn/cpu.h"
 
 struct kvm_vm;
 struct kvm_vcpu;
@@ -131,9 +131,6 @@ struct kvm_backend {
 	uint8_t tsc_scale_bits; /* fraction bits of the TSC's multiplier; 0: no scaling */
 	uint64_t
 		arch_capabilities; /* IA32_ARCH_CAPABILITIES: what guests need not defend against */
-
-	/** insn_do_other() where guests are executed by lib/insn; NULL: what stops them is few. */
-	insn_family_fn *insn_other;
 
 	/**
 	 * What the CPU below offers a guest, before lib/kvm takes away what it does not know and

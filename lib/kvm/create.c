@@ -7,7 +7,6 @@
 #include "lib/kvm/clock.h"
 #include "lib/kvm/cpuid.h"
 #include "lib/kvm/dirty_ring.h"
-#include "lib/kvm/emul.h"
 #include "lib/kvm/exits.h"
 #include "lib/kvm/irq.h"
 #include "lib/kvm/kvm.h"
@@ -190,7 +189,6 @@ static int init_vcpu(struct kvm_vcpu *vcpu)
 	int r;
 
 	vcpu->loaded = KVM_REGS_ALL;
-	kvm_emul_init(vcpu);
 	kvm_cpuid_defaults(vcpu);
 	r = vcpu->env->backend->vcpu_init(vcpu);
 	if (r != 0) {

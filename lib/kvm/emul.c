@@ -10,6 +10,7 @@
 #include "lib/kvm/events.h"
 #include "lib/kvm/irq.h"
 #include "lib/kvm/memory.h"
+#include "lib/kvm/plain.h"
 #include "lib/kvm/registers.h"
 #include "lib/x86/regs.h"
 
@@ -19,9 +20,10 @@
 
 #define NEEDED (KVM_REGS_CORE | KVM_REGS_CONTROL | KVM_REGS_SEGMENTS)
 
-static struct kvm_vcpu *vcpu_of(struct insn_env *env)
+enum insn_outcome kvm_emul_raise(struct kvm_vcpu *vcpu, enum insn_vector vector, uint32_t error)
 {
-	return container_of(env, struct kvm_vcpu, emulator);
+	vcpu->exits->fault = (struct insn_fault){.vector = (uint8_t)vector, .error = error};
+	return INSN_FAULT;
 }
 
 /* ---- from linear to guest-physical ---- */
@@ -84,17 +86,17 @@ struct pieces {
 	} piece[2];
 };
 
-static enum insn_outcome translate(struct insn_env *env, uint64_t linear, unsigned len,
+static enum insn_outcome translate(struct kvm_vcpu *vcpu, uint64_t linear, unsigned len,
 				   unsigned access, struct pieces *pieces)
 {
-	struct kvm_vcpu *vcpu = vcpu_of(env);
 	unsigned bits = access_of(vcpu, access);
 	const struct kvm_exits *x = vcpu->exits;
 
 	/* The CPU has been there. */
-	if (x->operand_gpa != 0 && (linear ^ x->operand_gpa) % KVM_PAGE_BYTES == 0 &&
+	if ((access & KVM_ACCESS_OPERAND) != 0 && x->operand_gpa != 0 &&
+	    (linear ^ x->operand_gpa) % KVM_PAGE_BYTES == 0 &&
 	    linear % KVM_PAGE_BYTES + len <= KVM_PAGE_BYTES &&
-	    (access == 0 || (access == INSN_ACCESS_WRITE && x->operand_write))) {
+	    (access == KVM_ACCESS_OPERAND || x->operand_write)) {
 		pieces->count = 1;
 		pieces->piece[0].gpa = x->operand_gpa;
 		pieces->piece[0].bytes = len;
@@ -110,7 +112,9 @@ static enum insn_outcome translate(struct insn_env *env, uint64_t linear, unsign
 		case WALK_OK:
 			break;
 		case WALK_FAULT:
-			return insn_raise_page_fault(env, linear, result.error);
+			(void)kvm_emul_raise(vcpu, INSN_EXC_PF, result.error);
+			vcpu->exits->fault.address = linear;
+			return INSN_FAULT;
 		default:
 			return INSN_UNSUPPORTED;
 		}
@@ -189,17 +193,22 @@ static bool is_apic(const struct kvm_vcpu *vcpu, uint64_t gpa)
 }
 
 /* Is something written that user space must see before anything else happens? */
-static bool must_exit_first(const struct kvm_vcpu *vcpu)
+static bool has_written(const struct kvm_vcpu *vcpu)
 {
 	return vcpu->exits->written_count != 0 || vcpu->exits->string_out;
 }
 
+/* Or is it asked something? Who emulates ought to know, but may be told again. */
+static bool must_exit_first(const struct kvm_vcpu *vcpu)
+{
+	return has_written(vcpu) || vcpu->exits->pending != KVM_PENDING_NONE;
+}
+
 /* ---- the emulator's operations ---- */
 
-static enum insn_outcome op_read(struct insn_env *env, uint64_t linear, void *data, unsigned len,
-				 unsigned access)
+enum insn_outcome kvm_emul_read(struct kvm_vcpu *vcpu, uint64_t linear, void *data, unsigned len,
+				unsigned access)
 {
-	struct kvm_vcpu *vcpu = vcpu_of(env);
 	struct pieces pieces;
 	enum insn_outcome outcome;
 	uint8_t *to = data;
@@ -207,7 +216,7 @@ static enum insn_outcome op_read(struct insn_env *env, uint64_t linear, void *da
 	if (must_exit_first(vcpu)) {
 		return INSN_EXIT;
 	}
-	outcome = translate(env, linear, len, access, &pieces);
+	outcome = translate(vcpu, linear, len, access, &pieces);
 	for (unsigned i = 0; i < pieces.count && outcome == INSN_DONE; i++) {
 		uint64_t gpa = pieces.piece[i].gpa;
 		unsigned bytes = pieces.piece[i].bytes;
@@ -255,17 +264,16 @@ static enum insn_outcome write_pieces(struct kvm_vcpu *vcpu, const struct pieces
 	return INSN_DONE;
 }
 
-static enum insn_outcome op_write(struct insn_env *env, uint64_t linear, const void *data,
-				  unsigned len, unsigned access)
+enum insn_outcome kvm_emul_write(struct kvm_vcpu *vcpu, uint64_t linear, const void *data,
+				 unsigned len, unsigned access)
 {
-	struct kvm_vcpu *vcpu = vcpu_of(env);
 	struct pieces pieces;
 	enum insn_outcome outcome;
 
 	if (must_exit_first(vcpu)) {
 		return INSN_EXIT;
 	}
-	outcome = translate(env, linear, len, access | INSN_ACCESS_WRITE, &pieces);
+	outcome = translate(vcpu, linear, len, access | INSN_ACCESS_WRITE, &pieces);
 	/* All of it has to fit into the queue. */
 	if (outcome == INSN_DONE && len > 8 * (KVM_FRAGMENTS - 2)) {
 		for (unsigned i = 0; i < pieces.count; i++) {
@@ -277,24 +285,26 @@ static enum insn_outcome op_write(struct insn_env *env, uint64_t linear, const v
 	return outcome == INSN_DONE ? write_pieces(vcpu, &pieces, data) : outcome;
 }
 
-static enum insn_outcome op_probe(struct insn_env *env, uint64_t linear, unsigned len)
+enum insn_outcome kvm_emul_probe(struct kvm_vcpu *vcpu, uint64_t linear, unsigned len)
 {
 	struct pieces pieces;
 
-	return must_exit_first(vcpu_of(env))
-		       ? INSN_EXIT
-		       : translate(env, linear, len, INSN_ACCESS_WRITE, &pieces);
+	return must_exit_first(vcpu) ? INSN_EXIT
+				     : translate(vcpu, linear, len, INSN_ACCESS_WRITE, &pieces);
 }
 
-static enum insn_outcome op_cmpxchg(struct insn_env *env, uint64_t linear, const void *old,
-				    const void *new, unsigned len)
+enum insn_outcome kvm_emul_cmpxchg(struct kvm_vcpu *vcpu, uint64_t linear, const void *old,
+				   const void *new, unsigned len)
 {
-	struct kvm_vcpu *vcpu = vcpu_of(env);
 	struct pieces pieces;
-	enum insn_outcome outcome = translate(env, linear, len, INSN_ACCESS_WRITE, &pieces);
+	enum insn_outcome outcome;
 	uint64_t gpa;
 	int r;
 
+	if (must_exit_first(vcpu)) {
+		return INSN_EXIT;
+	}
+	outcome = translate(vcpu, linear, len, INSN_ACCESS_WRITE, &pieces);
 	if (outcome != INSN_DONE) {
 		return outcome;
 	}
@@ -327,10 +337,9 @@ static void exit_string(struct kvm_vcpu *vcpu, uint16_t port, unsigned bytes, un
 	run->io.data_offset = KVM_PAGE_BYTES;
 }
 
-static enum insn_outcome op_port_in(struct insn_env *env, uint16_t port, unsigned bytes, void *data,
-				    unsigned *count)
+enum insn_outcome kvm_emul_port_in(struct kvm_vcpu *vcpu, uint16_t port, unsigned bytes, void *data,
+				   unsigned *count)
 {
-	struct kvm_vcpu *vcpu = vcpu_of(env);
 	struct kvm_exits *x = vcpu->exits;
 
 	if (must_exit_first(vcpu)) {
@@ -352,10 +361,9 @@ static enum insn_outcome op_port_in(struct insn_env *env, uint16_t port, unsigne
 	return INSN_EXIT;
 }
 
-static enum insn_outcome op_port_out(struct insn_env *env, uint16_t port, unsigned bytes,
-				     const void *data, unsigned *count)
+enum insn_outcome kvm_emul_port_out(struct kvm_vcpu *vcpu, uint16_t port, unsigned bytes,
+				    const void *data, unsigned *count)
 {
-	struct kvm_vcpu *vcpu = vcpu_of(env);
 	uint8_t copy[8] = {0};
 	unsigned some = MIN(*count, (unsigned)KVM_PAGE_BYTES / bytes);
 
@@ -375,50 +383,30 @@ static enum insn_outcome op_port_out(struct insn_env *env, uint16_t port, unsign
 	return INSN_DONE;
 }
 
-/*
- * RDMSR and WRMSR are not here: they stop on their own, with the filter and user space behind them,
- * and are served in exits.c.
- */
-static const struct insn_ops insn_ops = {
-	.read = op_read,
-	.write = op_write,
-	.probe = op_probe,
-	.cmpxchg = op_cmpxchg,
-	.port_in = op_port_in,
-	.port_out = op_port_out,
-	.read_xmm = kvm_op_read_xmm,
-	.write_xmm = kvm_op_write_xmm,
-	.x87_image = kvm_op_x87_image,
-	.read_cr = kvm_op_read_cr,
-	.write_cr = kvm_op_write_cr,
-	.read_dr = kvm_op_read_dr,
-	.write_dr = kvm_op_write_dr,
-};
-
-void kvm_emul_init(struct kvm_vcpu *vcpu)
-{
-	vcpu->emulator = (struct insn_env){
-		.cpu = &vcpu->cpu, .ops = &insn_ops, .other = vcpu->env->backend->insn_other};
-}
-
 /* ---- one instruction ---- */
 
-/* Reads code. Return: how many of @len bytes there are; 0: a fault is pending, or no memory. */
-static unsigned fetch(struct kvm_vcpu *vcpu, uint64_t linear, uint8_t *code, unsigned len)
+bool kvm_emul_fetch(struct kvm_vcpu *vcpu)
 {
 	unsigned access = WALK_FETCH | WALK_SET_AD | (vcpu->cpu.cpl == 3 ? WALK_USER : 0);
+	struct kvm_exits *x = vcpu->exits;
+	uint64_t linear = kvm_reg_linear_rip(vcpu) + x->code_bytes;
 	unsigned room = (unsigned)(KVM_PAGE_BYTES - linear % KVM_PAGE_BYTES);
+	unsigned len = MIN((unsigned)INSN_MAX - x->code_bytes, room);
 	struct walk_result result;
 
-	len = MIN(len, room);
 	switch (kvm_emul_translate(vcpu, linear, access, &result)) {
 	case WALK_FAULT:
 		kvm_event_exception_payload(vcpu, EXC_PF, result.error, linear);
-		return 0;
+		return false;
 	case WALK_NOWHERE:
-		return 0;
+		return false;
 	default:
-		return kvm_memory_read(vcpu, result.gpa, code, len) == 0 ? len : 0;
+		if (len == 0 ||
+		    kvm_memory_read(vcpu, result.gpa, x->code + x->code_bytes, len) != 0) {
+			return false;
+		}
+		x->code_bytes = (uint8_t)(x->code_bytes + len);
+		return true;
 	}
 }
 
@@ -472,118 +460,63 @@ static bool peek(struct kvm_vcpu *vcpu, uint64_t bytes[2])
 }
 
 /*
- * The length of an instruction that stopped the guest, from its first bytes, if it is one of those
- * that guests use without prefixes: 0F 01 with two registers, the rest of 0F, HLT. 0: decode it.
+ * The length of an instruction that stopped the guest. *@opcode: as of kvm_plain_length(). 0: it is
+ * none that we know; a fault may be pending.
  */
-static unsigned short_length(uint64_t bytes)
+static rare unsigned decoded_length(struct kvm_vcpu *vcpu, uint32_t *opcode)
 {
-	if ((bytes & 0xff) == 0xf4) {
-		return 1;
-	}
-	if ((bytes & 0xff) != 0x0f) {
-		return 0;
-	}
-	switch (bytes >> 8 & 0xff) {
-	case 0x01:
-		return (bytes >> 16 & 0xc0) == 0xc0 ? 3 : 0;
-	case 0x08: /* INVD */
-	case 0x09: /* WBINVD */
-	case 0x30: /* WRMSR */
-	case 0x32: /* RDMSR */
-	case 0x33: /* RDPMC */
-	case 0xa2: /* CPUID */
-		return 2;
-	default:
-		return 0;
-	}
-}
+	struct kvm_exits *x = vcpu->exits;
+	unsigned len = 0;
 
-/* Return: INSN_OK, or another result: #UD and #GP are pending then; INSN_MORE: nothing is. */
-static enum insn_result decode(struct kvm_vcpu *vcpu, struct insn *insn)
-{
-	uint64_t linear = kvm_reg_linear_rip(vcpu);
-	unsigned mode = insn_mode(&vcpu->cpu) | (vcpu->features.amd ? INSN_AMD : 0);
-	uint8_t code[INSN_MAX];
-	unsigned have = fetch(vcpu, linear, code, sizeof(code));
-	unsigned more = 0;
-	enum insn_result result = INSN_MORE;
-
-	if (have != 0) {
-		result = insn_decode(insn, mode, code, have);
+	kvm_regs_need(vcpu, NEEDED);
+	x->code_bytes = 0;
+	/* It may lie in two pages. */
+	for (unsigned i = 0; i < 2 && len == 0 && kvm_emul_fetch(vcpu); i++) {
+		len = kvm_plain_length(x->code, x->code_bytes, insn_mode(&vcpu->cpu) == INSN_64,
+				       opcode);
 	}
-	if (have != 0 && result == INSN_MORE && have < INSN_MAX) {
-		more = fetch(vcpu, linear + have, code + have, INSN_MAX - have);
-		if (more != 0) {
-			result = insn_decode(insn, mode, code, have + more);
-		}
-	}
-	vcpu->exits->code_bytes = (uint8_t)(have + more);
-	memcpy(vcpu->exits->code, code, have + more);
-	return result;
+	return len;
 }
 
 /*
- * One that reaches its only memory operand and touches no segment: neither does the emulator need
- * the segment registers, nor is there doubt which access it is that stopped the guest.
+ * The instruction at RIP, if it is a plain MOV: its bytes are found by a short walk and compared
+ * with those of instructions that were decoded.
  */
-static bool is_simple(const struct insn *insn)
-{
-	if (insn->klass != INSN_CLASS_INTEGER || insn->nmem != 1 || insn->mode != INSN_64 ||
-	    insn->mem[0].seg >= INSN_FS ||
-	    (insn->attributes & (INSN_ATTR_PUSH | INSN_ATTR_POP)) != 0) {
-		return false;
-	}
-	for (unsigned i = 0; i < insn->noperands; i++) {
-		if (insn->operand[i].kind == INSN_OP_REG && insn->operand[i].klass == INSN_SEG) {
-			return false;
-		}
-	}
-	return true;
-}
-
-/*
- * Loads and stores by MOV are most of what drivers do to devices. They are carried out here, if
- * there is nothing about them that the emulator would have to look at.
- */
-static bool is_plain_mov(const struct insn *insn)
-{
-	const struct insn_mem *m = &insn->mem[0];
-
-	return insn->mnemonic == INSN_MOV && m->kind == INSN_MEM_MODRM && insn->adr_bytes == 8 &&
-	       m->base < 16 && is_simple(insn);
-}
-
-/*
- * The instruction at RIP, decoded now or before: INSN_OK and *@insn, or as decode(). In 64-bit code
- * its bytes are found by a short walk and compared with those of instructions that were decoded.
- */
-static enum insn_result find_insn(struct kvm_vcpu *vcpu, const struct insn **insn)
+static const struct kvm_mov *find_mov(struct kvm_vcpu *vcpu)
 {
 	struct kvm_exits *x = vcpu->exits;
 	uint64_t rip = vcpu->cpu.rip, bytes[2];
 	struct kvm_decoded *d = &x->decoded[(rip ^ rip >> 3) % KVM_DECODED];
-	enum insn_result result = INSN_OK;
 
-	*insn = &d->insn;
+	if (!peek(vcpu, bytes)) {
+		return NULL;
+	}
+	bytes[1] = bytes[1] << 8 >> 8 | UINT64_C(1) << 56; /* the 16th is not the instruction's */
+	if (d->bytes[0] == bytes[0] && d->bytes[1] == bytes[1]) {
+		return &d->mov;
+	}
+	store_le64(x->code, bytes[0]);
+	store_le64(x->code + 8, bytes[1]);
+	d->bytes[0] = bytes[0];
+	d->bytes[1] = kvm_plain_mov(&d->mov, x->code) ? bytes[1] : 0;
+	return d->bytes[1] != 0 ? &d->mov : NULL;
+}
+
+/* x->code gets what is at RIP, or the beginning of it. Return: false: nothing. */
+static bool find_code(struct kvm_vcpu *vcpu)
+{
+	struct kvm_exits *x = vcpu->exits;
+	uint64_t bytes[2];
+
 	if (peek(vcpu, bytes)) {
 		store_le64(x->code, bytes[0]);
 		store_le64(x->code + 8, bytes[1]);
 		x->code_bytes = INSN_MAX;
-		bytes[1] = bytes[1] << 8 >> 8 | UINT64_C(1) << 56;
-		if (d->bytes[0] == bytes[0] && d->bytes[1] == bytes[1]) {
-			return INSN_OK;
-		}
-		result = insn_decode(&d->insn, INSN_64 | (vcpu->features.amd ? INSN_AMD : 0),
-				     x->code, INSN_MAX);
-		d->bytes[0] = bytes[0];
-		d->bytes[1] = result == INSN_OK ? bytes[1] : 0;
-		d->plain_mov = result == INSN_OK && is_plain_mov(&d->insn);
-		return result;
+		return true;
 	}
-	d->bytes[1] = 0;
-	d->plain_mov = false;
 	kvm_regs_need(vcpu, NEEDED);
-	return decode(vcpu, &d->insn);
+	x->code_bytes = 0;
+	return kvm_emul_fetch(vcpu);
 }
 
 static void forget(struct kvm_exits *x)
@@ -617,13 +550,15 @@ static void exit_failed(struct kvm_vcpu *vcpu)
 static rare bool failed(struct kvm_vcpu *vcpu)
 {
 	struct kvm_exits *x = vcpu->exits;
+	bool broken = x->broken;
 
 	forget(x);
 	x->pending = KVM_PENDING_NONE;
+	x->broken = false;
 	if (vcpu->events.exception.pending) {
 		return false;
 	}
-	if (!vcpu->vm->exit_on_emulation_failure) {
+	if (!vcpu->vm->exit_on_emulation_failure && !broken) {
 		kvm_regs_need(vcpu, KVM_REGS_MODE);
 		kvm_event_exception(vcpu, EXC_UD, 0);
 		if (vcpu->cpu.cpl != 0) {
@@ -655,7 +590,7 @@ static bool flush_written(struct kvm_vcpu *vcpu)
 
 static void take_fault(struct kvm_vcpu *vcpu)
 {
-	const struct insn_fault *fault = &vcpu->emulator.fault;
+	const struct insn_fault *fault = &vcpu->exits->fault;
 
 	if (fault->vector == EXC_PF) {
 		kvm_event_exception_payload(vcpu, EXC_PF, fault->error, fault->address);
@@ -670,21 +605,22 @@ static bool emulate(struct kvm_vcpu *vcpu)
 	bool stepping = (vcpu->cpu.rflags & RFLAGS_TF) != 0;
 	enum insn_outcome outcome;
 
-	if (!stepping && is_simple(x->insn)) {
-		kvm_regs_change(vcpu, KVM_REGS_CORE);
-	} else {
-		x->operand_gpa = 0;
-		kvm_regs_need(vcpu, NEEDED);
-		kvm_regs_change(vcpu, KVM_REGS_CORE | KVM_REGS_SEGMENTS);
-	}
+	kvm_regs_need(vcpu, NEEDED);
+	kvm_regs_change(vcpu, KVM_REGS_CORE);
 	x->cursor = 0;
 	x->written_count = 0;
 	x->string_out = false;
-	outcome = insn_emulate(&vcpu->emulator, x->insn);
+	outcome = kvm_ops(vcpu->env)->emulate(vcpu->env, vcpu);
+	if (outcome != INSN_EXIT && x->pending != KVM_PENDING_NONE) {
+		outcome = INSN_UNSUPPORTED; /* who asks has to wait for the answer */
+	}
 	switch (outcome) {
 	case INSN_EXIT:
-		if (must_exit_first(vcpu)) {
+		if (has_written(vcpu)) {
 			break; /* iterations that are over; the instruction begins anew */
+		}
+		if (x->pending == KVM_PENDING_NONE) {
+			return failed(vcpu);
 		}
 		x->resumed = true;
 		if (x->pending == KVM_PENDING_MMIO_READ) {
@@ -694,8 +630,6 @@ static bool emulate(struct kvm_vcpu *vcpu)
 	case INSN_FAULT:
 		take_fault(vcpu);
 		break;
-	case INSN_UNSUPPORTED:
-		return failed(vcpu);
 	case INSN_HALT:
 	case INSN_DONE:
 	case INSN_AGAIN:
@@ -704,6 +638,8 @@ static bool emulate(struct kvm_vcpu *vcpu)
 			return true;
 		}
 		return (outcome == INSN_DONE || stepping) && kvm_debug_stepped(vcpu, stepping);
+	default:
+		return failed(vcpu);
 	}
 	forget(x);
 	return flush_written(vcpu);
@@ -729,106 +665,60 @@ static inline void advance(struct kvm_vcpu *vcpu, unsigned len)
 	vcpu->cpu.interrupt_shadow = false;
 }
 
-/* Can it be carried out here, now that it has stopped at @gpa? */
-static inline bool plain_at(const struct kvm_vcpu *vcpu, const struct insn *insn, uint64_t gpa)
+/*
+ * Can it be carried out here, now that it has stopped at @gpa? That has to be where its operand
+ * begins, not the second page of it or something else.
+ */
+static inline bool is_plain_at(const struct kvm_vcpu *vcpu, const struct kvm_mov *mov, uint64_t gpa)
 {
-	const struct insn_mem *m = &insn->mem[0];
-	const uint64_t *gpr = vcpu->cpu.gpr;
-	uint64_t address = (uint64_t)m->disp + gpr[m->base];
-
-	if (!container_of(insn, const struct kvm_decoded, insn)->plain_mov || vcpu->single_step ||
-	    (vcpu->cpu.rflags & (RFLAGS_AC | RFLAGS_TF)) != 0) {
-		return false;
-	}
-	address += m->index != INSN_NO_REG ? gpr[m->index] * m->scale : 0;
-	return (address ^ gpa) % KVM_PAGE_BYTES == 0 &&
-	       gpa % KVM_PAGE_BYTES + m->bytes <= KVM_PAGE_BYTES;
-}
-
-/* @value: what is stored. */
-static bool is_plain_store(const struct kvm_vcpu *vcpu, const struct insn *insn, uint64_t gpa,
-			   uint64_t *value)
-{
-	const struct insn_operand *from = &insn->operand[1];
-
-	if (insn->operand[0].kind != INSN_OP_MEM) {
-		return false;
-	}
-	if (from->kind == INSN_OP_IMM) {
-		*value = insn->imm[from->reg];
-	} else if (from->kind == INSN_OP_REG && from->klass == INSN_GPR) {
-		*value = vcpu->cpu.gpr[from->reg];
-	} else {
-		return false;
-	}
-	return plain_at(vcpu, insn, gpa);
-}
-
-static bool is_plain_load(const struct kvm_vcpu *vcpu, const struct insn *insn, uint64_t gpa)
-{
-	const struct insn_operand *to = &insn->operand[0];
-
-	return to->kind == INSN_OP_REG && to->klass == INSN_GPR &&
-	       insn->operand[1].kind == INSN_OP_MEM && plain_at(vcpu, insn, gpa);
+	return !vcpu->single_step && (vcpu->cpu.rflags & (RFLAGS_AC | RFLAGS_TF)) == 0 &&
+	       (kvm_plain_address(mov, &vcpu->cpu) ^ gpa) % KVM_PAGE_BYTES == 0 &&
+	       gpa % KVM_PAGE_BYTES + mov->bytes <= KVM_PAGE_BYTES;
 }
 
 void kvm_emul_finish_load(struct kvm_vcpu *vcpu, uint64_t value)
 {
-	const struct insn *insn = vcpu->exits->insn;
-	uint64_t *to = &vcpu->cpu.gpr[insn->operand[0].reg];
+	const struct kvm_mov *mov = &vcpu->exits->mov;
 
-	advance(vcpu, insn->len);
+	advance(vcpu, mov->len);
 	vcpu->cpu.trap_shadow = false;
-	switch (insn->mem[0].bytes) {
-	case 1:
-		*to = (*to & ~UINT64_C(0xff)) | (uint8_t)value;
-		break;
-	case 2:
-		*to = (*to & ~UINT64_C(0xffff)) | (uint16_t)value;
-		break;
-	case 4:
-		*to = (uint32_t)value;
-		break;
-	default:
-		*to = value;
-	}
+	kvm_plain_load(mov, &vcpu->cpu, value);
 }
 
 /* Return: as kvm_emul_insn(). */
-static bool load(struct kvm_vcpu *vcpu, const struct insn *insn, uint64_t gpa)
+static bool load(struct kvm_vcpu *vcpu, const struct kvm_mov *mov, uint64_t gpa)
 {
 	struct kvm_exits *x = vcpu->exits;
-	unsigned bytes = insn->mem[0].bytes;
 	uint8_t data[8] = {0};
 
 	forget(x);
 	x->written_count = 0;
-	if (kvm_irq_mmio(vcpu, gpa, bytes, data, false)) {
+	x->mov = *mov;
+	if (kvm_irq_mmio(vcpu, gpa, mov->bytes, data, false)) {
 		kvm_emul_finish_load(vcpu, load_le64(data));
 		return false;
 	}
-	x->asked = (struct kvm_fragment){.gpa = gpa, .bytes = (uint8_t)bytes};
+	x->asked = (struct kvm_fragment){.gpa = gpa, .bytes = mov->bytes};
 	x->pending = KVM_PENDING_MMIO_LOAD;
 	kvm_exit_mmio(vcpu, &x->asked, false);
 	return true;
 }
 
 /* Return: as kvm_emul_insn(). */
-static bool store(struct kvm_vcpu *vcpu, const struct insn *insn, uint64_t gpa, uint64_t value)
+static bool store(struct kvm_vcpu *vcpu, const struct kvm_mov *mov, uint64_t gpa)
 {
 	struct kvm_exits *x = vcpu->exits;
 	struct kvm_fragment *f = &x->written[0];
-	unsigned bytes = insn->mem[0].bytes;
 
 	f->gpa = gpa;
-	f->bytes = (uint8_t)bytes;
-	store_le64(f->data, value);
+	f->bytes = mov->bytes;
+	store_le64(f->data, mov->reg != KVM_MOV_NONE ? vcpu->cpu.gpr[mov->reg] : mov->imm);
 	forget(x);
 	x->written_count = 0;
-	advance(vcpu, insn->len);
+	advance(vcpu, mov->len);
 	vcpu->cpu.trap_shadow = false;
-	if (kvm_irq_mmio(vcpu, gpa, bytes, f->data, true) ||
-	    kvm_bus_write(vcpu->vm, false, gpa, bytes, f->data)) {
+	if (kvm_irq_mmio(vcpu, gpa, f->bytes, f->data, true) ||
+	    kvm_bus_write(vcpu->vm, false, gpa, f->bytes, f->data)) {
 		return false;
 	}
 	x->written_count = 1;
@@ -838,64 +728,44 @@ static bool store(struct kvm_vcpu *vcpu, const struct insn *insn, uint64_t gpa, 
 	return true;
 }
 
-/* x->insn becomes the instruction at RIP. Return: false: there is none, and *@exit as
- * kvm_emul_insn(). */
-static bool begin(struct kvm_vcpu *vcpu, bool *exit)
-{
-	enum insn_result result = find_insn(vcpu, &vcpu->exits->insn);
-
-	switch (result) {
-	case INSN_OK:
-		return true;
-	case INSN_TOO_LONG:
-		forget(vcpu->exits);
-		kvm_event_exception(vcpu, EXC_GP, 0);
-		*exit = false;
-		return false;
-	default:
-		*exit = failed(vcpu);
-		return false;
-	}
-}
-
 bool kvm_emul_access(struct kvm_vcpu *vcpu, uint64_t gpa, bool write)
 {
-	struct kvm_exits *x = vcpu->exits;
-	uint64_t value;
-	bool exit;
+	const struct kvm_mov *mov;
 
-	if (!x->resumed) {
-		if (!begin(vcpu, &exit)) {
-			return exit;
-		}
-		if (write && is_plain_store(vcpu, x->insn, gpa, &value)) {
-			return store(vcpu, x->insn, gpa, value);
-		}
-		if (!write && is_plain_load(vcpu, x->insn, gpa)) {
-			return load(vcpu, x->insn, gpa);
+	if (!vcpu->exits->resumed) {
+		mov = find_mov(vcpu);
+		if (mov != NULL && mov->store == write && is_plain_at(vcpu, mov, gpa)) {
+			return write ? store(vcpu, mov, gpa) : load(vcpu, mov, gpa);
 		}
 	}
-	x->operand_gpa = gpa;
-	x->operand_write = write;
-	return emulate(vcpu);
+	vcpu->exits->operand_gpa = gpa;
+	vcpu->exits->operand_write = write;
+	return kvm_emul_insn(vcpu);
 }
 
 bool kvm_emul_insn(struct kvm_vcpu *vcpu)
 {
-	bool exit;
-
-	if (!vcpu->exits->resumed && !begin(vcpu, &exit)) {
-		return exit;
+	if (!vcpu->exits->resumed && !find_code(vcpu)) {
+		return failed(vcpu);
 	}
 	return emulate(vcpu);
 }
 
-static rare unsigned decoded_length(struct kvm_vcpu *vcpu)
+/* Of an instruction with these bytes, those first that guests are stopped by all the time. */
+static inline unsigned short_length(const uint64_t bytes[2])
 {
-	struct insn insn;
+	uint32_t opcode;
 
-	kvm_regs_need(vcpu, NEEDED);
-	return decode(vcpu, &insn) == INSN_OK ? insn.len : 0;
+	switch (bytes[0] & 0xffff) {
+	case 0xa20f: /* CPUID */
+	case 0x300f: /* WRMSR */
+	case 0x320f: /* RDMSR */
+		return 2;
+	default:
+		return (bytes[0] & 0xff) == 0xf4 /* HLT */
+			       ? 1
+			       : kvm_plain_length((const uint8_t *)bytes, INSN_MAX, true, &opcode);
+	}
 }
 
 /* Of the instruction at RIP. 0: there is none. */
@@ -903,12 +773,13 @@ static __attribute__((noinline)) unsigned length_of(struct kvm_vcpu *vcpu)
 {
 	const struct kvm_env_ops *ops = kvm_ops(vcpu->env);
 	uint64_t bytes[2];
+	uint32_t opcode;
 	unsigned len;
 
 	ops->lock_read(vcpu->env, &vcpu->vm->memory);
-	len = peek(vcpu, bytes) ? short_length(bytes[0]) : 0;
+	len = peek(vcpu, bytes) ? short_length(bytes) : 0;
 	if (len == 0) {
-		len = decoded_length(vcpu);
+		len = decoded_length(vcpu, &opcode);
 	}
 	ops->unlock_read(vcpu->env, &vcpu->vm->memory);
 	return len;
@@ -959,16 +830,15 @@ bool kvm_emul_foreign_hypercall(struct kvm_vcpu *vcpu)
 {
 	const uint8_t ours[3] = {0x0f, 0x01, vcpu->env->backend->amd ? 0xd9 : 0xc1};
 	struct pieces pieces;
-	struct insn insn;
+	uint32_t opcode;
 
-	kvm_regs_need(vcpu, NEEDED);
-	if (decode(vcpu, &insn) != INSN_OK ||
-	    (insn.mnemonic != INSN_VMCALL && insn.mnemonic != INSN_VMMCALL) ||
+	if (decoded_length(vcpu, &opcode) == 0 ||
+	    (opcode != KVM_PLAIN_VMCALL && opcode != KVM_PLAIN_VMMCALL) ||
 	    (vcpu->vm->quirks_off & KVM_X86_QUIRK_FIX_HYPERCALL_INSN) != 0) {
 		return false;
 	}
-	switch (translate(&vcpu->emulator, kvm_reg_linear_rip(vcpu), sizeof(ours),
-			  INSN_ACCESS_WRITE, &pieces)) {
+	switch (translate(vcpu, kvm_reg_linear_rip(vcpu), sizeof(ours), INSN_ACCESS_WRITE,
+			  &pieces)) {
 	case INSN_DONE:
 		return write_pieces(vcpu, &pieces, ours) == INSN_DONE;
 	case INSN_FAULT:

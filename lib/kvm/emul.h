@@ -1,15 +1,13 @@
 /*
  * Instructions that the CPU below does not execute by itself: those that reach devices, and those
- * that are intercepted. lib/insn does it; here is what it stands on.
+ * that are intercepted. Plain loads and stores are carried out here (plain.h). All others are
+ * lib/insn's, which env->emulate() reaches wherever it is; here is what it stands on.
  */
 #pragma once
 
 #include "lib/kvm/exits.h"
 #include "lib/kvm/vcpu.h"
 #include "lib/x86/walk.h"
-
-/** kvm_emul_init() - once for a vCPU. */
-void kvm_emul_init(struct kvm_vcpu *vcpu);
 
 /**
  * kvm_emul_insn() - one instruction, at RIP, or the rest of it if it waited for user space.
@@ -50,3 +48,33 @@ must_use bool kvm_emul_foreign_hypercall(struct kvm_vcpu *vcpu);
  */
 must_use enum walk_outcome kvm_emul_translate(struct kvm_vcpu *vcpu, uint64_t linear,
 					      unsigned access, struct walk_result *result);
+
+/*
+ * For env->emulate(): the emulator's operations, as struct insn_ops has them. A fault is in
+ * vcpu->exits->fault. Whoever calls them may be wrong about their order, not about lengths: memory
+ * 1 to 256 bytes, compare and exchange 1, 2, 4, 8, 16, ports 1, 2 or 4 and not more than 256 in
+ * all. Context: within emulate().
+ */
+
+/** kvm_emul_fetch() - more code into vcpu->exits->code, up to the end of a page. Return: false:
+ * there is none; an exception may be pending then, and the outcome is INSN_UNSUPPORTED. */
+must_use bool kvm_emul_fetch(struct kvm_vcpu *vcpu);
+
+/** kvm_emul_raise() - Return: INSN_FAULT. */
+enum insn_outcome kvm_emul_raise(struct kvm_vcpu *vcpu, enum insn_vector vector, uint32_t error);
+
+/*
+ * @access: INSN_ACCESS_ bits, and KVM_ACCESS_OPERAND: it is the only operand that the instruction
+ * has in memory, and so, if it begins there, that which stopped the guest.
+ */
+must_use enum insn_outcome kvm_emul_read(struct kvm_vcpu *vcpu, uint64_t linear, void *data,
+					 unsigned len, unsigned access);
+must_use enum insn_outcome kvm_emul_write(struct kvm_vcpu *vcpu, uint64_t linear, const void *data,
+					  unsigned len, unsigned access);
+must_use enum insn_outcome kvm_emul_probe(struct kvm_vcpu *vcpu, uint64_t linear, unsigned len);
+must_use enum insn_outcome kvm_emul_cmpxchg(struct kvm_vcpu *vcpu, uint64_t linear, const void *old,
+					    const void *new, unsigned len);
+must_use enum insn_outcome kvm_emul_port_in(struct kvm_vcpu *vcpu, uint16_t port, unsigned bytes,
+					    void *data, unsigned *count);
+must_use enum insn_outcome kvm_emul_port_out(struct kvm_vcpu *vcpu, uint16_t port, unsigned bytes,
+					     const void *data, unsigned *count);

@@ -6,6 +6,7 @@
 #include "lib/base/bytes.h"
 #include "lib/kvm/clock.h"
 #include "lib/kvm/cpuid.h"
+#include "lib/kvm/emul.h"
 #include "lib/kvm/registers.h"
 #include "lib/x86/regs.h"
 
@@ -19,11 +20,6 @@
 #define XSTATE_AVX   BIT(2)
 
 #define FCW_INIT 0x37f
-
-static struct kvm_vcpu *vcpu_of(struct insn_env *env)
-{
-	return container_of(env, struct kvm_vcpu, emulator);
-}
 
 static uint8_t *xmm_of(struct kvm_vcpu *vcpu, unsigned reg)
 {
@@ -40,9 +36,8 @@ static void need_part(struct kvm_vcpu *vcpu, uint64_t part, size_t at, size_t by
 	}
 }
 
-enum insn_outcome kvm_op_read_xmm(struct insn_env *env, unsigned reg, void *data)
+enum insn_outcome kvm_op_read_xmm(struct kvm_vcpu *vcpu, unsigned reg, void *data)
 {
-	struct kvm_vcpu *vcpu = vcpu_of(env);
 
 	if (reg > 15) {
 		return INSN_UNSUPPORTED;
@@ -53,9 +48,9 @@ enum insn_outcome kvm_op_read_xmm(struct insn_env *env, unsigned reg, void *data
 	return INSN_DONE;
 }
 
-enum insn_outcome kvm_op_write_xmm(struct insn_env *env, unsigned reg, const void *data, bool clear)
+enum insn_outcome kvm_op_write_xmm(struct kvm_vcpu *vcpu, unsigned reg, const void *data,
+				   bool clear)
 {
-	struct kvm_vcpu *vcpu = vcpu_of(env);
 	uint64_t parts;
 
 	if (reg > 15) {
@@ -74,9 +69,8 @@ enum insn_outcome kvm_op_write_xmm(struct insn_env *env, unsigned reg, const voi
 	return INSN_DONE;
 }
 
-enum insn_outcome kvm_op_x87_image(struct insn_env *env, uint8_t **image)
+enum insn_outcome kvm_op_x87_image(struct kvm_vcpu *vcpu, uint8_t **image)
 {
-	struct kvm_vcpu *vcpu = vcpu_of(env);
 	uint64_t parts;
 
 	kvm_regs_change(vcpu, KVM_REGS_FPU);
@@ -91,14 +85,13 @@ enum insn_outcome kvm_op_x87_image(struct insn_env *env, uint8_t **image)
 	return INSN_DONE;
 }
 
-static enum insn_outcome done_or_gp(struct insn_env *env, int r)
+static enum insn_outcome done_or_gp(struct kvm_vcpu *vcpu, int r)
 {
-	return r == 0 ? INSN_DONE : insn_raise(env, INSN_EXC_GP, 0);
+	return r == 0 ? INSN_DONE : kvm_emul_raise(vcpu, INSN_EXC_GP, 0);
 }
 
-enum insn_outcome kvm_op_read_cr(struct insn_env *env, unsigned cr, uint64_t *value)
+enum insn_outcome kvm_op_read_cr(struct kvm_vcpu *vcpu, unsigned cr, uint64_t *value)
 {
-	struct kvm_vcpu *vcpu = vcpu_of(env);
 
 	switch (cr) {
 	case 0:
@@ -117,63 +110,60 @@ enum insn_outcome kvm_op_read_cr(struct insn_env *env, unsigned cr, uint64_t *va
 		*value = kvm_reg_cr8(vcpu);
 		return INSN_DONE;
 	default:
-		return insn_raise(env, INSN_EXC_UD, 0);
+		return kvm_emul_raise(vcpu, INSN_EXC_UD, 0);
 	}
 }
 
-enum insn_outcome kvm_op_write_cr(struct insn_env *env, unsigned cr, uint64_t value)
+enum insn_outcome kvm_op_write_cr(struct kvm_vcpu *vcpu, unsigned cr, uint64_t value)
 {
-	struct kvm_vcpu *vcpu = vcpu_of(env);
 
 	switch (cr) {
 	case 0:
-		return done_or_gp(env, kvm_reg_set_cr0(vcpu, value));
+		return done_or_gp(vcpu, kvm_reg_set_cr0(vcpu, value));
 	case 2:
 		kvm_regs_change(vcpu, KVM_REGS_CONTROL);
 		vcpu->cr2 = value;
 		return INSN_DONE;
 	case 3:
-		return done_or_gp(env, kvm_reg_set_cr3(vcpu, value));
+		return done_or_gp(vcpu, kvm_reg_set_cr3(vcpu, value));
 	case 4:
-		return done_or_gp(env, kvm_reg_set_cr4(vcpu, value));
+		return done_or_gp(vcpu, kvm_reg_set_cr4(vcpu, value));
 	case 8:
-		return done_or_gp(env, kvm_reg_set_cr8(vcpu, value));
+		return done_or_gp(vcpu, kvm_reg_set_cr8(vcpu, value));
 	default:
-		return insn_raise(env, INSN_EXC_UD, 0);
+		return kvm_emul_raise(vcpu, INSN_EXC_UD, 0);
 	}
 }
 
 /* DR4 and DR5 are DR6 and DR7, unless CR4.DE; with DR7.GD nobody but the handler has access. */
-static enum insn_outcome check_dr(struct insn_env *env, unsigned dr)
+static enum insn_outcome check_dr(struct kvm_vcpu *vcpu, unsigned dr)
 {
-	struct kvm_vcpu *vcpu = vcpu_of(env);
 
 	kvm_regs_need(vcpu, KVM_REGS_DEBUG);
 	if (dr > 7 || ((dr == 4 || dr == 5) && (vcpu->cpu.cr4 & CR4_DE) != 0)) {
-		return insn_raise(env, INSN_EXC_UD, 0);
+		return kvm_emul_raise(vcpu, INSN_EXC_UD, 0);
 	}
 	if ((vcpu->dr7 & DR7_GD) != 0) {
 		kvm_regs_change(vcpu, KVM_REGS_DEBUG);
 		vcpu->dr6 = (vcpu->dr6 & ~UINT64_C(0xf)) | BIT(13) | vcpu->features.dr6_fixed;
-		return insn_raise(env, INSN_EXC_DB, 0);
+		return kvm_emul_raise(vcpu, INSN_EXC_DB, 0);
 	}
 	return INSN_DONE;
 }
 
-enum insn_outcome kvm_op_read_dr(struct insn_env *env, unsigned dr, uint64_t *value)
+enum insn_outcome kvm_op_read_dr(struct kvm_vcpu *vcpu, unsigned dr, uint64_t *value)
 {
-	enum insn_outcome outcome = check_dr(env, dr);
+	enum insn_outcome outcome = check_dr(vcpu, dr);
 
 	if (outcome == INSN_DONE) {
-		*value = kvm_reg_get_dr(vcpu_of(env), dr);
+		*value = kvm_reg_get_dr(vcpu, dr);
 	}
 	return outcome;
 }
 
-enum insn_outcome kvm_op_write_dr(struct insn_env *env, unsigned dr, uint64_t value)
+enum insn_outcome kvm_op_write_dr(struct kvm_vcpu *vcpu, unsigned dr, uint64_t value)
 {
-	enum insn_outcome outcome = check_dr(env, dr);
+	enum insn_outcome outcome = check_dr(vcpu, dr);
 
-	return outcome == INSN_DONE ? done_or_gp(env, kvm_reg_set_dr(vcpu_of(env), dr, value))
-				    : outcome;
+	return outcome == INSN_DONE ? done_or_gp(vcpu, kvm_reg_set_dr(vcpu, dr, value)) : outcome;
 }

@@ -20,6 +20,7 @@
 #pragma once
 
 #include "lib/base/types.h"
+#include "lib/insn/cpu.h"
 
 struct kvm_vm;
 struct kvm_vcpu;
@@ -169,6 +170,14 @@ struct kvm_env_ops {
 	void (*block)(struct kvm_env *env, struct kvm_vcpu *vcpu);
 	/** From anywhere. Ends block(), and makes enter() of the backend return soon. */
 	void (*kick)(struct kvm_env *env, struct kvm_vcpu *vcpu);
+	/**
+	 * lib/insn on the instruction that begins with vcpu->exits->code, with the registers and,
+	 * for all beyond them, the functions that emul.h has for that. INSN_FAULT: in
+	 * vcpu->exits->fault. In place (kvm_emulate_here()) or elsewhere: who runs the emulator
+	 * need not be trusted. If it does not answer, that is INSN_UNSUPPORTED, and
+	 * vcpu->exits->broken. The vCPU's thread, vcpu->lock and vm->memory for reading.
+	 */
+	enum insn_outcome (*emulate)(struct kvm_env *env, struct kvm_vcpu *vcpu);
 	/** Time that the vCPU was ready to run and did not, ns since it exists. NULL: unknown. */
 	uint64_t (*steal_ns)(struct kvm_env *env, struct kvm_vcpu *vcpu);
 };

@@ -4,6 +4,7 @@
  */
 #pragma once
 
+#include "lib/kvm/plain.h"
 #include "lib/kvm/vcpu.h"
 
 /** What to do when KVM_RUN comes the next time. */
@@ -31,12 +32,10 @@ struct kvm_fragment {
 
 #define KVM_DECODED 8
 
-/** An instruction that was decoded, and of which bytes in which mode that holds: whatever is there
- * now is compared. */
+/** A MOV of 64-bit code that was decoded, and of which bytes: whatever is there now is compared. */
 struct kvm_decoded {
-	uint64_t bytes[2]; /* 15, then the mode; 0: none */
-	bool plain_mov;	   /* is_plain_mov() of emul.c */
-	struct insn insn;
+	uint64_t bytes[2]; /* 15, then 1; 0: none */
+	struct kvm_mov mov;
 };
 
 struct kvm_exits {
@@ -53,14 +52,16 @@ struct kvm_exits {
 	uint64_t linear_rip; /* where it was before */
 
 	/* the instruction that is emulated: it is begun anew until it has all answers */
-	bool resumed; /* insn is decoded already */
-	const struct insn *insn;
+	bool resumed; /* it is in code already */
 	struct kvm_decoded decoded[KVM_DECODED];
-	uint8_t code[INSN_MAX + 1]; /* of the last instruction that was decoded */
+	struct kvm_mov mov;	    /* of KVM_PENDING_MMIO_LOAD */
+	uint8_t code[INSN_MAX + 1]; /* of the last instruction that was emulated */
 	uint8_t code_bytes;
-	/* where the CPU says that its only memory operand lies; 0: it does not say */
+	/* where the CPU says that an operand of it lies; 0: it does not say */
 	uint64_t operand_gpa;
 	bool operand_write;
+	struct insn_fault fault; /* of the last INSN_FAULT */
+	bool broken;		 /* the emulator itself was: that is no guest's fault */
 	/* what devices answered so far, in order */
 	struct kvm_fragment answered[KVM_FRAGMENTS];
 	uint8_t answered_count;

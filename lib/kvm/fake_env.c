@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "lib/kvm/caps.h"
+#include "lib/kvm/emul_here.h"
 #include "lib/x86/cpuid.h"
 
 static struct fake *of_env(struct kvm_env *env)
@@ -291,7 +292,15 @@ static uint64_t fake_steal(struct kvm_env *env, struct kvm_vcpu *vcpu)
 	return 12345;
 }
 
+static enum insn_outcome fake_emulate(struct kvm_env *env, struct kvm_vcpu *vcpu)
+{
+	struct fake *f = of_env(env);
+
+	return f->emulate != NULL ? f->emulate(vcpu) : kvm_emulate_here(vcpu, NULL);
+}
+
 static const struct kvm_env_ops fake_ops = {
+	.emulate = fake_emulate,
 	.alloc = fake_alloc,
 	.free = fake_free,
 	.lock_init = fake_lock_init,

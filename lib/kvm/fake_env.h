@@ -60,6 +60,9 @@ struct fake {
 	struct kvm_fault last_fault;
 	int map_result;
 
+	/* who emulates; NULL: lib/insn */
+	enum insn_outcome (*emulate)(struct kvm_vcpu *vcpu);
+
 	/* the guest */
 	fake_guest *guest;
 	const struct fake_step *step;

@@ -2,6 +2,8 @@
 #include <errno.h>
 #include <string.h>
 
+#include "lib/kvm/emul.h"
+#include "lib/kvm/emul_regs.h"
 #include "lib/kvm/fake_env.h"
 #include "lib/kvm/fake_irq.h"
 
@@ -620,6 +622,126 @@ static void any_stop_is_survived(void **state)
 	}
 }
 
+static uint64_t chance_state;
+static unsigned operations;
+
+static uint64_t chance(void)
+{
+	chance_state ^= chance_state << 13;
+	chance_state ^= chance_state >> 7;
+	chance_state ^= chance_state << 17;
+	return chance_state >> 3;
+}
+
+/* An emulator that is wrong about everything but lengths. */
+static enum insn_outcome emulate_by_chance(struct kvm_vcpu *v)
+{
+	uint64_t values[8] = {chance(), chance()};
+	uint8_t data[256] = {0};
+	uint8_t *image;
+
+	for (uint64_t n = chance() % 80; n > 0; n--, operations++) {
+		uint64_t linear = chance() % 3 == 0 ? HOLE + chance() % PAGE : chance() % (2 * RAM);
+		unsigned len = (unsigned)(1 + chance() % sizeof(data));
+		unsigned bytes = 1u << chance() % 3;
+		unsigned count = (unsigned)(1 + chance() % (sizeof(data) / bytes));
+		unsigned reg = (unsigned)(chance() % 17);
+		unsigned access = (unsigned)(chance() % 4);
+
+		switch (chance() % 14) {
+		case 0:
+			(void)!kvm_emul_fetch(v);
+			break;
+		case 1:
+		case 2:
+			(void)!kvm_emul_read(v, linear, data, len, access);
+			break;
+		case 3:
+		case 4:
+			(void)!kvm_emul_write(v, linear, data, len, access);
+			break;
+		case 5:
+			(void)!kvm_emul_probe(v, linear, len);
+			break;
+		case 6:
+		case 7:
+			(void)!kvm_emul_cmpxchg(v, linear, values, values, 1u << chance() % 5);
+			break;
+		case 8:
+			(void)!kvm_emul_port_in(v, (uint16_t)linear, bytes, data, &count);
+			break;
+		case 9:
+			(void)!kvm_emul_port_out(v, (uint16_t)linear, bytes, data, &count);
+			break;
+		case 10:
+			(void)!kvm_op_read_xmm(v, reg, values);
+			(void)!kvm_op_write_xmm(v, reg, values, access == 0);
+			break;
+		case 11:
+			assert_int_equal(kvm_op_x87_image(v, &image), INSN_DONE);
+			break;
+		case 12:
+			(void)!kvm_op_write_cr(v, reg, chance());
+			(void)!kvm_op_read_cr(v, reg, values);
+			break;
+		default:
+			(void)!kvm_op_write_dr(v, reg, chance());
+			(void)!kvm_op_read_dr(v, reg, values);
+		}
+	}
+	v->exits->fault.vector = (uint8_t)(chance() % 32);
+	v->exits->broken = chance() % 16 == 0;
+	return (enum insn_outcome)(chance() % 7);
+}
+
+static void any_emulator_is_survived(void **state)
+{
+	static const struct fake_step step = {.stop = {.reason = KVM_STOP_EMULATE}};
+
+	(void)state;
+	chance_state = 88172645463325252;
+	operations = 0;
+	f.emulate = emulate_by_chance;
+	for (unsigned i = 0; i < 20000; i++) {
+		if (i % 16 == 0) {
+			struct kvm_regs regs = {.rip = CODE, .rflags = 2};
+			struct kvm_vcpu_events none = {0};
+
+			tear_down(NULL);
+			set_up(NULL);
+			f.emulate = emulate_by_chance;
+			assert_int_equal(vcpu_call(vcpu, KVM_SET_VCPU_EVENTS, &none), 0);
+			assert_int_equal(vcpu_call(vcpu, KVM_SET_REGS, &regs), 0);
+		}
+		fake_play(&f, &step, 1);
+		assert_true(go() >= -133);
+		assert_true(vcpu->exits->written_count <= KVM_FRAGMENTS &&
+			    vcpu->exits->answered_count <= KVM_FRAGMENTS);
+	}
+	assert_true(operations > 20000);
+}
+
+/* Who emulates does not answer: user space hears of that, whatever code it was. */
+static enum insn_outcome emulate_not_at_all(struct kvm_vcpu *v)
+{
+	v->exits->broken = true;
+	return INSN_UNSUPPORTED;
+}
+
+static void broken_emulator_is_an_internal_error(void **state)
+{
+	(void)state;
+	CODE_IS("\x02\x06\x00\x00"); /* add al, [0] */
+	f.emulate = emulate_not_at_all;
+	vcpu->cpu.cpl = 3;
+	fake_play(&f, &at_device, 1);
+	assert_int_equal(go(), 0);
+	assert_int_equal(run->exit_reason, KVM_EXIT_INTERNAL_ERROR);
+	assert_int_equal(run->internal.suberror, KVM_INTERNAL_ERROR_EMULATION);
+	assert_false(vcpu->events.exception.pending);
+	assert_int_equal(get_regs().rip, CODE);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -656,6 +778,9 @@ int main(void)
 		cmocka_unit_test_setup_teardown(step_is_an_exit, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(registers_travel_in_the_page, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(any_stop_is_survived, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(any_emulator_is_survived, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(broken_emulator_is_an_internal_error, set_up,
+						tear_down),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

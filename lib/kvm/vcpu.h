@@ -5,7 +5,6 @@
 
 #include <linux/kvm.h>
 
-#include "lib/insn/emulate.h"
 #include "lib/kvm/backend.h"
 #include "lib/kvm/env.h"
 #include "lib/kvm/vm.h"
@@ -183,7 +182,6 @@ struct kvm_vcpu {
 	uint8_t sipi_page;
 	uint8_t eoi_vector;
 	struct kvm_exits *exits; /* what waits for user space */
-	struct insn_env emulator;
 
 	/* guest debugging */
 	uint32_t debug_control; /* KVM_GUESTDBG_* */

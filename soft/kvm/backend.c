@@ -227,7 +227,6 @@ static void write_protect(struct kvm_vm *vm, uint64_t gfn, uint64_t mask)
 /* The facts of the host are entered before the first VM. */
 struct kvm_backend soft_backend = {
 	.name = "soft",
-	.insn_other = insn_do_other,
 	.amd = true,
 	.phys_bits = SOFT_PHYS_BITS,
 	.xsave_bytes = XSAVE_BYTES,

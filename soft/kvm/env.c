@@ -11,6 +11,7 @@
 #include <unistd.h>
 #include <x86intrin.h>
 
+#include "lib/kvm/emul_here.h"
 #include "soft/access.h"
 #include "soft/kvm/surroundings.h"
 
@@ -242,7 +243,14 @@ static bool clocksource_is_tsc(void)
 
 /* ---- the one of this process ---- */
 
+static enum insn_outcome env_emulate(struct kvm_env *env, struct kvm_vcpu *vcpu)
+{
+	(void)env;
+	return kvm_emulate_here(vcpu, insn_do_other);
+}
+
 static const struct kvm_env_ops ops = {
+	.emulate = env_emulate,
 	.alloc = alloc,
 	.free = release,
 	.lock_init = lock_init,

@@ -235,6 +235,13 @@ static void run_leaks(void)
 	}
 }
 
+static void run_annex(void)
+{
+	for (unsigned i = 0; annex_name(i) != NULL; i++) {
+		one("annex", annex_name(i), i, annex_signal(i), true);
+	}
+}
+
 static void run_pointers(void)
 {
 	one("pointers", "calls", 0, 0, true);
@@ -385,6 +392,9 @@ static int run_all(void)
 	if (wanted(groups, "leak")) {
 		run_leaks();
 	}
+	if (wanted(groups, "annex")) {
+		run_annex();
+	}
 	if (wanted(groups, "pointers")) {
 		run_pointers();
 	}
@@ -421,6 +431,9 @@ int main(int argc, char **argv)
 	}
 	if (strcmp(argv[1], "leak") == 0) {
 		return leak(number);
+	}
+	if (strcmp(argv[1], "annex") == 0) {
+		return annex_attack(number);
 	}
 	if (strcmp(argv[1], "pointers") == 0) {
 		return pointers(number);

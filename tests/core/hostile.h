@@ -70,6 +70,14 @@ const char *crash_name(unsigned number);
 int leak(unsigned number);
 const char *leak_name(unsigned number);
 
+/** annex_attack() - spoils the emulator of its own process in any way. Return: 0, or what went
+ * wrong. */
+int annex_attack(unsigned number);
+
+/** annex_signal() - what it ends with; 0: none. */
+int annex_signal(unsigned number);
+const char *annex_name(unsigned number);
+
 /** pointers() - bad addresses to each system call and each ioctl. */
 int pointers(unsigned seed);
 

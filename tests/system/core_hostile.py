@@ -69,6 +69,11 @@ def test_leaks_come_back():
     assert len(re.findall('pass leak/', run('leak'))) > 10
 
 
+def test_the_annex_harms_only_its_own_process():
+    """The emulator of ring 3: its code, its memory and what it says to the kernel, in hostile hands."""
+    assert len(re.findall('pass annex/', run('annex', cpus=2))) == 15
+
+
 def test_takes_no_bad_pointers():
     assert len(re.findall('pass pointers/', run('pointers'))) == 3
 
