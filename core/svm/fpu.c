@@ -70,7 +70,8 @@ void svm_fpu_save(struct kvm_vcpu *vcpu)
 
 void svm_fpu_commit(struct kvm_vcpu *vcpu)
 {
-	if (svm_of(vcpu)->fpu_live && (vcpu->changed & KVM_REGS_FPU) != 0 && svm_fpu_change(vcpu)) {
+	if (!svm_of(vcpu)->fpu_away && (vcpu->changed & KVM_REGS_FPU) != 0 &&
+	    svm_fpu_change(vcpu)) {
 		vcpu->changed &= ~(uint32_t)KVM_REGS_FPU;
 	}
 }

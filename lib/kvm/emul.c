@@ -806,7 +806,7 @@ static inline unsigned known_length(struct kvm_vcpu *vcpu)
 	uint64_t bytes[2];
 
 	return kvm_ops(vcpu->env)->find_code != NULL && peek_again(vcpu, bytes)
-		       ? short_length(bytes[0])
+		       ? short_length(bytes)
 		       : 0;
 }
 
