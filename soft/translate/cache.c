@@ -330,7 +330,7 @@ void st_link_to(struct st_translator *t, const struct st_block *source, struct s
 		uint32_t target)
 {
 	struct st_block *b = &t->blocks[target];
-	bool same = b->page == source->page && b->linear == source->linear;
+	bool same = b->page == source->page && b->linear == source->linear && !link->guard;
 
 	link->target = target;
 	link->next = b->incoming;

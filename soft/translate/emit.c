@@ -108,6 +108,22 @@ void em_mov_imm(struct em *e, unsigned reg, uint64_t value)
 	}
 }
 
+void em_push(struct em *e, unsigned reg)
+{
+	if (reg >= 8) {
+		em_byte(e, 0x41);
+	}
+	em_byte(e, 0x50 | (reg & 7));
+}
+
+void em_pop(struct em *e, unsigned reg)
+{
+	if (reg >= 8) {
+		em_byte(e, 0x41);
+	}
+	em_byte(e, 0x58 | (reg & 7));
+}
+
 static void deposit(struct em *e, unsigned pp, unsigned to, unsigned from, struct em_mem m)
 {
 	if (m.gs) {

@@ -22,6 +22,7 @@ enum {
 };
 
 /** Conditions as in the opcodes of Jcc. */
+#define EM_CC_B	 2
 #define EM_CC_NE 5
 #define EM_CC_E	 4
 #define EM_CC_A	 7
@@ -119,6 +120,10 @@ static inline void em_lea(struct em *e, bool wide, unsigned reg, struct em_mem m
 {
 	em_mem(e, wide, 0, 0x8d, reg, m);
 }
+
+/** em_push(), em_pop() - of the host's stack. */
+void em_push(struct em *e, unsigned reg);
+void em_pop(struct em *e, unsigned reg);
 
 /** em_pext() - @to = the bits of @from that the mask at @m has. */
 void em_pext(struct em *e, unsigned to, unsigned from, struct em_mem m);

@@ -267,6 +267,27 @@ static bool flags_easy(const struct insn_cpu *cpu, uint64_t value, unsigned cpl)
 	       !(cpl == 3 && (value & RFLAGS_AC) != 0 && (cpu->cr0 & CR0_AM) != 0);
 }
 
+/* The shadow stack is that of @kind from now on. */
+static void use_shadow(const struct st_translator *t, struct st_frame *f, enum st_view_kind kind)
+{
+	uint64_t *stopper;
+
+	if (kind > f->shadow_kind) {
+		f->shadow_tops[f->shadow_kind] = f->shadow;
+		f->shadow -= ST_SHADOW_ENTRY;
+		stopper = (uint64_t *)(uintptr_t)f->shadow;
+		stopper[0] = (uintptr_t)t->stopper;
+		stopper[1] = 0;
+		for (unsigned k = f->shadow_kind + 1; k <= kind; k++) {
+			f->shadow_bases[k] = f->shadow_tops[k] = f->shadow;
+		}
+	} else if (kind < f->shadow_kind) {
+		f->shadow = f->shadow_tops[kind];
+	}
+	f->shadow_base = f->shadow_bases[kind];
+	f->shadow_kind = kind;
+}
+
 /* To @rip with new flags; CPL and code segment are already new. */
 static uint64_t go(struct soft_vcpu *vcpu, uint64_t rip, uint64_t flags)
 {
@@ -286,6 +307,7 @@ static uint64_t go(struct soft_vcpu *vcpu, uint64_t rip, uint64_t flags)
 	} else if ((flags & RFLAGS_AC) != 0) {
 		f->mode |= ST_MODE_AC;
 	}
+	use_shadow(t, f, st_view_of(f->mode));
 	f->rip = rip;
 	code = f->kick != 0 || has_window(f) ? 0 : known(t);
 	return code != 0 ? code : (uintptr_t)t->exit_lookup;

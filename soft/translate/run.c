@@ -432,6 +432,7 @@ static bool enter(struct soft_vcpu *vcpu, uint32_t b, unsigned mode)
 	f->fpu = 0;
 	st_x87_enter(f, vcpu->kvm->xsave);
 	f->mode = mode;
+	f->shadow_kind = st_view_of(mode);
 	f->jump_to = (uintptr_t)t->rx + t->blocks[b].entry;
 	set_gs(t);
 	((void (*)(void))(uintptr_t)t->enter)();
