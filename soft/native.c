@@ -292,7 +292,7 @@ enum insn_outcome soft_native_run(struct soft_vcpu *vcpu, struct insn_native *n)
 	}
 	if (n->x87_place) {
 		set_place(area, n, load_le64(was + AT_FDP));
-	} else if (n->x87_keeps) {
+	} else if (!n->x87_loads) {
 		keep_place(area, was);
 	}
 	memcpy(n->gpr, run.gpr, sizeof(run.gpr));

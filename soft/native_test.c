@@ -191,10 +191,15 @@ static void test_x87_exception(void **state)
 	assert_int_equal(RUN(n), INSN_DONE);
 	assert_int_equal(load_le64(area + AT_FDP), 0x777);
 	n = CODE("\x0f\x28\xc1"); /* movaps, which has no say in it */
-	n.x87_keeps = true;
 	assert_int_equal(RUN(n), INSN_DONE);
 	assert_int_equal(load_le64(area + AT_FIP), 0x3000);
 	assert_int_equal(load_le64(area + AT_FDP), 0x777);
+	n = CODE("\xdb\xe3"); /* fninit */
+	n.x87_loads = true;
+	assert_int_equal(RUN(n), INSN_DONE);
+	if ((area[AT_BV] & 1) != 0) {
+		assert_int_equal(load_le64(area + AT_FIP), 0);
+	}
 }
 
 static void test_refused(void **state)

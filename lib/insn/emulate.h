@@ -126,7 +126,7 @@ struct insn_native {
 	uint64_t rflags; /* CF, PF, AF, ZF, SF, OF; others 0 */
 	/* If it is an x87 instruction that records its place: what the image has to say then. */
 	bool x87_place;
-	bool x87_keeps; /* it is another one, that leaves the last place as it is */
+	bool x87_loads; /* it is one that loads or resets the last place */
 	uint16_t fop;	/* the low three bits of its first byte, and ModRM */
 	uint16_t fcs, fds;
 	uint64_t fip, fdp; /* fdp is 0 without memory operand, and then not recorded */

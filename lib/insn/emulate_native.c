@@ -238,7 +238,7 @@ static bool loads_place(unsigned mnemonic)
 static void set_place(struct insn_exec *x, struct insn_native *n)
 {
 	n->x87_place = x->insn->klass == INSN_CLASS_X87 && records_place(x->insn->mnemonic);
-	n->x87_keeps = !n->x87_place && !loads_place(x->insn->mnemonic);
+	n->x87_loads = loads_place(x->insn->mnemonic);
 	n->fop = (uint16_t)((x->insn->opcode & 7) << 8 | x->insn->modrm);
 	n->fip = x->cpu->rip;
 	n->fcs = x->cpu->seg[INSN_CS].selector;

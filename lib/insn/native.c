@@ -177,6 +177,7 @@ bool insn_native_encode(const struct insn *insn, struct insn_native *n)
 
 void insn_native_state(struct insn_native *n, uint8_t opcode, unsigned reg, bool wide)
 {
+	n->x87_loads = opcode == 0xae && (reg & 1) != 0; /* FXRSTOR, XRSTOR */
 	n->len = 0;
 	n->base = RSI;
 	n->rsp_as = INSN_NO_REG;

@@ -26,6 +26,7 @@ void st_save(struct st_work *w)
 	static const uint8_t code[] = {0x9f, 0x0f, 0x90, 0xc0};
 	struct em *e = w->e;
 
+	st_drop_held(w, EM_R11);
 	em_reg(e, true, 0x89, EM_RAX, EM_R11);
 	em_bytes(e, code, sizeof(code));
 	em_byte(e, 0x66);
@@ -47,6 +48,7 @@ void st_emit_restore(struct em *e)
 
 void st_restore(struct st_work *w)
 {
+	st_drop_held(w, EM_R11);
 	st_emit_restore(w->e);
 	w->saved = false;
 }
@@ -83,25 +85,37 @@ struct st_cold *st_cold(struct st_work *w, unsigned kind, unsigned i)
 	return c;
 }
 
+void st_mov_linear(struct st_work *w, unsigned reg, uint64_t value)
+{
+	em_mov_imm(w->e, reg, value);
+	if (em_is_long(value)) {
+		em_mark(w->e, ST_MARK_LINEAR, w->e->at - 8);
+	} else {
+		w->fixed = true;
+	}
+}
+
 /* ---- addresses ---- */
 
 /* The register that has the guest's @gpr, if need be after loading it to @scratch. */
-static unsigned fetch(struct em *e, unsigned gpr, unsigned scratch)
+static unsigned fetch(struct st_work *w, unsigned gpr, unsigned scratch)
 {
 	unsigned reg = st_host_reg(gpr);
 
+	reg = reg == EM_ABSENT ? st_held_in(w, gpr) : reg;
 	if (reg == EM_ABSENT) {
-		em_load(e, scratch, GPR(gpr));
+		st_drop_held(w, scratch);
+		em_load(w->e, scratch, GPR(gpr));
 		reg = scratch;
 	}
 	return reg;
 }
 
-static void offset(struct st_work *w, unsigned i)
+/* @to = the sum, cut off at 32 bits unless @wide. */
+static void offset(struct st_work *w, unsigned i, bool wide, unsigned to)
 {
 	const struct insn *insn = &w->insn[i];
 	const struct insn_mem *m = &insn->mem[0];
-	bool wide = insn->adr_bytes == 8;
 	struct em_mem a = {
 		.base = EM_ABSENT, .index = EM_ABSENT, .scale = 1, .disp = (int32_t)m->disp};
 	uint64_t all = (uint64_t)m->disp;
@@ -109,24 +123,35 @@ static void offset(struct st_work *w, unsigned i)
 	if (m->base == INSN_RIP || (m->base == INSN_NO_REG && m->index == INSN_NO_REG)) {
 		if (m->base == INSN_RIP) {
 			all += w->linear + w->at[i] + insn->len;
+			st_mov_linear(w, to, wide ? all : (uint32_t)all);
+		} else {
+			em_mov_imm(w->e, to, wide ? all : (uint32_t)all);
 		}
-		em_mov_imm(w->e, EM_R10, wide ? all : (uint32_t)all);
 		return;
 	}
 	if (m->base != INSN_NO_REG) {
-		a.base = (uint8_t)fetch(w->e, m->base, EM_R10);
+		bool taken = m->index != INSN_NO_REG && st_held_in(w, m->index) == EM_R10;
+
+		a.base = (uint8_t)fetch(w, m->base, taken ? EM_R11 : EM_R10);
 	}
 	if (m->index != INSN_NO_REG) {
-		a.index = (uint8_t)fetch(w->e, m->index, EM_R11);
+		a.index = (uint8_t)fetch(w, m->index, a.base == EM_R11 ? EM_R10 : EM_R11);
 		a.scale = m->scale;
 	}
 	if (wide && a.index == EM_ABSENT && a.disp == 0) {
-		if (a.base != EM_R10) {
-			em_reg(w->e, true, 0x89, a.base, EM_R10);
+		if (a.base != to) {
+			em_reg(w->e, true, 0x89, a.base, to);
 		}
 		return;
 	}
-	em_lea(w->e, wide, EM_R10, a);
+	em_lea(w->e, wide, to, a);
+}
+
+void st_lea(struct st_work *w, unsigned i, unsigned to)
+{
+	const struct insn *insn = &w->insn[i];
+
+	offset(w, i, insn->adr_bytes == 8 && insn->op_bytes == 8, to);
 }
 
 void st_address(struct st_work *w, unsigned i)
@@ -134,8 +159,10 @@ void st_address(struct st_work *w, unsigned i)
 	const struct insn_mem *m = &w->insn[i].mem[0];
 
 	w->in_r10 = NULL;
-	offset(w, i);
+	offset(w, i, w->insn[i].adr_bytes == 8, EM_R10);
+	w->held[0].there = false;
 	if (w->insn[i].mode == INSN_64 && (m->seg == INSN_FS || m->seg == INSN_GS)) {
+		st_drop_held(w, EM_R11);
 		em_load(w->e, EM_R11, m->seg == INSN_FS ? AT(fs_base) : AT(gs_base));
 		em_lea(w->e, true, EM_R10,
 		       (struct em_mem){.base = EM_R10, .index = EM_R11, .scale = 1});
@@ -226,6 +253,7 @@ static void check_live(struct st_work *w, unsigned i, unsigned size, bool write)
 
 void st_check(struct st_work *w, unsigned i, unsigned size, bool write)
 {
+	w->held[0].there = w->held[1].there = false;
 	if (w->live[i] != 0 && !w->saved) {
 		check_live(w, i, size, write);
 	} else {
@@ -235,6 +263,7 @@ void st_check(struct st_work *w, unsigned i, unsigned size, bool write)
 
 void st_check_range(struct st_work *w, unsigned i, unsigned size, bool write)
 {
+	w->held[0].there = w->held[1].there = false;
 	check_dead(w, i, ST_COLD_RANGE, size, write);
 }
 
@@ -264,14 +293,23 @@ static void slow(struct st_work *w, const struct st_cold *c)
 	em_jmp(e, c->resume);
 }
 
-/* What is called comes back behind the jump if there is no window. */
+/*
+ * What is called comes back behind the jump if there is no window. A range of two pages is none,
+ * and nobody is asked: where a frame of the stack is such a range, that happens often.
+ */
 static void range(struct st_work *w, unsigned i)
 {
+	static const uint8_t page_of[] = {0x49, 0xc1, 0xeb, 12}; /* shr $12, %r11 */
 	const struct st_cold c = w->cold[i];
 	struct em *e = w->e;
 	struct st_cold *link;
 
 	em_mem(e, true, 0, 0x33, EM_R10, entry(tags(w, c.write)));
+	em_lea(e, true, EM_R11, EM_AT(EM_R10, c.size - 1));
+	em_reg(e, true, 0x31, EM_R10, EM_R11); /* xor */
+	em_bytes(e, page_of, sizeof(page_of));
+	em_byte(e, 0x70 | EM_CC_NE);
+	em_byte(e, 16); /* over MOV, CALL, JMP */
 	em_mov_imm(e, EM_R11, c.size | (c.write ? ST_SLOW_WRITE : 0));
 	em_call(e, w->t->attempt);
 	em_jmp(e, c.resume);
@@ -288,10 +326,11 @@ static void leave(struct st_work *w, const struct st_cold *c, const uint8_t *exi
 	if (c->saved) {
 		st_emit_restore(w->e);
 	}
-	em_mov_imm(w->e, EM_R10, c->rip);
+	st_mov_linear(w, EM_R10, c->rip);
 	em_store(w->e, EM_R10, AT(rip));
 	if (c->kind == ST_COLD_MOVED) {
 		em_mov_imm(w->e, EM_R11, w->t->nblocks);
+		em_mark(w->e, ST_MARK_NUMBER, w->e->at - 4);
 	}
 	em_jmp(w->e, exit);
 }
@@ -311,6 +350,7 @@ static void link_stub(struct st_work *w, const struct st_cold *c)
 	link->target = ST_NONE;
 	link->rip = c->rip;
 	link->how = (c->saved ? ST_MODE_SAVED : 0) | (c->plain ? ST_MODE_PLAIN : 0);
+	link->guard = c->guard;
 	em_call(w->e, t->exit_link);
 	link->site = (uint32_t)(em_here(w->e) - t->rx);
 }
@@ -321,6 +361,7 @@ static void cold_parts(struct st_work *w)
 		const struct st_cold *c = &w->cold[i];
 
 		em_patch(w->e, c->behind, em_here(w->e));
+		em_mark(w->e, EM_MARK_REL, c->behind - w->e->to_rx - 4);
 		switch (c->kind) {
 		case ST_COLD_SLOW:
 			slow(w, c);
@@ -337,6 +378,10 @@ static void cold_parts(struct st_work *w)
 		case ST_COLD_INSN:
 			st_record(w, lost(c));
 			em_call(w->e, w->t->exit_insn);
+			break;
+		case ST_COLD_FULL:
+			em_load(w->e, EM_RSP, AT(shadow_base));
+			em_jmp(w->e, c->resume);
 			break;
 		case ST_COLD_FPU:
 			em_call(w->e, w->t->load_fpu);

@@ -177,7 +177,7 @@ static enum how decode(struct st_work *w, unsigned offset)
 		w->how[w->n] = (uint8_t)how;
 		offset += insn->len;
 		w->at[++w->n] = (uint16_t)offset;
-		if (how == HOW_BRANCH || how == HOW_INTERPRET) {
+		if (how == HOW_INTERPRET || (how == HOW_BRANCH && !st_goes_on(w, w->n - 1))) {
 			return how;
 		}
 	} while (w->n < ST_BLOCK_INSNS && offset < 4096);
@@ -214,6 +214,9 @@ static void liveness(struct st_work *w, enum how end)
 		if (i == w->n - 1 && end == HOW_INTERPRET) {
 			live = ST_FLAGS;
 		} else {
+			if (w->how[i] == HOW_BRANCH && (i < w->n - 1 || end == HOW_NOTHING)) {
+				live |= st_flags_needed(w, insn_target(insn, w->linear + w->at[i]));
+			}
 			if (!insn->flags_maybe) {
 				live &= ~insn->flags_written;
 			}
@@ -283,12 +286,30 @@ static void find_place(struct st_work *w, unsigned i)
 	}
 }
 
+/* R10 or R11 for the guest's @gpr; @used: bits of registers that the instruction has already. */
+static unsigned take(struct st_work *w, unsigned gpr, bool read, uint16_t used)
+{
+	unsigned reg = st_held_in(w, gpr);
+
+	if (reg == EM_ABSENT) {
+		bool r11 = (used & BIT(EM_R11)) == 0 &&
+			   (!w->held[1].there || (used & BIT(EM_R10)) != 0);
+
+		reg = r11 ? EM_R11 : EM_R10;
+		st_drop_held(w, reg);
+		if (read) {
+			em_load(w->e, reg, GPR(gpr));
+		}
+		st_hold(w, reg, gpr, false);
+	}
+	return reg;
+}
+
 static void copy(struct st_work *w, unsigned i)
 {
-	static const uint8_t scratch[] = {EM_R10, EM_R11};
 	const struct insn *insn = &w->insn[i];
 	bool memory = insn->nmem != 0;
-	unsigned used = memory ? 1 : 0;
+	uint16_t used = memory ? (uint16_t)BIT(EM_R10) : 0;
 	uint8_t map[16];
 	int32_t disp = 0;
 
@@ -303,16 +324,15 @@ static void copy(struct st_work *w, unsigned i)
 		const struct insn_operand *o = &insn->operand[n];
 
 		if (o->kind == INSN_OP_REG && o->klass == INSN_GPR && map[o->reg] == EM_ABSENT) {
-			map[o->reg] = scratch[used++ % 2];
-			if ((insn->gpr_read & BIT(o->reg)) != 0) {
-				em_load(w->e, map[o->reg], GPR(o->reg));
-			}
+			map[o->reg] =
+				(uint8_t)take(w, o->reg, (insn->gpr_read & BIT(o->reg)) != 0, used);
+			used |= (uint16_t)BIT(map[o->reg]);
 		}
 	}
 	st_copy(w->e, insn, map, memory, disp);
 	for (unsigned g = 9; g <= 11; g++) {
 		if (map[g] != EM_ABSENT && (insn->gpr_write & BIT(g)) != 0) {
-			em_store(w->e, map[g], GPR(g));
+			st_hold(w, map[g], g, true);
 		}
 	}
 }
@@ -320,28 +340,29 @@ static void copy(struct st_work *w, unsigned i)
 /* Without segment base and check. */
 static void lea(struct st_work *w, unsigned i)
 {
-	const struct insn *insn = &w->insn[i];
-	struct insn plain = *insn;
-	unsigned reg = st_host_reg(insn->operand[0].reg);
+	unsigned gpr = w->insn[i].operand[0].reg, reg = st_host_reg(gpr);
 
-	w->insn[i].mem[0].seg = INSN_DS;
-	st_address(w, i);
-	w->insn[i] = plain;
-	if (insn->op_bytes == 2) {
+	if (w->insn[i].op_bytes == 2) {
+		st_hold_none(w);
+	}
+	if (reg == EM_ABSENT || w->insn[i].op_bytes == 2) {
+		/* The sum may be of what R10 has. */
+		st_write_back(w);
+		st_lea(w, i, EM_R10);
+		w->held[0].there = false;
+		w->in_r10 = NULL;
+	} else {
+		st_lea(w, i, reg);
+	}
+	if (w->insn[i].op_bytes == 2) {
+		em_byte(w->e, 0x66);
 		if (reg == EM_ABSENT) {
-			em_byte(w->e, 0x66);
-			em_mem(w->e, false, 0, 0x89, EM_R10, GPR(insn->operand[0].reg));
+			em_mem(w->e, false, 0, 0x89, EM_R10, GPR(gpr));
 		} else {
-			em_byte(w->e, 0x66);
 			em_reg(w->e, false, 0x89, EM_R10, reg);
 		}
 	} else if (reg == EM_ABSENT) {
-		if (insn->op_bytes == 4) {
-			em_reg(w->e, false, 0x89, EM_R10, EM_R10);
-		}
-		em_store(w->e, EM_R10, GPR(insn->operand[0].reg));
-	} else {
-		em_reg(w->e, insn->op_bytes == 8, 0x89, EM_R10, reg);
+		st_hold(w, EM_R10, gpr, true);
 	}
 }
 
@@ -570,7 +591,7 @@ static void system_insn(struct st_work *w, unsigned i, uint32_t what)
 	if (ST_SYSTEM_KIND(what) == ST_SYSTEM_XSAVEC || ST_SYSTEM_KIND(what) == ST_SYSTEM_XRSTOR) {
 		st_address(w, i);
 	} else {
-		em_mov_imm(w->e, EM_R10, w->linear + w->at[i] + w->insn[i].len);
+		st_mov_linear(w, EM_R10, w->linear + w->at[i] + w->insn[i].len);
 	}
 	em_mov_imm(w->e, EM_R11, what);
 	em_call(w->e, w->t->system);
@@ -656,6 +677,9 @@ static void one(struct st_work *w, unsigned i)
 		break;
 	case HOW_SYSTEM:
 		system_insn(w, i, st_system_of(&w->insn[i], w->mode));
+		break;
+	case HOW_BRANCH:
+		st_jump_aside(w, i);
 		break;
 	default:
 		break;
@@ -763,6 +787,42 @@ static void place_flags(struct st_work *w, unsigned i, enum how how)
 	st_record(w, w->at[i] | (w->saved && w->live[i] != 0 ? ST_SAVED : 0));
 }
 
+/* If it is not for its operand in memory. */
+static bool keeps_r10(const struct st_work *w, unsigned i)
+{
+	const struct insn *insn = &w->insn[i];
+
+	return w->how[i] == HOW_BRANCH || w->how[i] == HOW_NOTHING || w->how[i] == HOW_LEA ||
+	       (w->how[i] == HOW_COPY && insn->nmem == 0);
+}
+
+/* What R10 and R11 have is in the frame before whatever may leave the block, or uses them. */
+static void place_held(struct st_work *w, unsigned i)
+{
+	const struct insn *insn = &w->insn[i];
+
+	switch (w->how[i]) {
+	case HOW_NOTHING:
+	case HOW_LEA:
+		return;
+	case HOW_COPY:
+		if (insn->nmem != 0 || insn->klass != INSN_CLASS_INTEGER ||
+		    insn->mnemonic == INSN_DIV || insn->mnemonic == INSN_IDIV) {
+			st_write_back(w);
+		}
+		return;
+	case HOW_BRANCH:
+		if (st_is_jcc(insn)) {
+			st_write_back(w);
+			return;
+		}
+		break;
+	default:
+		break;
+	}
+	st_hold_none(w);
+}
+
 static void code(struct st_work *w, struct st_block *b, enum how end)
 {
 	b->fpu = uses_fpu(w, end);
@@ -781,6 +841,7 @@ static void code(struct st_work *w, struct st_block *b, enum how end)
 	for (unsigned i = 0; i < w->n && !w->e->full; i++) {
 		bool last = i == w->n - 1;
 
+		place_held(w, i);
 		place_flags(w, i, last && end == HOW_INTERPRET ? end : w->how[i]);
 		if (last && (end == HOW_INTERPRET || (end == HOW_BRANCH && !st_branch(w, i)))) {
 			interpret(w, i);
@@ -790,12 +851,10 @@ static void code(struct st_work *w, struct st_block *b, enum how end)
 		if ((w->insn[i].flags_written & ST_FLAGS) != 0 || w->insn[i].flags_maybe) {
 			w->saved = false;
 		}
-		st_windows_behind(w, i,
-				  w->how[i] == HOW_COPY && w->insn[i].nmem == 0 &&
-					  ((w->insn[i].gpr_read | w->insn[i].gpr_write) &
-					   (BIT(9) | BIT(10) | BIT(11))) == 0);
+		st_windows_behind(w, i, keeps_r10(w, i));
 	}
 	if (end == HOW_NOTHING) {
+		st_hold_none(w);
 		st_goto(w, w->n - 1, w->linear + w->at[w->n]);
 	}
 	b->code_end = (uint32_t)(em_here(w->e) - w->t->rx);
@@ -823,8 +882,10 @@ uint32_t st_translate(struct st_translator *t, const struct st_source *source, u
 	w.ncold = 0;
 	memset(w.window, 0, sizeof(w.window));
 	w.in_r10 = NULL;
+	memset(w.held, 0, sizeof(w.held));
 	w.reached = false;
-	w.needed_known[0] = w.needed_known[1] = false;
+	w.fixed = (mode & ST_MODE_INSN) != INSN_64;
+	memset(w.needed_known, 0, sizeof(w.needed_known));
 	w.needed_next = 0;
 	w.looked_at = 0;
 	*b = (struct st_block){
@@ -834,6 +895,7 @@ uint32_t st_translate(struct st_translator *t, const struct st_source *source, u
 		.mode = (uint16_t)mode,
 		.first_record = t->nrecords,
 		.first_link = t->nlinks,
+		.first_mark = t->em.nmarks,
 		.incoming = ST_NONE,
 		.code = (uint32_t)(em_here(&t->em) - t->rx),
 	};
@@ -847,5 +909,8 @@ uint32_t st_translate(struct st_translator *t, const struct st_source *source, u
 	b->pieces = st_pieces_of(offset, offset + b->bytes - 1u) | w.looked_at;
 	b->records = t->nrecords - b->first_record;
 	b->links = t->nlinks - b->first_link;
+	b->marks = t->em.nmarks - b->first_mark;
+	/* What ends in the next page depends on that one's mapping, too. */
+	b->fixed = w.fixed || w.at[1] > 4096;
 	return t->nblocks++;
 }

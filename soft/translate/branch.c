@@ -48,12 +48,12 @@ uint32_t st_flags_needed(struct st_work *w, uint64_t rip)
 {
 	unsigned i = w->needed_next;
 
-	for (unsigned k = 0; k < 2; k++) {
+	for (unsigned k = 0; k < ST_NEEDED; k++) {
 		if (w->needed_at[k] == rip && w->needed_known[k]) {
 			return w->needed[k];
 		}
 	}
-	w->needed_next = i ^ 1;
+	w->needed_next = (i + 1) % ST_NEEDED;
 	w->needed_at[i] = rip;
 	w->needed_known[i] = true;
 	w->needed[i] = look_ahead(w, rip);
@@ -91,13 +91,21 @@ void st_guard(struct st_work *w, enum st_cold_kind kind)
 
 	if (w->live[0] == 0 || w->saved) {
 		em_mem(e, false, 0, 0x81, 7, EM_GS(exec)); /* cmpl */
+		em_mark(e, ST_MARK_EXEC, e->at - 4);
+		em_mark(e, ST_MARK_MAP, e->at);
 		em_32(e, map);
 		em_jcc_open(e, EM_CC_NE);
 		c = st_cold(w, kind, 0);
 	} else {
 		em_reg(e, true, 0x89, EM_RCX, EM_R11);
 		em_mem(e, false, 0, 0x8b, EM_RCX, EM_GS(exec));
+		em_mark(e, ST_MARK_EXEC, e->at - 4);
 		em_lea(e, true, EM_RCX, EM_AT(EM_RCX, -(int32_t)map));
+		if (map > 128) {
+			em_mark(e, ST_MARK_LESS_MAP, e->at - 4);
+		} else {
+			w->fixed = true;
+		}
 		c = cold_if_rcx(w, kind, 0);
 	}
 	c->rip = w->linear + w->at[0];
@@ -111,16 +119,30 @@ static unsigned slot_bytes(const struct st_work *w)
 }
 
 /* R11 is the place of the entry. */
-static struct em_mem jump_entry(const struct st_work *w, size_t field)
+static struct em_mem jump_entry(enum st_view_kind kind, size_t field)
 {
-	size_t table = offsetof(struct st_frame, jump) +
-		       st_view_of(w->mode) * ST_JUMPS * sizeof(struct st_jump);
+	size_t table = offsetof(struct st_frame, jump) + kind * ST_JUMPS * sizeof(struct st_jump);
 
 	return (struct em_mem){.gs = true,
 			       .base = EM_R11,
 			       .index = EM_ABSENT,
 			       .scale = 1,
 			       .disp = (int32_t)(table + field)};
+}
+
+/* A jump of two bytes. Return: where its distance is. */
+static uint8_t *short_jcc(struct em *e, unsigned cc)
+{
+	em_byte(e, 0x70 | cc);
+	em_byte(e, 0);
+	return e->at - 1;
+}
+
+static void short_to_here(const struct em *e, uint8_t *distance)
+{
+	if (!e->full) {
+		*distance = (uint8_t)(e->at - distance - 1);
+	}
 }
 
 /* The flags are in frame.saved from here on. */
@@ -132,49 +154,84 @@ static void put_flags_away(struct st_work *w, unsigned i)
 	}
 }
 
-/*
- * To the linear address in R10; RSP moves by @by. Where nothing can be, the instruction fails: the
- * table has no such entries, and who looks further sees to it before RSP moves.
- */
-static void indirect(struct st_work *w, unsigned i, int32_t by)
+/* R11 is where the entry of the linear address in R10 is; if not, or somebody waits: @miss. */
+static void find_entry(struct em *e, enum st_view_kind kind, uint8_t *miss[2])
 {
 	static const uint8_t rorx[] = {0xc4, 0x43, 0xfb, 0xf0, 0xda, 4};
 	static const uint8_t and_slot[] = {0x41, 0x81, 0xe3};
-	struct em *e = w->e;
-	bool wide = slot_bytes(w) == 8;
-	uint8_t *miss[2];
 
-	put_flags_away(w, i);
-	if (by != 0 && !wide) {
-		em_lea(e, false, EM_R9, EM_AT(EM_R9, by));
-	}
 	em_bytes(e, rorx, sizeof(rorx)); /* rorx $4, %r10, %r11 */
 	em_lea(e, true, EM_R11, (struct em_mem){.base = EM_R11, .index = EM_R10, .scale = 8});
 	em_bytes(e, and_slot, sizeof(and_slot)); /* and $.., %r11d */
 	em_32(e, (ST_JUMPS - 1) * sizeof(struct st_jump));
-	em_mem(e, true, 0, 0x3b, EM_R10, jump_entry(w, offsetof(struct st_jump, rip)));
-	em_byte(e, 0x70 | EM_CC_NE);
-	em_byte(e, 0);
-	miss[0] = e->at - 1;
+	em_mem(e, true, 0, 0x3b, EM_R10, jump_entry(kind, offsetof(struct st_jump, rip)));
+	miss[0] = short_jcc(e, EM_CC_NE);
 	em_mem(e, false, 0, 0x83, 7, AT(kick)); /* cmpl $0 */
 	em_byte(e, 0);
-	em_byte(e, 0x70 | EM_CC_NE);
+	miss[1] = short_jcc(e, EM_CC_NE);
+}
+
+/* RSP moves by frame.temp. Uses @reg. */
+static void move_rsp(struct em *e, unsigned reg)
+{
+	em_load(e, reg, AT(temp));
+	em_lea(e, true, EM_R9, (struct em_mem){.base = EM_R9, .index = (uint8_t)reg, .scale = 1});
+}
+
+/* To the address in R10, if the shadow stack has it on top and nobody waits. */
+static void return_or(struct em *e, const int32_t *by, uint8_t *miss[2])
+{
+	em_mem(e, true, 0, 0x3b, EM_R10, EM_AT(EM_RSP, 8)); /* cmp */
+	miss[0] = short_jcc(e, EM_CC_NE);
+	em_mem(e, false, 0, 0x83, 7, AT(kick)); /* cmpl $0 */
 	em_byte(e, 0);
-	miss[1] = e->at - 1;
-	if (by != 0 && wide) {
-		em_lea(e, true, EM_R9, EM_AT(EM_R9, by));
+	miss[1] = short_jcc(e, EM_CC_NE);
+	if (by == NULL) {
+		move_rsp(e, EM_R11);
+	} else if (*by != 0) {
+		em_lea(e, true, EM_R9, EM_AT(EM_R9, *by));
 	}
-	em_mem(e, false, 0, 0xff, 4, jump_entry(w, offsetof(struct st_jump, code)));
-	for (unsigned i = 0; i < 2 && !e->full; i++) {
-		*miss[i] = (uint8_t)(e->at - miss[i] - 1);
-	}
-	if (wide) {
-		em_mov_imm(e, EM_R11, (uint32_t)by);
-		em_call(e, w->t->exit_target);
-	} else {
-		em_store(e, EM_R10, AT(rip));
-		em_jmp(e, w->t->exit_lookup);
-	}
+	em_byte(e, 0xc2); /* ret $8 */
+	em_byte(e, 8);
+	em_byte(e, 0);
+	short_to_here(e, miss[0]);
+	short_to_here(e, miss[1]);
+}
+
+void st_emit_lookup(struct em *e, enum st_view_kind kind)
+{
+	uint8_t *miss[2];
+
+	return_or(e, NULL, miss);
+	st_emit_table(e, kind);
+}
+
+void st_emit_table(struct em *e, enum st_view_kind kind)
+{
+	uint8_t *miss[2];
+
+	find_entry(e, kind, miss);
+	move_rsp(e, EM_R10);
+	em_mem(e, false, 0, 0xff, 4, jump_entry(kind, offsetof(struct st_jump, code)));
+	short_to_here(e, miss[0]);
+	short_to_here(e, miss[1]);
+}
+
+/* To the linear address in R10. Where nothing can be, the instruction fails: the table has no such
+ * entries, and who looks further sees to it. */
+static void indirect(struct st_work *w, unsigned i)
+{
+	enum st_view_kind kind = st_view_of(w->mode);
+	struct em *e = w->e;
+	uint8_t *miss[2];
+
+	put_flags_away(w, i);
+	find_entry(e, kind, miss);
+	em_mem(e, false, 0, 0xff, 4, jump_entry(kind, offsetof(struct st_jump, code)));
+	short_to_here(e, miss[0]);
+	short_to_here(e, miss[1]);
+	em_mov_imm(e, EM_R11, 0);
+	em_call(e, w->t->exit_target);
 }
 
 /* ---- direct jumps ---- */
@@ -215,6 +272,37 @@ void st_goto(struct st_work *w, unsigned i, uint64_t rip)
 
 /* ---- instructions ---- */
 
+bool st_is_jcc(const struct insn *insn)
+{
+	return insn->klass == INSN_CLASS_JCC && insn->op_bytes == (insn->mode == INSN_64 ? 8 : 4) &&
+	       ((insn->map == 0 && (insn->opcode & 0xf0) == 0x70) ||
+		(insn->map == 1 && (insn->opcode & 0xf0) == 0x80));
+}
+
+/* The target of a direct jump that fails, or of CALL, which is to push nothing then. */
+static bool nowhere(const struct st_work *w, uint64_t rip)
+{
+	return (w->mode & ST_MODE_INSN) == INSN_64 && (uint64_t)((int64_t)(rip << 16) >> 16) != rip;
+}
+
+bool st_goes_on(const struct st_work *w, unsigned i)
+{
+	uint64_t rip = w->linear + w->at[i], taken = insn_target(&w->insn[i], rip);
+
+	return st_is_jcc(&w->insn[i]) && taken > rip && !nowhere(w, taken);
+}
+
+void st_jump_aside(struct st_work *w, unsigned i)
+{
+	uint64_t taken = insn_target(&w->insn[i], w->linear + w->at[i]);
+	struct st_cold *c;
+
+	em_jcc_open(w->e, w->insn[i].opcode & 15);
+	c = st_cold(w, ST_COLD_LINK, i);
+	c->rip = taken;
+	c->saved = st_flags_needed(w, taken) == 0;
+}
+
 static void jcc(struct st_work *w, unsigned i)
 {
 	const struct insn *insn = &w->insn[i];
@@ -222,13 +310,9 @@ static void jcc(struct st_work *w, unsigned i)
 	uint64_t taken = insn_target(insn, rip);
 	unsigned cc = insn->opcode & 15;
 	struct em *e = w->e;
-	struct st_cold *c;
 
 	if (taken > rip) {
-		em_jcc_open(e, cc);
-		c = st_cold(w, ST_COLD_LINK, i);
-		c->rip = taken;
-		c->saved = st_flags_needed(w, taken) == 0;
+		st_jump_aside(w, i);
 	} else {
 		uint8_t *over;
 
@@ -239,21 +323,76 @@ static void jcc(struct st_work *w, unsigned i)
 	st_goto(w, i, rip + insn->len);
 }
 
-/* Pushes the return address; what fails, fails before anything has changed. */
+static uint64_t return_address(const struct st_work *w, unsigned i)
+{
+	uint64_t back = w->linear + w->at[i] + w->insn[i].len;
+
+	return slot_bytes(w) == 8 ? back : (uint32_t)back;
+}
+
+/* R11 is the return address, and pushed; what fails, fails before anything has changed. */
 static void push_return(struct st_work *w, unsigned i)
 {
 	struct em *e = w->e;
 	unsigned slot = slot_bytes(w);
-	uint64_t back = w->linear + w->at[i] + w->insn[i].len;
 	int32_t disp = 0;
 
 	if (!st_reach(w, i, &disp)) {
 		em_lea(e, slot == 8, EM_R10, EM_AT(EM_R9, -(int)slot));
 		st_check(w, i, slot, true);
 	}
-	em_mov_imm(e, EM_R11, slot == 8 ? back : (uint32_t)back);
+	st_mov_linear(w, EM_R11, return_address(w, i));
 	em_mem(e, slot == 8, 0, 0x89, EM_R11, EM_AT(EM_R10, disp));
 	em_lea(e, slot == 8, EM_R9, EM_AT(EM_R9, -(int)slot));
+}
+
+/* The flags are in frame.saved, or nobody reads them. */
+static void flags_away(struct st_work *w, unsigned i)
+{
+	if (!w->saved && w->live[i] != 0) {
+		st_save(w);
+		st_record(w, w->at[i] | ST_SAVED);
+	}
+	w->saved = true;
+}
+
+static void room_for_entry(struct st_work *w, unsigned i)
+{
+	struct em *e = w->e;
+
+	em_mem(e, true, 0, 0x3b, EM_RSP, AT(shadow_limit)); /* cmp */
+	em_jcc_open(e, EM_CC_B);
+	st_cold(w, ST_COLD_FULL, i)->resume = em_here(e);
+}
+
+/* Behind the CALL: the RET has found its address on the shadow stack. */
+static void come_back(struct st_work *w, unsigned i)
+{
+	struct st_cold *c;
+
+	em_byte(w->e, 0xe9);
+	em_32(w->e, 0);
+	c = st_cold(w, ST_COLD_LINK, i);
+	c->rip = return_address(w, i);
+	c->guard = true;
+}
+
+static void call_direct(struct st_work *w, unsigned i)
+{
+	uint64_t rip = w->linear + w->at[i], to = insn_target(&w->insn[i], rip);
+	struct em *e = w->e;
+
+	flags_away(w, i);
+	push_return(w, i);
+	if (to <= rip) {
+		ask(w, i, to);
+	}
+	room_for_entry(w, i);
+	em_push(e, EM_R11);
+	em_byte(e, 0xe8);
+	em_32(e, 0);
+	st_cold(w, ST_COLD_LINK, i)->rip = to;
+	come_back(w, i);
 }
 
 /* R10 = where JMP and CALL by register or memory lead. */
@@ -282,11 +421,34 @@ static void target(struct st_work *w, unsigned i)
 static void check_target(struct st_work *w, unsigned i)
 {
 	if (slot_bytes(w) == 8) {
-		put_flags_away(w, i);
 		st_emit_is_canonical(w->e, EM_R11);
 		em_jcc_open(w->e, EM_CC_NE);
 		st_cold(w, ST_COLD_INSN, i);
 	}
+}
+
+static void call_indirect(struct st_work *w, unsigned i)
+{
+	enum st_view_kind kind = st_view_of(w->mode);
+	struct em *e = w->e;
+	uint8_t *miss[2];
+
+	target(w, i);
+	em_store(e, EM_R10, AT(temp));
+	put_flags_away(w, i);
+	check_target(w, i);
+	push_return(w, i);
+	em_load(e, EM_R10, AT(temp));
+	room_for_entry(w, i);
+	find_entry(e, kind, miss);
+	st_mov_linear(w, EM_R10, return_address(w, i));
+	em_push(e, EM_R10);
+	em_mem(e, false, 0, 0xff, 2, jump_entry(kind, offsetof(struct st_jump, code)));
+	come_back(w, i);
+	short_to_here(e, miss[0]);
+	short_to_here(e, miss[1]);
+	em_store(e, EM_R10, AT(rip));
+	em_jmp(e, w->t->exit_lookup);
 }
 
 static void ret(struct st_work *w, unsigned i)
@@ -294,6 +456,7 @@ static void ret(struct st_work *w, unsigned i)
 	unsigned slot = slot_bytes(w);
 	const struct insn *insn = &w->insn[i];
 	int32_t by = (int32_t)(slot + (insn->noperands > 0 ? (uint16_t)insn->imm[0] : 0));
+	uint8_t *miss[2];
 	int32_t disp = 0;
 
 	if (!st_reach(w, i, &disp)) {
@@ -301,13 +464,14 @@ static void ret(struct st_work *w, unsigned i)
 		st_check(w, i, slot, false);
 	}
 	em_mem(w->e, slot == 8, 0, 0x8b, EM_R10, EM_AT(EM_R10, disp));
-	indirect(w, i, by);
-}
-
-/* The target of a direct jump that fails, or of CALL, which is to push nothing then. */
-static bool nowhere(const struct st_work *w, uint64_t rip)
-{
-	return (w->mode & ST_MODE_INSN) == INSN_64 && (uint64_t)((int64_t)(rip << 16) >> 16) != rip;
+	put_flags_away(w, i);
+	if (slot == 4) {
+		em_lea(w->e, false, EM_R9, EM_AT(EM_R9, by));
+		by = 0;
+	}
+	return_or(w->e, &by, miss);
+	em_mov_imm(w->e, EM_R11, (uint32_t)by);
+	em_call(w->e, w->t->lookup[st_view_of(w->mode)]);
 }
 
 bool st_branch(struct st_work *w, unsigned i)
@@ -327,28 +491,21 @@ bool st_branch(struct st_work *w, unsigned i)
 			st_goto(w, i, insn_target(insn, rip));
 		} else {
 			target(w, i);
-			indirect(w, i, 0);
+			indirect(w, i);
 		}
 		return true;
 	case INSN_CLASS_JCC:
-		if ((insn->map == 0 && (insn->opcode & 0xf0) != 0x70) ||
-		    (insn->map == 1 && (insn->opcode & 0xf0) != 0x80)) {
+		if (!st_is_jcc(insn)) {
 			return false;
 		}
 		jcc(w, i);
 		return true;
 	case INSN_CLASS_CALL:
 		if (direct) {
-			push_return(w, i);
-			st_goto(w, i, insn_target(insn, rip));
-			return true;
+			call_direct(w, i);
+		} else {
+			call_indirect(w, i);
 		}
-		target(w, i);
-		em_store(w->e, EM_R10, AT(temp));
-		check_target(w, i);
-		push_return(w, i);
-		em_load(w->e, EM_R10, AT(temp));
-		indirect(w, i, 0);
 		return true;
 	case INSN_CLASS_RET:
 		ret(w, i);

@@ -40,7 +40,7 @@ static int map_code(struct st_translator *t)
 		r = -errno;
 	}
 	close(fd);
-	t->em = (struct em){.at = rw, .end = rw + ST_HOT_BYTES, .to_rx = t->rx - rw};
+	t->em = (struct em){.at = rw, .end = rw + ST_HOT_BYTES, .to_rx = t->rx - rw, .base = rw};
 	return r;
 }
 
@@ -94,8 +94,10 @@ int st_cache_init(struct st_translator *t)
 	t->link = reserve(ST_MAX_LINKS * sizeof(*t->link));
 	t->pages = reserve(ST_MAX_PAGES * sizeof(*t->pages));
 	t->maps = reserve(ST_MAX_MAPS * sizeof(*t->maps));
-	if (t->blocks == NULL || t->records == NULL || t->link == NULL || t->pages == NULL ||
-	    t->maps == NULL) {
+	t->em.marks = reserve(ST_MAX_MARKS * sizeof(*t->em.marks));
+	t->em.max_marks = t->em.marks == NULL ? 0 : ST_MAX_MARKS;
+	if (t->em.marks == NULL || t->blocks == NULL || t->records == NULL || t->link == NULL ||
+	    t->pages == NULL || t->maps == NULL) {
 		return -ENOMEM;
 	}
 	return 0;
@@ -116,6 +118,7 @@ void st_cache_fini(struct st_translator *t)
 	release(t->link, ST_MAX_LINKS * sizeof(*t->link));
 	release(t->pages, ST_MAX_PAGES * sizeof(*t->pages));
 	release(t->maps, ST_MAX_MAPS * sizeof(*t->maps));
+	release(t->em.marks, ST_MAX_MARKS * sizeof(*t->em.marks));
 	if (t->rx != NULL && t->rx != MAP_FAILED) {
 		munmap(t->rx, ST_CACHE_BYTES);
 		munmap(t->rx - t->em.to_rx, ST_CACHE_BYTES);
@@ -127,8 +130,10 @@ void st_reset(struct st_translator *t)
 	t->em.at = t->rx - t->em.to_rx + t->start;
 	t->cold_at = t->rx - t->em.to_rx + ST_HOT_BYTES;
 	t->em.full = false;
+	t->em.nmarks = 0;
 	t->nblocks = t->nrecords = t->nlinks = t->npages = t->nmaps = 0;
 	memset(t->block_hash, 0xff, sizeof(t->block_hash));
+	memset(t->like_hash, 0xff, sizeof(t->like_hash));
 	memset(t->page_hash, 0xff, sizeof(t->page_hash));
 	memset(t->map_hash, 0xff, sizeof(t->map_hash));
 	t->dropped++;
@@ -170,6 +175,29 @@ uint32_t st_find(const struct st_translator *t, uint64_t page, uint64_t rip, uns
 		i = b->hash_next;
 	}
 	return i;
+}
+
+/* Where the number of the block is, or would be, that was made last of this code. */
+static uint32_t *like(struct st_translator *t, uint64_t page, unsigned offset, unsigned mode)
+{
+	uint32_t *place = &t->like_hash[hash(page, offset)];
+
+	while (*place != ST_NONE) {
+		struct st_block *b = &t->blocks[*place];
+
+		if (b->page == page && b->offset == offset && b->mode == mode) {
+			break;
+		}
+		place = &b->like_next;
+	}
+	return place;
+}
+
+uint32_t st_find_like(struct st_translator *t, uint64_t page, unsigned offset, unsigned mode)
+{
+	uint32_t i = *like(t, page, offset, mode);
+
+	return i == ST_NONE || t->blocks[i].dead ? ST_NONE : i;
 }
 
 struct st_page *st_page_find(struct st_translator *t, uint64_t host)
@@ -223,9 +251,12 @@ void st_block_add(struct st_translator *t, uint32_t number, struct st_page *next
 	struct st_block *b = &t->blocks[number];
 	struct st_page *page = st_page_find(t, b->page);
 	unsigned slot = block_slot(b->page, b->linear + b->offset);
+	uint32_t *place = like(t, b->page, b->offset, b->mode);
 
 	b->hash_next = t->block_hash[slot];
 	t->block_hash[slot] = number;
+	b->like_next = *place == ST_NONE ? ST_NONE : t->blocks[*place].like_next;
+	*place = number;
 	if (page != NULL) {
 		b->page_next = page->blocks;
 		page->blocks = number;
@@ -299,7 +330,7 @@ void st_link_to(struct st_translator *t, const struct st_block *source, struct s
 		uint32_t target)
 {
 	struct st_block *b = &t->blocks[target];
-	bool same = b->page == source->page && b->linear == source->linear;
+	bool same = b->page == source->page && b->linear == source->linear && !link->guard;
 
 	link->target = target;
 	link->next = b->incoming;

@@ -1,13 +1,16 @@
 /*
  * What is allowed in translated code:
  *
- *	the frame, through GS: fields at fixed places; of the tables, reads by R11
- *	guest memory: [R10], no more bytes than the look-up right before has found allowed, and no
- *	write unless it looked at the tags of writes; or C did so, when it was called instead
- *	the host's stack: PUSHFQ, POPFQ, its top slot
- *	jumps to the beginnings of instructions of the block, to the common code, by the table
+ *	the frame, through GS: fields at fixed places, of which it writes to the guest's only; of
+ *the tables, reads by R11 guest memory: [R10], no more bytes than the look-up right before has
+ *found allowed, and no write unless it looked at the tags of writes; or C did so, when it was
+ *called instead the host's stack, which is the shadow stack: PUSHFQ and POPFQ with its top slot
+ *between; an entry, where there is room for it, by a PUSH and the CALL right behind it; RET of an
+ *entry, if it is the one for R10 jumps to the beginnings of instructions of the block, to the
+ *common code, by the table
  *
- * and nothing that is a system instruction, or touches memory or the stack in another way.
+ * and nothing that is a system instruction, or touches memory or the stack in another way. So RSP
+ * always points at an entry, whose host address is behind such a CALL; or at the stopper.
  */
 #include "soft/translate/check.h"
 
@@ -22,6 +25,14 @@
 #define MAX_CODE     65536
 #define BACK	     12 /* the longest pattern */
 
+/* What is on the host's stack besides entries. */
+enum stack {
+	STACK_ENTRY,
+	STACK_FLAGS,
+	STACK_HALF, /* the guest's part of an entry */
+	STACK_WRONG,
+};
+
 struct judge {
 	const struct st_translator *t;
 	const struct st_block *b;
@@ -30,6 +41,8 @@ struct judge {
 	uint32_t hot, bytes;
 	uint8_t start[MAX_CODE / 8]; /* bits: an instruction begins */
 	uint8_t land[MAX_CODE / 8];  /* bits: a jump leads there, but for those of a look-up */
+	uint8_t room[MAX_CODE / 8];  /* bits: behind the comparison of RSP with its limit */
+	uint8_t stack[MAX_CODE];     /* enum stack before each instruction */
 	/* The last instructions, the newest first. */
 	struct insn last[BACK];
 	uint32_t at[BACK];
@@ -37,6 +50,7 @@ struct judge {
 	/* What R10 is good for: bytes from @low to @high. */
 	int low, high;
 	bool write;
+	bool has_room; /* for an entry of the shadow stack */
 	/* What fields of window_at are good for. */
 	struct {
 		int low, high;
@@ -248,8 +262,9 @@ static bool common_exit(const struct judge *j, const uint8_t *to)
 static bool common_call(const struct judge *j, const uint8_t *to)
 {
 	return to == j->t->exit_link || to == j->t->exit_insn || to == j->t->exit_target ||
-	       to == j->t->slow || to == j->t->string || to == j->t->load_fpu ||
-	       to == j->t->attempt || to == j->t->system;
+	       to == j->t->lookup[st_view_of(j->b->mode)] || to == j->t->slow ||
+	       to == j->t->string || to == j->t->load_fpu || to == j->t->attempt ||
+	       to == j->t->system;
 }
 
 static bool inside(const struct judge *j, const uint8_t *to)
@@ -259,20 +274,83 @@ static bool inside(const struct judge *j, const uint8_t *to)
 	return at != UINT32_MAX && has(j->start, at);
 }
 
+static bool decode_at(const struct judge *j, uint32_t at, struct insn *insn)
+{
+	uint32_t end = at < j->hot ? j->hot : j->bytes;
+
+	return at < end && insn_decode(insn, INSN_64, address(j, at), end - at) == INSN_OK;
+}
+
+/* The way out of a jump that is not linked. */
+static bool is_stub(const struct judge *j, const uint8_t *to)
+{
+	struct insn insn;
+	uint32_t at = place(j, to);
+
+	return inside(j, to) && decode_at(j, at, &insn) && insn.klass == INSN_CLASS_CALL &&
+	       insn.operand[0].kind == INSN_OP_REL && target_of(j, &insn, at) == j->t->exit_link;
+}
+
+/* Is R11 the offset of an entry of the jumps' table? AND has seen to it not long ago. */
+static bool is_slot(const struct judge *j)
+{
+	for (unsigned i = 0; i < j->known && !has(j->land, j->at[i]); i++) {
+		const struct insn *insn = &j->last[i];
+
+		if ((insn->gpr_write & BIT(EM_R11)) != 0) {
+			return insn->mnemonic == INSN_AND && is_reg(insn, 0, EM_R11) &&
+			       insn->operand[0].bytes == 4 &&
+			       insn->imm[0] == (ST_JUMPS - 1) * sizeof(struct st_jump);
+		}
+	}
+	return false;
+}
+
+static bool is_full(const struct insn *insn)
+{
+	return insn->mnemonic == INSN_MOV && is_reg(insn, 0, EM_RSP) &&
+	       insn->operand[0].bytes == 8 &&
+	       is_mem(insn, 1, true, INSN_NO_REG, INSN_NO_REG, 1, FRAME(shadow_base));
+}
+
+/*
+ * cmp, jne, cmp, jne, perhaps lea: R10 is the guest's address of the entry, and nobody waits.
+ */
+static bool return_allowed(const struct judge *j, const struct insn *insn)
+{
+	unsigned by = j->last[0].mnemonic == INSN_LEA && is_reg(&j->last[0], 0, EM_R9);
+	const struct insn *l = j->last + by;
+
+	return insn->opcode == 0xc2 && insn->imm[0] == 8 && insn->op_bytes == 8 &&
+	       j->known >= 4 + by && unbroken(j, 3 + by) && l[0].mnemonic == INSN_JNZ &&
+	       l[1].mnemonic == INSN_CMP && l[1].imm[0] == 0 &&
+	       is_mem(&l[1], 0, true, INSN_NO_REG, INSN_NO_REG, 1, FRAME(kick)) &&
+	       l[2].mnemonic == INSN_JNZ && l[3].mnemonic == INSN_CMP && is_reg(&l[3], 0, EM_R10) &&
+	       l[3].operand[0].bytes == 8 && l[3].mem[0].base == EM_RSP;
+}
+
 static bool jump_allowed(const struct judge *j, const struct insn *insn, uint32_t at)
 {
+	bool call = insn->klass == INSN_CLASS_CALL, half = j->stack[at] == STACK_HALF;
 	const uint8_t *to;
 
+	if (insn->klass == INSN_CLASS_RET) {
+		return return_allowed(j, insn);
+	}
 	if (insn->operand[0].kind != INSN_OP_REL) {
-		return insn->mnemonic == INSN_JMP &&
+		return (insn->mnemonic == INSN_JMP || half) && is_slot(j) &&
 		       is_mem(insn, 0, true, EM_R11, INSN_NO_REG, 1,
 			      jumps(j) + (int64_t)offsetof(struct st_jump, code));
 	}
 	to = target_of(j, insn, at);
-	if (insn->klass == INSN_CLASS_CALL) {
-		return common_call(j, to);
+	if (call) {
+		return half ? is_stub(j, to) : common_call(j, to);
 	}
-	return inside(j, to) || (insn->mnemonic == INSN_JMP && common_exit(j, to));
+	if (!inside(j, to)) {
+		return insn->mnemonic == INSN_JMP && common_exit(j, to);
+	}
+	return j->stack[place(j, to)] == j->stack[at] &&
+	       has(j->room, place(j, to)) == (j->known > 0 && is_full(&j->last[0]));
 }
 
 /* ---- memory ---- */
@@ -284,7 +362,7 @@ static bool frame_allowed(const struct judge *j, const struct insn *insn, bool w
 		       (int64_t)(st_exec_of(st_view_of(j->b->mode)) * sizeof(struct st_view));
 
 	if (m->index == INSN_NO_REG && m->base == INSN_NO_REG) {
-		return (m->disp >= 0 && m->disp + m->bytes <= FRAME(view)) ||
+		return (m->disp >= 0 && m->disp + m->bytes <= (write ? FRAME(fpu) : FRAME(view))) ||
 		       (!write && m->bytes == sizeof(uint32_t) && m->disp >= exec &&
 			m->disp + m->bytes <= exec + EXEC_BYTES);
 	}
@@ -316,7 +394,7 @@ static bool bit_allowed(const struct judge *j, const struct insn *insn)
 		is_reg(insn, 1, EM_R11));
 }
 
-static bool memory_allowed(const struct judge *j, const struct insn *insn)
+static bool memory_allowed(const struct judge *j, const struct insn *insn, enum stack stack)
 {
 	const struct insn_mem *m = &insn->mem[0];
 
@@ -330,14 +408,51 @@ static bool memory_allowed(const struct judge *j, const struct insn *insn)
 		return frame_allowed(j, insn, writes(insn));
 	}
 	if (m->base == EM_RSP) {
-		return insn->mnemonic == INSN_MOV && !writes(insn) && m->index == INSN_NO_REG &&
-		       m->disp == 0 && m->bytes == 8;
+		bool flags = stack == STACK_FLAGS;
+
+		return insn->mnemonic == (flags ? INSN_MOV : INSN_CMP) && !writes(insn) &&
+		       m->index == INSN_NO_REG && m->disp == (flags ? 0 : 8) && m->bytes == 8;
 	}
 	return m->base == EM_R10 && m->index == INSN_NO_REG && m->disp >= j->low &&
 	       m->disp + m->bytes <= j->high && (!writes(insn) || j->write) && bit_allowed(j, insn);
 }
 
 /* ---- instructions ---- */
+
+static bool is_push(const struct insn *insn)
+{
+	return insn->mnemonic == INSN_PUSH && insn->op_bytes == 8 &&
+	       (is_reg(insn, 0, EM_R10) || is_reg(insn, 0, EM_R11));
+}
+
+static bool drops_flags(const struct insn *insn)
+{
+	return insn->mnemonic == INSN_POPF ||
+	       (insn->mnemonic == INSN_LEA && is_reg(insn, 0, EM_RSP) &&
+		insn->operand[0].bytes == 8 && insn->mem[0].base == EM_RSP &&
+		insn->mem[0].index == INSN_NO_REG && insn->mem[0].disp == 8);
+}
+
+/* What is on the stack behind @insn. */
+static enum stack behind(const struct insn *insn, enum stack before)
+{
+	if (insn->mnemonic == INSN_PUSHF) {
+		return before == STACK_ENTRY ? STACK_FLAGS : STACK_WRONG;
+	}
+	if (drops_flags(insn)) {
+		return before == STACK_FLAGS ? STACK_ENTRY : STACK_WRONG;
+	}
+	if (is_push(insn)) {
+		return before == STACK_ENTRY ? STACK_HALF : STACK_WRONG;
+	}
+	if (insn->klass == INSN_CLASS_CALL) {
+		return before == STACK_FLAGS ? STACK_WRONG : STACK_ENTRY;
+	}
+	if (insn->klass == INSN_CLASS_RET || insn->mnemonic == INSN_JMP || is_full(insn)) {
+		return before == STACK_ENTRY ? STACK_ENTRY : STACK_WRONG;
+	}
+	return before == STACK_HALF ? STACK_WRONG : before;
+}
 
 static bool kind_allowed(const struct insn *insn)
 {
@@ -347,6 +462,7 @@ static bool kind_allowed(const struct insn *insn)
 	switch (insn->klass) {
 	case INSN_CLASS_JUMP:
 	case INSN_CLASS_CALL:
+	case INSN_CLASS_RET:
 		return true;
 	case INSN_CLASS_JCC:
 		return insn->mnemonic == INSN_JCXZ || (insn->map == 0 && insn->opcode >> 4 == 7) ||
@@ -360,25 +476,16 @@ static bool kind_allowed(const struct insn *insn)
 	if (insn->mnemonic == INSN_PUSHF || insn->mnemonic == INSN_POPF) {
 		return insn->op_bytes == 8;
 	}
-	if ((insn->attributes & (INSN_ATTR_PUSH | INSN_ATTR_POP)) != 0) {
-		return false;
+	if (is_push(insn) || is_full(insn) || drops_flags(insn)) {
+		return true;
 	}
-	if ((insn->gpr_write & BIT(EM_RSP)) == 0) {
-		return insn->mnemonic != INSN_STD && insn->mnemonic != INSN_CLD;
-	}
-	return insn->mnemonic == INSN_LEA && insn->mem[0].base == EM_RSP &&
-	       insn->mem[0].index == INSN_NO_REG && insn->mem[0].disp == 8;
+	return (insn->attributes & (INSN_ATTR_PUSH | INSN_ATTR_POP)) == 0 &&
+	       (insn->gpr_write & BIT(EM_RSP)) == 0 && insn->mnemonic != INSN_STD &&
+	       insn->mnemonic != INSN_CLD;
 }
 
 /* What R10 is when the slow part comes back to @at: what it was asked for. */
 static bool returns_right(const struct judge *j, const uint8_t *to, unsigned room, bool write);
-
-static bool decode_at(const struct judge *j, uint32_t at, struct insn *insn)
-{
-	uint32_t end = at < j->hot ? j->hot : j->bytes;
-
-	return at < end && insn_decode(insn, INSN_64, address(j, at), end - at) == INSN_OK;
-}
 
 /* From @at to @to, is there one instruction, that leaves R10 alone? */
 static bool skips_one(const struct judge *j, uint32_t at, const uint8_t *to)
@@ -389,21 +496,49 @@ static bool skips_one(const struct judge *j, uint32_t at, const uint8_t *to)
 	       insn.klass == INSN_CLASS_INTEGER && (insn.gpr_write & BIT(EM_R10)) == 0;
 }
 
-/* All beginnings, and where jumps lead: the slow part's way back is told apart. */
+/* The comparison of RSP with its limit. */
+static bool asks_for_room(const struct insn *insn)
+{
+	return insn->mnemonic == INSN_CMP && is_reg(insn, 0, EM_RSP) &&
+	       insn->operand[0].bytes == 8 &&
+	       is_mem(insn, 1, true, INSN_NO_REG, INSN_NO_REG, 1, FRAME(shadow_limit));
+}
+
+/* Does nothing go on behind @insn, the last one of a part? */
+static bool ends(const struct insn *insn)
+{
+	return insn->mnemonic == INSN_JMP || insn->klass == INSN_CLASS_CALL;
+}
+
+/* All beginnings, and what is on the stack there. */
+static bool survey_beginnings(struct judge *j, uint32_t *at)
+{
+	enum stack stack = STACK_ENTRY;
+	struct insn insn, before = {0};
+
+	for (*at = 0; *at < j->bytes; *at += insn.len) {
+		if (!decode_at(j, *at, &insn) || stack == STACK_WRONG ||
+		    (*at == j->hot && (stack != STACK_ENTRY || !ends(&before)))) {
+			return false;
+		}
+		put(j->start, *at);
+		j->stack[*at] = (uint8_t)stack;
+		stack = behind(&insn, stack);
+		if (asks_for_room(&before) && insn.mnemonic == INSN_JB && *at + insn.len < j->hot) {
+			put(j->room, *at + insn.len);
+		}
+		before = insn;
+	}
+	return stack == STACK_ENTRY && ends(&before);
+}
+
+/* And where jumps lead: the slow part's way back is told apart. */
 static bool survey(struct judge *j, uint32_t *at)
 {
 	struct insn insn;
 
-	for (*at = 0; *at < j->bytes; *at += insn.len) {
-		if (!decode_at(j, *at, &insn)) {
-			return false;
-		}
-		put(j->start, *at);
-		/* Nothing runs from one part to what is behind it. */
-		if ((*at + insn.len == j->hot || *at + insn.len == j->bytes) &&
-		    insn.mnemonic != INSN_JMP && insn.klass != INSN_CLASS_CALL) {
-			return false;
-		}
+	if (!survey_beginnings(j, at)) {
+		return false;
 	}
 	for (*at = 0; *at < j->bytes; *at += insn.len) {
 		const uint8_t *to;
@@ -469,15 +604,19 @@ static void forget(struct judge *j)
 
 static bool judge_one(struct judge *j, uint32_t at, const struct insn *insn)
 {
-	bool looked_up, jump = insn->klass >= INSN_CLASS_JUMP && insn->klass <= INSN_CLASS_CALL;
+	bool looked_up, jump = insn->klass >= INSN_CLASS_JUMP && insn->klass <= INSN_CLASS_RET;
 
 	if (has(j->land, at)) {
 		forget(j);
 	}
+	j->has_room = has(j->room, at) || (j->has_room && !has(j->land, at));
 	if (!kind_allowed(insn) || (jump && !jump_allowed(j, insn, at)) ||
-	    (!(jump && insn->nmem != 0) && !memory_allowed(j, insn))) {
+	    (!(jump && insn->nmem != 0) && !memory_allowed(j, insn, j->stack[at])) ||
+	    (is_push(insn) && !j->has_room) ||
+	    (j->known > 0 && is_full(&j->last[0]) && insn->mnemonic != INSN_JMP)) {
 		return false;
 	}
+	j->has_room = j->has_room && !is_push(insn);
 	memmove(&j->last[1], &j->last[0], (BACK - 1) * sizeof(j->last[0]));
 	memmove(&j->at[1], &j->at[0], (BACK - 1) * sizeof(j->at[0]));
 	j->last[0] = *insn;
@@ -489,8 +628,10 @@ static bool judge_one(struct judge *j, uint32_t at, const struct insn *insn)
 	    j->last[1].imm[0] == 5) {
 		/* Behind it one comes by the jump before it. */
 		j->low = j->high = 0;
-	} else if (insn->klass == INSN_CLASS_CALL || insn->mnemonic == INSN_JMP) {
+	} else if (insn->klass == INSN_CLASS_CALL || insn->mnemonic == INSN_JMP ||
+		   insn->klass == INSN_CLASS_RET) {
 		forget(j);
+		j->has_room = false;
 	}
 	return !looked_up ||
 	       returns_right(j, address(j, at) + insn->len, (unsigned)j->high, j->write);

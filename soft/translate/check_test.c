@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/base/bytes.h"
 #include "soft/translate/translator.h"
 #include "tests/unit.h"
 
@@ -13,8 +14,12 @@ static struct st_translator *t;
 static int set_up(void **state)
 {
 	(void)state;
-	t = calloc(1, sizeof(*t));
-	if (t == NULL || st_cache_init(t) != 0) {
+	t = aligned_alloc(_Alignof(struct st_translator), sizeof(*t));
+	if (t == NULL) {
+		return -1;
+	}
+	memset(t, 0, sizeof(*t));
+	if (st_cache_init(t) != 0) {
 		return -1;
 	}
 	st_frame_init(t->frame, true);
@@ -148,12 +153,17 @@ static void more_than_was_looked_up_is_refused(void **state)
 /* Where @bytes, which occur once, are in the block's code. */
 static uint8_t *find_code(const struct st_block *b, const uint8_t *bytes, size_t len)
 {
-	uint8_t *code = t->rx - t->em.to_rx + b->code, *found = NULL;
+	const uint32_t parts[2][2] = {{b->code, b->code_end}, {b->cold, b->cold_end}};
+	uint8_t *found = NULL;
 
-	for (uint32_t i = 0; i + len <= b->code_end - b->code; i++) {
-		if (memcmp(code + i, bytes, len) == 0) {
-			assert_null(found);
-			found = code + i;
+	for (unsigned k = 0; k < 2; k++) {
+		uint8_t *code = t->rx - t->em.to_rx + parts[k][0];
+
+		for (uint32_t i = 0; i + len <= parts[k][1] - parts[k][0]; i++) {
+			if (memcmp(code + i, bytes, len) == 0) {
+				assert_null(found);
+				found = code + i;
+			}
 		}
 	}
 	assert_non_null(found);
@@ -208,6 +218,136 @@ static void only_what_was_looked_up_is_kept(void **state)
 	assert_true(st_check_block(t, b, NULL));
 }
 
+/* call; what is behind it does not matter */
+static void the_shadow_stack_is_kept(void **state)
+{
+	const uint8_t limit = (uint8_t)offsetof(struct st_frame, shadow_limit);
+	const uint8_t limit_high = (uint8_t)(offsetof(struct st_frame, shadow_limit) >> 8);
+	struct st_block *b;
+	uint8_t *at, was;
+
+	(void)state;
+	b = BLOCK(0x31, 0xc0, 0xe8, 0, 1, 0, 0); /* xor; call */
+	assert_true(st_check_block(t, b, NULL));
+	at = FIND(b, 0x41, 0x53, 0xe8); /* push %r11; call */
+	at[1] = 0x50;			/* %r8 */
+	assert_false(st_check_block(t, b, NULL));
+	at[1] = 0x53;
+	at[2] = 0xe9; /* jmp: a return address is missing */
+	assert_false(st_check_block(t, b, NULL));
+	at[2] = 0xe8;
+	was = at[3];
+	at[3] = 0; /* to the middle of something */
+	assert_false(st_check_block(t, b, NULL));
+	at[3] = was;
+	at[0] = at[1] = 0x90; /* no entry */
+	assert_false(st_check_block(t, b, NULL));
+	at[0] = 0x41;
+	at[1] = 0x53;
+	assert_true(st_check_block(t, b, NULL));
+	at = FIND(b, 0x65, 0x48, 0x3b, 0x24, 0x25, limit, limit_high, 0, 0); /* cmp */
+	at[5] = (uint8_t)(limit + 8); /* something else than the limit */
+	assert_false(st_check_block(t, b, NULL));
+	at[5] = limit;
+	at[10] = 0x83; /* jae */
+	assert_false(st_check_block(t, b, NULL));
+	at[10] = 0x82;
+	at = FIND(b, 0x65, 0x48, 0x8b, 0x24, 0x25, (uint8_t)(limit - 8), limit_high, 0, 0);
+	at[5] = (uint8_t)(limit + 16); /* RSP is something else than the base */
+	assert_false(st_check_block(t, b, NULL));
+	at[5] = (uint8_t)(limit - 8);
+	assert_true(st_check_block(t, b, NULL));
+}
+
+static void returns_are_of_entries(void **state)
+{
+	struct st_block *b;
+	uint8_t *at;
+
+	(void)state;
+	b = BLOCK(0x31, 0xc0, 0xc3); /* xor; ret */
+	assert_true(st_check_block(t, b, NULL));
+	at = FIND(b, 0xc2, 8, 0); /* ret $8 */
+	at[1] = 16;
+	assert_false(st_check_block(t, b, NULL));
+	at[1] = 8;
+	at = FIND(b, 0x4c, 0x3b, 0x54, 0x24, 8); /* cmp 8(%rsp), %r10 */
+	at[4] = 16;
+	assert_false(st_check_block(t, b, NULL));
+	at[4] = 8;
+	at[2] = 0x5c; /* %r11 */
+	assert_false(st_check_block(t, b, NULL));
+	at[2] = 0x54;
+	at[5] = 0x74; /* je */
+	assert_false(st_check_block(t, b, NULL));
+	at[5] = 0x75;
+	assert_true(st_check_block(t, b, NULL));
+	/* The table of another view. */
+	at = FIND(b, 0xc2, 8, 0, 0x41, 0xbb, 8, 0, 0, 0, 0xe8) + 10; /* mov, call */
+	store_le32(at,
+		   load_le32(at) + (uint32_t)(t->lookup[ST_VIEW_KERNEL] - t->lookup[ST_VIEW_USER]));
+	assert_false(st_check_block(t, b, NULL));
+}
+
+static void the_table_has_an_end(void **state)
+{
+	struct st_block *b;
+	uint8_t *at;
+
+	(void)state;
+	b = BLOCK(0x31, 0xc0, 0xff, 0xe0); /* xor; jmp *%rax */
+	assert_true(st_check_block(t, b, NULL));
+	at = FIND(b, 0x41, 0x81, 0xe3, 0xf0, 0xff, 7, 0); /* and $.., %r11d */
+	at[5] = 0x0f;
+	assert_false(st_check_block(t, b, NULL));
+	at[5] = 7;
+	assert_true(st_check_block(t, b, NULL));
+	b = BLOCK(0x31, 0xc0, 0xff, 0xd0); /* call *%rax */
+	assert_true(st_check_block(t, b, NULL));
+	at = FIND(b, 0x41, 0x52, 0x65); /* push %r10; call *.. */
+	at[0] = at[1] = 0x90;
+	assert_false(st_check_block(t, b, NULL));
+}
+
+/* The flags of PUSHFQ are gone before anything else is done with the stack. */
+static void flags_do_not_stay(void **state)
+{
+	struct st_block *b;
+	uint8_t *at;
+
+	(void)state;
+	b = BLOCK(0x01, 0xc8, 0x9c, 0x74, 0x10); /* add; pushf; je */
+	assert_true(st_check_block(t, b, NULL));
+	at = FIND(b, 0x9c);
+	*at = 0x90;
+	assert_false(st_check_block(t, b, NULL));
+	*at = 0x9c;
+	at = FIND(b, 0x9d);
+	*at = 0x90;
+	assert_false(st_check_block(t, b, NULL));
+	*at = 0x9c;
+	assert_false(st_check_block(t, b, NULL));
+	*at = 0x9d;
+	assert_true(st_check_block(t, b, NULL));
+}
+
+/* What C calls by, and where stacks are, is not for blocks to write to. */
+static void most_of_the_frame_is_not_theirs(void **state)
+{
+	struct st_block *b;
+	uint8_t *at;
+
+	(void)state;
+	b = BLOCK(0x4d, 0x89, 0xd3, 0x31, 0xc0); /* mov %r10, %r11 */
+	at = FIND(b, 0x65, 0x4c, 0x89, 0x1c, 0x25, offsetof(struct st_frame, gpr[11]), 0, 0, 0);
+	assert_true(st_check_block(t, b, NULL));
+	for (size_t field = offsetof(struct st_frame, fpu); field < offsetof(struct st_frame, view);
+	     field++) {
+		store_le32(at + 5, (uint32_t)field);
+		assert_false(st_check_block(t, b, NULL));
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -218,6 +358,11 @@ int main(void)
 						tear_down),
 		cmocka_unit_test_setup_teardown(windows_are_not_left, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(only_what_was_looked_up_is_kept, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(the_shadow_stack_is_kept, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(returns_are_of_entries, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(the_table_has_an_end, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(flags_do_not_stay, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(most_of_the_frame_is_not_theirs, set_up, tear_down),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -11,21 +11,8 @@ static const uint8_t saved[] = {EM_RBX, EM_RBP, 12, 13, 14, 15};
 /* Those that C may change, of the ones that hold guest registers. */
 static const uint8_t changed[] = {EM_RAX, EM_RCX, EM_RDX, EM_RSI, EM_RDI, EM_R8, EM_R9};
 
-static void push(struct em *e, unsigned reg)
-{
-	if (reg >= 8) {
-		em_byte(e, 0x41);
-	}
-	em_byte(e, 0x50 | (reg & 7));
-}
-
-static void pop(struct em *e, unsigned reg)
-{
-	if (reg >= 8) {
-		em_byte(e, 0x41);
-	}
-	em_byte(e, 0x58 | (reg & 7));
-}
+/* Below the shadow stack, while C may push a stopper. */
+#define ROOM (4 * ST_SHADOW_ENTRY)
 
 static void add_rsp(struct em *e, int by)
 {
@@ -86,6 +73,60 @@ static uint8_t *if_fpu(struct em *e)
 	return em_jcc_open(e, EM_CC_E);
 }
 
+/*
+ * Called, as it were, by a RET to the address in R10 that is not on top of the shadow stack, or
+ * somebody waits; with what is to be added to RSP in R11. One entry goes, but for the stopper: who
+ * has put one too many there is back in step then.
+ */
+static void write_lookup(struct st_translator *t, enum st_view_kind kind)
+{
+	struct em *e = &t->em;
+	uint8_t *none, *out;
+
+	t->lookup[kind] = em_here(e);
+	pop_mem(e, AT(site));
+	em_store(e, EM_R11, AT(temp));
+	em_mem(e, true, 0, 0x3b, EM_RSP, AT(shadow_base)); /* cmp */
+	none = em_jcc_open(e, EM_CC_E);
+	add_rsp(e, ST_SHADOW_ENTRY);
+	st_emit_lookup(e, kind);
+	out = em_here(e);
+	em_load(e, EM_R11, AT(temp));
+	em_jmp(e, t->exit_missed);
+	em_patch(e, none, em_here(e));
+	st_emit_table(e, kind);
+	em_jmp(e, out);
+}
+
+/* A RET to 0 has taken the stopper for an entry: it comes back. */
+static void write_stopper(struct st_translator *t)
+{
+	struct em *e = &t->em;
+
+	t->stopper = em_here(e);
+	add_rsp(e, -ST_SHADOW_ENTRY);
+	em_store(e, EM_R10, AT(rip));
+	em_jmp(e, t->exit_lookup);
+}
+
+/* The shadow stack, with nothing but a stopper for all kinds. */
+static void write_shadow(struct st_translator *t)
+{
+	struct em *e = &t->em;
+
+	em_lea(e, true, EM_R11, EM_AT(EM_RSP, -ST_SHADOW_BYTES));
+	em_store(e, EM_R11, AT(shadow_limit));
+	em_mov_imm(e, EM_R11, 0);
+	em_push(e, EM_R11);
+	em_mov_imm(e, EM_R11, (uintptr_t)t->stopper);
+	em_push(e, EM_R11);
+	em_store(e, EM_RSP, AT(shadow_base));
+	for (unsigned kind = 0; kind < ST_VIEWS; kind++) {
+		em_store(e, EM_RSP, AT(shadow_bases[kind]));
+		em_store(e, EM_RSP, AT(shadow_tops[kind]));
+	}
+}
+
 /* (target in frame.jump_to) -> void; GS is the frame. */
 static void write_enter(struct st_translator *t)
 {
@@ -94,10 +135,11 @@ static void write_enter(struct st_translator *t)
 
 	t->enter = em_here(e);
 	for (unsigned i = 0; i < sizeof(saved); i++) {
-		push(e, saved[i]);
+		em_push(e, saved[i]);
 	}
 	add_rsp(e, -8);
 	em_store(e, EM_RSP, AT(host_rsp));
+	write_shadow(t);
 	skip = if_fpu(e);
 	fpu_guest(e);
 	em_patch(e, skip, em_here(e));
@@ -141,7 +183,7 @@ static uint8_t *write_tail(struct st_translator *t, uint8_t **saved_tail)
 	em_patch(e, skip, em_here(e));
 	add_rsp(e, 8);
 	for (unsigned i = sizeof(saved); i-- > 0;) {
-		pop(e, saved[i]);
+		em_pop(e, saved[i]);
 	}
 	em_byte(e, 0xc3);
 	return here;
@@ -160,13 +202,13 @@ static void write_fast(struct st_translator *t, struct em_mem function, unsigned
 	em_byte(e, 0x9c);
 	pop_mem(e, AT(flags));
 	move_gprs(e, 0x89);
-	em_reg(e, true, 0x89, EM_RSP, EM_RBX);
-	em_load(e, EM_RSP, AT(host_rsp)); /* which is aligned */
+	em_store(e, EM_RSP, AT(shadow)); /* which is aligned */
+	add_rsp(e, -ROOM);
 	em_load(e, EM_RDI, AT(self));
 	em_reg(e, true, 0x89, EM_R10, EM_RSI);
 	em_reg(e, false, 0x89, EM_R11, EM_RDX);
 	em_mem(e, false, 0, 0xff, 2, function); /* call */
-	em_reg(e, true, 0x89, EM_RBX, EM_RSP);
+	em_load(e, EM_RSP, AT(shadow));
 	em_reg(e, true, 0x85, EM_RAX, EM_RAX);
 	fail = em_jcc_open(e, EM_CC_E);
 	em_store(e, EM_RAX, AT(jump_to));
@@ -195,6 +237,7 @@ static void write_target(struct st_translator *t)
 
 	t->exit_target = em_here(e);
 	pop_mem(e, AT(site));
+	t->exit_missed = em_here(e);
 	em_store(e, EM_R10, AT(rip));
 	st_emit_is_canonical(e, EM_R10);
 	nowhere = em_jcc_open(e, EM_CC_NE);
@@ -218,10 +261,10 @@ static void write_slow(struct st_translator *t)
 	t->slow = em_here(e);
 	em_byte(e, 0x9c);
 	for (unsigned i = 0; i < n; i++) {
-		push(e, changed[i]);
+		em_push(e, changed[i]);
 	}
-	push(e, EM_R10);
-	push(e, EM_R11);
+	em_push(e, EM_R10);
+	em_push(e, EM_R11);
 	add_rsp(e, -8);
 	em_load(e, EM_RDI, AT(self));
 	em_reg(e, true, 0x89, EM_R10, EM_RSI);
@@ -255,7 +298,7 @@ static void write_slow(struct st_translator *t)
 		em_reg(e, true, 0x89, EM_RAX, EM_R10);
 		add_rsp(e, 24);
 		for (unsigned i = n; i-- > 0;) {
-			pop(e, changed[i]);
+			em_pop(e, changed[i]);
 		}
 		em_byte(e, 0x9d);
 		if (pass == 0) {
@@ -280,7 +323,7 @@ static void write_attempt(struct st_translator *t)
 	t->attempt = em_here(e);
 	em_byte(e, 0x9c);
 	for (unsigned i = 0; i < n; i++) {
-		push(e, changed[i]);
+		em_push(e, changed[i]);
 	}
 	add_rsp(e, -8);
 	em_load(e, EM_RDI, AT(self));
@@ -295,7 +338,7 @@ static void write_attempt(struct st_translator *t)
 	em_patch(e, done, em_here(e));
 	add_rsp(e, 8);
 	for (unsigned i = n; i-- > 0;) {
-		pop(e, changed[i]);
+		em_pop(e, changed[i]);
 	}
 	em_byte(e, 0x9d);
 	em_byte(e, 0xc3);
@@ -353,13 +396,13 @@ static void write_load_fpu(struct st_translator *t)
 
 	t->load_fpu = em_here(e);
 	em_byte(e, 0x9c);
-	push(e, EM_RAX);
-	push(e, EM_RDX);
+	em_push(e, EM_RAX);
+	em_push(e, EM_RDX);
 	fpu_guest(e);
 	em_mem(e, false, 0, 0xc6, 0, AT(fpu));
 	em_byte(e, 1);
-	pop(e, EM_RDX);
-	pop(e, EM_RAX);
+	em_pop(e, EM_RDX);
+	em_pop(e, EM_RAX);
 	em_byte(e, 0x9d);
 	em_byte(e, 0xc3);
 }
@@ -368,7 +411,6 @@ void st_common(struct st_translator *t)
 {
 	uint8_t *tail, *saved_tail;
 
-	write_enter(t);
 	tail = write_tail(t, &saved_tail);
 	t->exit_link = write_exit(t, ST_REASON_LINK, true, tail);
 	t->exit_insn = write_exit(t, ST_REASON_INSN, true, tail);
@@ -382,6 +424,11 @@ void st_common(struct st_translator *t)
 	t->exit_moved = em_here(&t->em);
 	write_fast(t, AT(fast_moved), ST_REASON_MOVED, saved_tail);
 	write_target(t);
+	write_stopper(t);
+	for (unsigned kind = 0; kind < ST_VIEWS; kind++) {
+		write_lookup(t, kind);
+	}
+	write_enter(t);
 	/* Called with RIP behind the instruction in R10, and what it is in R11D. */
 	t->system = em_here(&t->em);
 	pop_mem(&t->em, AT(site));

@@ -90,22 +90,38 @@ void em_mov_imm(struct em *e, unsigned reg, uint64_t value)
 {
 	unsigned b = high(reg);
 
-	if (value <= UINT32_MAX) {
+	if (em_is_long(value)) {
+		em_byte(e, 0x48 | b);
+		em_byte(e, 0xb8 | (reg & 7));
+		em_64(e, value);
+	} else if (value <= UINT32_MAX) {
 		if (b != 0) {
 			em_byte(e, 0x41);
 		}
 		em_byte(e, 0xb8 | (reg & 7));
 		em_32(e, (uint32_t)value);
-	} else if ((int64_t)value >= INT32_MIN && (int64_t)value < 0) {
+	} else {
 		em_byte(e, 0x48 | b);
 		em_byte(e, 0xc7);
 		em_byte(e, 0xc0 | (reg & 7));
 		em_32(e, (uint32_t)value);
-	} else {
-		em_byte(e, 0x48 | b);
-		em_byte(e, 0xb8 | (reg & 7));
-		em_64(e, value);
 	}
+}
+
+void em_push(struct em *e, unsigned reg)
+{
+	if (reg >= 8) {
+		em_byte(e, 0x41);
+	}
+	em_byte(e, 0x50 | (reg & 7));
+}
+
+void em_pop(struct em *e, unsigned reg)
+{
+	if (reg >= 8) {
+		em_byte(e, 0x41);
+	}
+	em_byte(e, 0x58 | (reg & 7));
 }
 
 static void deposit(struct em *e, unsigned pp, unsigned to, unsigned from, struct em_mem m)
@@ -133,6 +149,7 @@ void em_pdep(struct em *e, unsigned to, unsigned from, struct em_mem m)
 
 static void distance(struct em *e, const uint8_t *to)
 {
+	em_mark(e, EM_MARK_REL, e->at);
 	em_32(e, (uint32_t)(to - (em_here(e) + 4)));
 }
 

@@ -22,16 +22,31 @@ enum {
 };
 
 /** Conditions as in the opcodes of Jcc. */
+#define EM_CC_B	 2
 #define EM_CC_NE 5
 #define EM_CC_E	 4
 #define EM_CC_A	 7
 
-/** The code grows at @at, which is the writable mapping; it will run at @at + @to_rx. */
+/** Of a field that depends on where the code is: a distance of 32 bits to a place. */
+#define EM_MARK_REL 0
+
+/**
+ * The code grows at @at, which is the writable mapping; it will run at @at + @to_rx. @marks: fields
+ * that are others if the same is written elsewhere, by offset from @base, with the kind in the high
+ * bits.
+ */
 struct em {
 	uint8_t *at, *end;
 	ptrdiff_t to_rx;
+	const uint8_t *base;
+	uint32_t *marks;
+	uint32_t nmarks, max_marks;
 	bool full; /* nothing is written any more */
 };
+
+#define EM_MARK_SHIFT	    28
+#define EM_MARK_KIND(mark)  ((mark) >> EM_MARK_SHIFT)
+#define EM_MARK_PLACE(mark) ((mark) & (UINT32_MAX >> (32 - EM_MARK_SHIFT)))
 
 /** An address: GS base if @gs, + @base + @index * @scale + @disp. */
 struct em_mem {
@@ -58,6 +73,16 @@ static inline void em_byte(struct em *e, unsigned byte)
 	}
 }
 
+/** em_mark() - notes the field of @kind that begins at @at, in the writable mapping. */
+static inline void em_mark(struct em *e, unsigned kind, const uint8_t *at)
+{
+	if (e->nmarks == e->max_marks) {
+		e->full = true;
+	} else {
+		e->marks[e->nmarks++] = kind << EM_MARK_SHIFT | (uint32_t)(at - e->base);
+	}
+}
+
 void em_bytes(struct em *e, const void *bytes, unsigned n);
 void em_32(struct em *e, uint32_t value);
 void em_64(struct em *e, uint64_t value);
@@ -70,6 +95,12 @@ void em_mem(struct em *e, bool wide, unsigned map, unsigned opcode, unsigned reg
 
 /** em_reg() - likewise with two registers; @rm is in ModRM.rm. */
 void em_reg(struct em *e, bool wide, unsigned opcode, unsigned reg, unsigned rm);
+
+/** em_is_long() - does it need 64 bits of an instruction, which are its last? */
+static inline bool em_is_long(uint64_t value)
+{
+	return value > UINT32_MAX && !((int64_t)value >= INT32_MIN && (int64_t)value < 0);
+}
 
 /** em_mov_imm() - the shortest MOV that gives @reg the value. */
 void em_mov_imm(struct em *e, unsigned reg, uint64_t value);
@@ -89,6 +120,10 @@ static inline void em_lea(struct em *e, bool wide, unsigned reg, struct em_mem m
 {
 	em_mem(e, wide, 0, 0x8d, reg, m);
 }
+
+/** em_push(), em_pop() - of the host's stack. */
+void em_push(struct em *e, unsigned reg);
+void em_pop(struct em *e, unsigned reg);
 
 /** em_pext() - @to = the bits of @from that the mask at @m has. */
 void em_pext(struct em *e, unsigned to, unsigned from, struct em_mem m);

@@ -95,7 +95,7 @@ static bool is_apic_page(const struct kvm_vcpu *kvm, uint64_t gpa)
 	return kvm->apic != NULL && (gpa ^ kvm->apic->lapic.base) >> 12 == 0;
 }
 
-static uint64_t across(struct soft_vcpu *vcpu, uint64_t linear, bool write);
+static uint64_t across(struct soft_vcpu *vcpu, uint64_t linear, uint32_t access);
 
 /* The access fails, by a page fault that is known. */
 static uint64_t page_fault(struct soft_vcpu *vcpu, uint64_t linear, uint32_t access, uint64_t error)
@@ -116,7 +116,7 @@ uint64_t st_fast_slow(struct soft_vcpu *vcpu, uint64_t linear, uint32_t access)
 	uint64_t page;
 
 	if ((linear & PAGE_MASK) + (access & 0xffff) > 4096) {
-		return across(vcpu, linear, write);
+		return across(vcpu, linear, access);
 	}
 	if ((uint64_t)((int64_t)(linear << 16) >> 16) != linear || !common_paging(cpu) ||
 	    !walk_easy(vcpu, linear, &leaf)) {
@@ -162,17 +162,36 @@ static uint64_t page_at(struct soft_vcpu *vcpu, uint64_t linear, bool write)
 	return host > ST_SLOW_FAULT ? host & ~PAGE_MASK : 0;
 }
 
-/* An access to two pages, if they are neighbours in the VMM, too. */
-static uint64_t across(struct soft_vcpu *vcpu, uint64_t linear, bool write)
+/*
+ * An access to two pages: where it is if they are neighbours in the VMM, too, or else a copy of
+ * what is to be read, that lies as the guest's bytes do.
+ */
+static uint64_t across(struct soft_vcpu *vcpu, uint64_t linear, uint32_t access)
 {
+	struct st_translator *t = vcpu->translator;
+	bool write = (access & ST_SLOW_WRITE) != 0;
+	unsigned len = access & 0xffff, room = (unsigned)(4096 - (linear & PAGE_MASK));
+	uint8_t *copy = t->across + linear % (sizeof(t->across) / 2);
 	uint64_t first, second;
 
-	if ((vcpu->translator->frame->mode & ST_MODE_INSN) != INSN_64) {
+	if ((t->frame->mode & ST_MODE_INSN) != INSN_64) {
 		return 0; /* it could wrap */
 	}
 	first = page_at(vcpu, linear, write);
 	second = first == 0 ? 0 : page_at(vcpu, (linear & ~PAGE_MASK) + 4096, write);
-	return first != 0 && second == first + 4096 ? first | (linear & PAGE_MASK) : 0;
+	if (first == 0 || second == 0) {
+		return 0;
+	}
+	first |= linear & PAGE_MASK;
+	if (second == first + room) {
+		return first;
+	}
+	if (write || len > sizeof(t->across) / 2 ||
+	    soft_copy_bytes(copy, (const void *)(uintptr_t)first, room) != 0 ||
+	    soft_copy_bytes(copy + room, (const void *)(uintptr_t)second, len - room) != 0) {
+		return 0;
+	}
+	return (uintptr_t)copy;
 }
 
 /* 8 bytes of the guest's. */
@@ -248,6 +267,27 @@ static bool flags_easy(const struct insn_cpu *cpu, uint64_t value, unsigned cpl)
 	       !(cpl == 3 && (value & RFLAGS_AC) != 0 && (cpu->cr0 & CR0_AM) != 0);
 }
 
+/* The shadow stack is that of @kind from now on. */
+static void use_shadow(const struct st_translator *t, struct st_frame *f, enum st_view_kind kind)
+{
+	uint64_t *stopper;
+
+	if (kind > f->shadow_kind) {
+		f->shadow_tops[f->shadow_kind] = f->shadow;
+		f->shadow -= ST_SHADOW_ENTRY;
+		stopper = (uint64_t *)(uintptr_t)f->shadow;
+		stopper[0] = (uintptr_t)t->stopper;
+		stopper[1] = 0;
+		for (unsigned k = f->shadow_kind + 1; k <= kind; k++) {
+			f->shadow_bases[k] = f->shadow_tops[k] = f->shadow;
+		}
+	} else if (kind < f->shadow_kind) {
+		f->shadow = f->shadow_tops[kind];
+	}
+	f->shadow_base = f->shadow_bases[kind];
+	f->shadow_kind = kind;
+}
+
 /* To @rip with new flags; CPL and code segment are already new. */
 static uint64_t go(struct soft_vcpu *vcpu, uint64_t rip, uint64_t flags)
 {
@@ -267,6 +307,7 @@ static uint64_t go(struct soft_vcpu *vcpu, uint64_t rip, uint64_t flags)
 	} else if ((flags & RFLAGS_AC) != 0) {
 		f->mode |= ST_MODE_AC;
 	}
+	use_shadow(t, f, st_view_of(f->mode));
 	f->rip = rip;
 	code = f->kick != 0 || has_window(f) ? 0 : known(t);
 	return code != 0 ? code : (uintptr_t)t->exit_lookup;

@@ -120,6 +120,9 @@ static bool begin(struct st_work *w, unsigned i)
 		return false;
 	}
 	if (base == EM_ABSENT) {
+		base = st_held_in(w, p->base);
+	}
+	if (base == EM_ABSENT) {
 		em_load(e, EM_R10, EM_GS(offsetof(struct st_frame, gpr) + 8 * p->base));
 		base = EM_R10;
 	}
@@ -147,6 +150,7 @@ bool st_reach(struct st_work *w, unsigned i, int32_t *disp)
 	v = open_window(w, p->base);
 	if (v != NULL && inside(v, p)) {
 		if (w->in_r10 != v) {
+			st_drop_held(w, EM_R10);
 			em_load(w->e, EM_R10, WINDOW(v - w->window));
 			w->in_r10 = v;
 			w->r10_off = 0;

@@ -86,41 +86,61 @@ enum st_reason {
 	ST_REASON_MOVED,  /* frame.rip: a guard was not satisfied */
 };
 
+/*
+ * The shadow stack: what the host's RSP points to while translated code runs. A CALL of the guest's
+ * pushes its return address and is a CALL of the host's; a RET compares, and is a RET of the host's
+ * with 8 more bytes. Each kind of view has entries of its own, those of a later kind below those of
+ * an earlier one, and under the first of a kind's a stopper.
+ *
+ *	RSP ->	host address behind the CALL	of the stopper: st_translator.stopper
+ *		return address of the guest	of the stopper: 0
+ */
+#define ST_SHADOW_BYTES 4096
+#define ST_SHADOW_ENTRY 16
+
 /** One for each address space that a vCPU remembers: GS points to that of the present one. */
 struct st_frame {
+	/* Translated blocks write to these only. */
 	uint64_t gpr[16];
 	uint64_t rip;
-	uint64_t flags;	 /* CF, PF, AF, ZF, SF, OF */
-	uint64_t system; /* the other bits of RFLAGS, without DF and IF */
-	uint64_t fs_base, gs_base;
+	uint64_t gs_base;
 	uint64_t kernel_gs; /* KERNEL_GS_BASE, for SWAPGS */
-	uint64_t tsc_offset, tsc_aux;
-	uint64_t save_rcx; /* while RCX is needed for a check that spares the flags */
+	uint64_t save_rcx;  /* while RCX is needed for a check that spares the flags */
 	uint64_t temp;
 	uint64_t window_at[4]; /* host addresses: fold.c */
-	uint64_t site;	       /* host address behind the call that left */
-	uint64_t jump_to;      /* where to enter, to go on */
+	uint16_t saved;	       /* the flags, where the host has others: st_pack_flags() */
+	uint8_t df;	       /* RFLAGS.DF */
+	uint8_t interrupts;    /* RFLAGS.IF */
+	/* x87.h: the image of FNSTENV, if one of the guest's comes, else its first word is 0. */
+	uint32_t x87_env[8];
+	uint8_t fpu;	 /* the guest's x87 and vector registers are in the host's */
+	uint8_t window;	 /* something waits for RFLAGS.IF to be set */
+	uint64_t flags;	 /* CF, PF, AF, ZF, SF, OF */
+	uint64_t system; /* the other bits of RFLAGS, without DF and IF */
+	uint64_t fs_base;
+	uint64_t tsc_offset, tsc_aux;
+	uint64_t site;	  /* host address behind the call that left */
+	uint64_t jump_to; /* where to enter, to go on */
 	uint64_t host_rsp;
-	uint64_t slow;	   /* st_slow() */
-	uint64_t string;   /* st_string() */
-	uint64_t bit_mask; /* 63, for PEXT */
+	uint64_t shadow;       /* RSP, while C may change it */
+	uint64_t shadow_base;  /* of the present kind: its stopper */
+	uint64_t shadow_limit; /* RSP is not to go below */
+	uint64_t shadow_bases[ST_VIEWS];
+	uint64_t shadow_tops[ST_VIEWS]; /* RSP of the kinds before the present one */
+	uint32_t shadow_kind;		/* the present kind */
+	uint64_t slow;			/* st_slow() */
+	uint64_t string;		/* st_string() */
+	uint64_t bit_mask;		/* 63, for PEXT */
 	uint64_t self;
 	uint64_t tlb_mask, page_mask; /* for PEXT */
 	uint64_t xsave;		      /* the guest's area */
 	uint64_t xsave_mask;
 	uint32_t host_mxcsr;
 	uint16_t host_fcw;
-	uint16_t saved; /* the flags, where the host has others: st_pack_flags() */
 	uint32_t reason;
-	uint32_t mode;	    /* of the code that is executed: translator.h */
-	uint8_t df;	    /* RFLAGS.DF */
-	uint8_t interrupts; /* RFLAGS.IF */
-	uint8_t window;	    /* something waits for RFLAGS.IF to be set */
-	uint8_t fpu;	    /* the guest's x87 and vector registers are in the host's */
-	/* x87.h: the last instruction's place and its operand's when the registers were loaded; and
-	   the image of FNSTENV, if one of the guest's comes, else its first word is 0. */
+	uint32_t mode; /* of the code that is executed: translator.h */
+	/* x87.h: the last instruction's place and its operand's when the registers were loaded. */
 	uint64_t x87_ip, x87_dp;
-	uint32_t x87_env[8];
 	uint64_t fast_slow;   /* st_fast_slow() */
 	uint64_t fast_jump;   /* st_fast_jump() */
 	uint64_t fast_fault;  /* st_fast_fault() */

@@ -213,41 +213,32 @@ static bool depend(struct soft_vcpu *vcpu, struct st_page *page, uint64_t mask,
 }
 
 /* Return: the block, or ST_NONE: once more, or by the interpreter. */
-static uint32_t make(struct soft_vcpu *vcpu, uint64_t host, uint32_t map, uint64_t rip,
-		     unsigned mode)
+static uint32_t translate(struct soft_vcpu *vcpu, struct st_source *source, uint64_t rip,
+			  unsigned mode)
 {
 	struct st_translator *t = vcpu->translator;
-	uint8_t bytes[2 * 4096];
-	struct st_source source = {
-		.page = host,
-		.linear = rip & ~PAGE_MASK,
-		.map = map,
-		.amd = vcpu->kvm->features.amd,
-		.bytes = bytes,
-		.length = 4096,
-	};
 	struct st_page *page, *next = NULL;
+	uint8_t bytes[2 * 4096];
 	uint32_t b = ST_NONE;
 	uint64_t mask;
 
-	if (soft_access_copy(bytes, (const void *)(uintptr_t)host, 4096) != 0 ||
-	    (ends_in_next(&source, (unsigned)(rip & PAGE_MASK), mode) &&
-	     !add_next(vcpu, &source, bytes + 4096, mode))) {
+	source->bytes = bytes;
+	if (soft_access_copy(bytes, (const void *)(uintptr_t)source->page, 4096) != 0 ||
+	    (ends_in_next(source, (unsigned)(rip & PAGE_MASK), mode) &&
+	     !add_next(vcpu, source, bytes + 4096, mode))) {
 		return ST_NONE;
 	}
-	page = st_page_make(t, host);
-	if (page != NULL && source.length > 4096) {
-		next = st_page_make(t, source.next_page);
+	page = st_page_make(t, source->page);
+	if (page != NULL && source->length > 4096) {
+		next = st_page_make(t, source->next_page);
 	}
-	if (page != NULL && (next != NULL || source.length == 4096)) {
-		b = st_translate(t, &source, (unsigned)(rip & PAGE_MASK), mode);
+	if (page != NULL && (next != NULL || source->length == 4096)) {
+		b = st_translate(t, source, (unsigned)(rip & PAGE_MASK), mode);
 	}
 	if (b == ST_NONE) {
 		st_reset(t);
 		return ST_NONE;
 	}
-	/* A defect of ours: what was made could reach other memory than the guest's. */
-	check(!t->checked || st_check_block(t, &t->blocks[b], NULL));
 	mask = t->blocks[b].pieces;
 	if (!depend(vcpu, page, mask, bytes) ||
 	    (next != NULL && !depend(vcpu, next, 1, bytes + 4096))) {
@@ -255,7 +246,54 @@ static uint32_t make(struct soft_vcpu *vcpu, uint64_t host, uint32_t map, uint64
 		return ST_NONE;
 	}
 	st_block_add(t, b, next);
-	st_link_known(t, &t->blocks[b]);
+	return b;
+}
+
+/* Is it what would be translated, if the page has not been written to meanwhile? */
+static bool relocated_right(struct st_translator *t, struct st_source *source, uint32_t b)
+{
+	const struct st_page *page = st_page_find(t, source->page);
+	uint8_t bytes[4096];
+
+	source->bytes = bytes;
+	if (soft_access_copy(bytes, (const void *)(uintptr_t)source->page, 4096) != 0) {
+		return true;
+	}
+	for (uint64_t m = t->blocks[b].pieces; m != 0; m &= m - 1) {
+		unsigned at = (unsigned)__builtin_ctzll(m) * SOFT_CODE_PIECE;
+
+		if (memcmp(page->bytes + at, bytes + at, SOFT_CODE_PIECE) != 0) {
+			return true;
+		}
+	}
+	return st_relocated_right(t, source, b);
+}
+
+/* Return: as above. */
+static uint32_t make(struct soft_vcpu *vcpu, uint64_t host, uint32_t map, uint64_t rip,
+		     unsigned mode)
+{
+	struct st_translator *t = vcpu->translator;
+	struct st_source source = {
+		.page = host,
+		.linear = rip & ~PAGE_MASK,
+		.map = map,
+		.amd = vcpu->kvm->features.amd,
+		.length = 4096,
+	};
+	uint32_t b = st_relocate(t, &source, (unsigned)(rip & PAGE_MASK), mode);
+
+	if (b != ST_NONE) {
+		check(!t->checked || relocated_right(t, &source, b));
+		st_block_add(t, b, NULL);
+	} else {
+		b = translate(vcpu, &source, rip, mode);
+	}
+	if (b != ST_NONE) {
+		/* A defect of ours: what was made could reach other memory than the guest's. */
+		check(!t->checked || st_check_block(t, &t->blocks[b], NULL));
+		st_link_known(t, &t->blocks[b]);
+	}
 	return b;
 }
 
@@ -394,6 +432,7 @@ static bool enter(struct soft_vcpu *vcpu, uint32_t b, unsigned mode)
 	f->fpu = 0;
 	st_x87_enter(f, vcpu->kvm->xsave);
 	f->mode = mode;
+	f->shadow_kind = st_view_of(mode);
 	f->jump_to = (uintptr_t)t->rx + t->blocks[b].entry;
 	set_gs(t);
 	((void (*)(void))(uintptr_t)t->enter)();
@@ -506,13 +545,14 @@ static void translate_fini(struct soft_vcpu *vcpu)
 
 static int translate_init(struct soft_vcpu *vcpu)
 {
-	struct st_translator *t = calloc(1, sizeof(*t));
+	struct st_translator *t = aligned_alloc(_Alignof(struct st_translator), sizeof(*t));
 	struct st_frame *f;
 	int r;
 
 	if (t == NULL) {
 		return -ENOMEM;
 	}
+	memset(t, 0, sizeof(*t));
 	vcpu->translator = t;
 	r = st_cache_init(t);
 	if (r != 0) {

@@ -20,13 +20,15 @@ struct soft_vcpu;
 
 #define ST_CACHE_BYTES (128u << 20)
 #define ST_HOT_BYTES   (56u << 20) /* of these: what is executed often; behind, the cold parts */
-#define ST_MAX_BLOCKS  (1u << 18)
-#define ST_MAX_RECORDS (1u << 22)
-#define ST_MAX_LINKS   (1u << 19)
+#define ST_MAX_BLOCKS  (1u << 19)
+#define ST_MAX_RECORDS (1u << 23)
+#define ST_MAX_LINKS   (1u << 20)
+#define ST_MAX_MARKS   (1u << 23)
 #define ST_MAX_PAGES   (1u << 15)
 #define ST_MAX_MAPS    (1u << 16)
 #define ST_HASH	       (1u << 18)
 #define ST_BLOCK_INSNS 64
+#define ST_NEEDED      16
 #define ST_NONE	       UINT32_MAX
 
 /** What else than its bytes a translation depends on; bits of a mode. */
@@ -58,6 +60,16 @@ struct st_record {
 #define ST_NO_FLAGS 0x8000u
 #define ST_SAVED    0x4000u
 
+/** Fields of a block's code that differ where its page is at another linear address: EM_MARK_REL,
+ * and these. */
+enum st_mark {
+	ST_MARK_LINEAR = EM_MARK_REL + 1, /* 64 bits: a linear address of the code */
+	ST_MARK_EXEC,			  /* 32 bits: place of the page in st_view.exec */
+	ST_MARK_MAP,			  /* 32 bits: st_source.map */
+	ST_MARK_LESS_MAP,		  /* 32 bits: likewise, negative */
+	ST_MARK_NUMBER,			  /* 32 bits: the block's */
+};
+
 /** A direct jump, at the end of a block. */
 struct st_link {
 	uint32_t behind; /* offset of the end of the jump's distance */
@@ -65,7 +77,8 @@ struct st_link {
 	uint32_t site;	 /* what frame.site is then */
 	uint32_t target; /* block, or ST_NONE */
 	uint32_t next;	 /* in the list of the target's incoming ones */
-	uint32_t how;	 /* ST_MODE_SAVED, ST_MODE_PLAIN: the target's */
+	uint16_t how;	 /* ST_MODE_SAVED, ST_MODE_PLAIN: the target's */
+	bool guard;	 /* the target compares its page, be it the same */
 	uint64_t rip;	 /* linear address; of the page that the block was translated at */
 };
 
@@ -76,14 +89,16 @@ struct st_block {
 	uint16_t offset, bytes, mode;
 	bool dead;
 	bool fpu;      /* uses x87 or vector registers */
+	bool fixed;    /* it cannot be moved: relocate.c */
 	uint32_t code; /* offset of the way in from other pages: compares `exec` */
 	uint32_t entry, code_end;
 	uint32_t cold, cold_end; /* offsets of its cold part */
 	uint32_t first_record, records;
 	uint32_t first_link, links;
-	uint32_t incoming;	       /* links */
-	uint32_t hash_next, page_next; /* blocks */
-	uint32_t span_next;	       /* that reach into the same page */
+	uint32_t first_mark, marks;
+	uint32_t incoming;			  /* links */
+	uint32_t hash_next, like_next, page_next; /* blocks */
+	uint32_t span_next;			  /* that reach into the same page */
 };
 
 struct st_page {
@@ -124,21 +139,26 @@ struct st_translator {
 	uint8_t *cold_at; /* where the next cold part is written */
 	uint32_t start;	  /* offset of the first block: what is before is common */
 	/* Common code, executable addresses. */
-	uint8_t *enter, *exit_link, *exit_insn, *exit_lookup, *exit_target, *exit_kick, *exit_moved,
-		*slow, *string, *load_fpu, *fault, *system, *page_fault, *attempt;
+	uint8_t *lookup[ST_VIEWS]; /* of a RET whose address the shadow stack has not on top */
+	uint8_t *stopper;	   /* of the shadow stack */
+	uint8_t *enter, *exit_link, *exit_insn, *exit_lookup, *exit_target, *exit_missed,
+		*exit_kick, *exit_moved, *slow, *string, *load_fpu, *fault, *system, *page_fault,
+		*attempt;
 	struct st_block *blocks;
 	struct st_record *records;
 	struct st_link *link;
 	struct st_page *pages;
 	struct st_map *maps;
 	uint32_t nblocks, nrecords, nlinks, npages, nmaps;
-	uint32_t block_hash[ST_HASH], page_hash[ST_HASH], map_hash[ST_HASH];
+	uint32_t block_hash[ST_HASH], like_hash[ST_HASH], page_hash[ST_HASH], map_hash[ST_HASH];
 	uint32_t view_mode[ST_VIEWS]; /* the mode that the jumps of a view are for */
 	uint64_t fault_linear;	      /* the page fault that ST_SLOW_FAULT tells of */
 	uint32_t fault_error;
 	bool checked;	   /* each block is judged: check.h */
 	uint64_t dropped;  /* counts blocks that were forgotten */
 	uint32_t next_how; /* ST_MODE_SAVED, ST_MODE_PLAIN, of the block that is entered next */
+	/* A copy of what an instruction reads of two pages. */
+	_Alignas(64) uint8_t across[128];
 };
 
 static inline enum st_view_kind st_view_of(unsigned mode)
@@ -171,6 +191,7 @@ enum st_cold_kind {
 	ST_COLD_LINK,  /* a direct jump that is not linked */
 	ST_COLD_MOVED, /* leave: what is at @rip is not known any more */
 	ST_COLD_INSN,  /* by the interpreter */
+	ST_COLD_FULL,  /* the shadow stack is full: its entries are dropped */
 };
 
 struct st_cold {
@@ -179,6 +200,7 @@ struct st_cold {
 	bool inline_live; /* the look-up was one that spares the flags */
 	bool saved;	  /* the flags are in frame.saved */
 	bool plain;	  /* the target has no windows */
+	bool guard;	  /* the target compares its page */
 	uint16_t size;
 	uint16_t guest;	 /* offset of the instruction */
 	uint16_t i;	 /* its number */
@@ -207,6 +229,12 @@ struct st_window {
 	int32_t moved;	   /* the base register, since then */
 };
 
+/** A guest register of the frame that R10 or R11 has, too. */
+struct st_held {
+	bool there, dirty; /* dirty: the frame does not have it yet */
+	uint8_t gpr;
+};
+
 /** A block while it is translated. */
 struct st_work {
 	struct st_translator *t;
@@ -226,12 +254,14 @@ struct st_work {
 		*in_r10; /* R10 is this one's value plus @r10_off, if it is not NULL */
 	int32_t r10_off;
 	bool reached;
+	struct st_held held[2];	     /* in R10 and R11: hold.c */
+	bool fixed;		     /* the block cannot be moved */
 	uint8_t how[ST_BLOCK_INSNS]; /* of block.c */
 	bool saved;		     /* where the code is now: the flags are in frame.saved */
 	/* What st_flags_needed() has found out last. */
-	uint64_t needed_at[2];
-	uint32_t needed[2];
-	bool needed_known[2];
+	uint64_t needed_at[ST_NEEDED];
+	uint32_t needed[ST_NEEDED];
+	bool needed_known[ST_NEEDED];
 	unsigned needed_next;
 	uint64_t looked_at; /* pieces that it depends on, too */
 	unsigned ncold;
@@ -248,11 +278,15 @@ static inline unsigned st_host_reg(unsigned gpr)
 
 /** st_address() - R10 = linear address of the memory operand. May use R11. */
 void st_address(struct st_work *w, unsigned i);
+/** st_lea() - @to = what LEA gives, of 64 or 32 bits; no segment's base. May use R10 and R11. */
+void st_lea(struct st_work *w, unsigned i, unsigned to);
 /** st_check() - R10: from a linear address to the host's. May use R11. */
 void st_check(struct st_work *w, unsigned i, unsigned size, bool write);
 /** st_check_range() - likewise; if it fails, a block without windows goes on. No flags live. */
 void st_check_range(struct st_work *w, unsigned i, unsigned size, bool write);
 struct st_cold *st_cold(struct st_work *w, unsigned kind, unsigned i);
+/** st_mov_linear() - @reg = a linear address that is computed from RIP. */
+void st_mov_linear(struct st_work *w, unsigned reg, uint64_t value);
 /** st_cold_parts() - emits what was put off, where the cold parts of all blocks are. */
 void st_cold_parts(struct st_work *w, struct st_block *b);
 /** st_save(), st_restore() - the flags go to frame.saved, or come back. Uses R11. */
@@ -264,6 +298,18 @@ void st_emit_restore(struct em *e);
 void st_emit_is_canonical(struct em *e, unsigned scratch);
 /** st_record() - the code of the instruction at @guest begins here. */
 void st_record(struct st_work *w, unsigned guest);
+
+/* ---- hold.c ---- */
+/** st_held_in() - the host's register that has the guest's @gpr, or EM_ABSENT. */
+unsigned st_held_in(const struct st_work *w, unsigned gpr);
+/** st_hold() - @reg, R10 or R11, has @gpr from now on; @dirty: the frame has another value. */
+void st_hold(struct st_work *w, unsigned reg, unsigned gpr, bool dirty);
+/** st_write_back() - the frame gets what it does not have. Before whatever may leave the block. */
+void st_write_back(struct st_work *w);
+/** st_drop_held() - @reg gets another value; the frame gets this one, if need be. */
+void st_drop_held(struct st_work *w, unsigned reg);
+/** st_hold_none() - likewise, both. */
+void st_hold_none(struct st_work *w);
 
 /* ---- fold.c ---- */
 /**
@@ -284,8 +330,21 @@ void st_windows_behind(struct st_work *w, unsigned i, bool keeps_r10);
 void st_guard(struct st_work *w, enum st_cold_kind kind);
 /** st_goto() - ends with a jump to @rip, from instruction @i. */
 void st_goto(struct st_work *w, unsigned i, uint64_t rip);
+/** st_is_jcc() - is it a conditional jump by the flags? */
+bool st_is_jcc(const struct insn *insn);
+/** st_goes_on() - is the jump @i one for st_jump_aside()? */
+bool st_goes_on(const struct st_work *w, unsigned i);
+/** st_jump_aside() - the conditional jump @i, forward; the block goes on behind it. */
+void st_jump_aside(struct st_work *w, unsigned i);
 /** st_branch() - the instruction @i ends the block. Return: false: it is none that can. */
 bool st_branch(struct st_work *w, unsigned i);
+/**
+ * st_emit_lookup() - to the linear address in R10 by the shadow stack or, as st_emit_table() does,
+ * by the table of jumps; RSP moves by frame.temp then. What is behind it is executed if neither has
+ * it.
+ */
+void st_emit_lookup(struct em *e, enum st_view_kind kind);
+void st_emit_table(struct em *e, enum st_view_kind kind);
 /** st_flags_needed() - flags that the code at @rip may read before it writes them. Notes in @w what
  *  of the page this was found out from. */
 uint32_t st_flags_needed(struct st_work *w, uint64_t rip);
@@ -308,6 +367,8 @@ void st_cache_fini(struct st_translator *t);
 /** st_reset() - forgets all blocks. */
 void st_reset(struct st_translator *t);
 uint32_t st_find(const struct st_translator *t, uint64_t page, uint64_t rip, unsigned mode);
+/** st_find_like() - the latest block of the code at @offset of the page, at whatever address. */
+uint32_t st_find_like(struct st_translator *t, uint64_t page, unsigned offset, unsigned mode);
 struct st_page *st_page_find(struct st_translator *t, uint64_t host);
 struct st_page *st_page_make(struct st_translator *t, uint64_t host);
 /** st_block_add() - @next: the page that it ends in, if it is another. */
@@ -388,6 +449,17 @@ void st_flush_jumps(struct st_frame *f, enum st_view_kind kind);
 void st_forget_jump(struct st_frame *f, enum st_view_kind kind, uint64_t rip, uint64_t code);
 void st_flush_page(struct st_view *v, uint64_t linear);
 void st_flush_writes(struct st_view *v, uint64_t host);
+
+/* ---- relocate.c ---- */
+/**
+ * st_relocate() - a block as st_translate() would make it, of one of the same code at another
+ * linear address. Return: its number; ST_NONE: there is none such, or it has to be translated.
+ */
+uint32_t st_relocate(struct st_translator *t, const struct st_source *source, unsigned offset,
+		     unsigned mode);
+/** st_relocated_right() - is the block @number, the latest, what st_translate() makes of @source?
+ */
+bool st_relocated_right(struct st_translator *t, const struct st_source *source, uint32_t number);
 
 /* ---- fetch.c ---- */
 /**
