@@ -106,15 +106,9 @@ static void update_ppr(struct lapic *lapic)
 	set_ppr(lapic, in_service(lapic));
 }
 
-/* Takes over what others have posted. */
-static void collect(struct lapic *lapic)
+static __attribute__((noinline)) void collect_posted(struct lapic *lapic)
 {
-	uint32_t words;
-
-	if (atomic_load_explicit(&lapic->posted_words, memory_order_relaxed) == 0) {
-		return;
-	}
-	words = atomic_exchange_explicit(&lapic->posted_words, 0, memory_order_acquire);
+	uint32_t words = atomic_exchange_explicit(&lapic->posted_words, 0, memory_order_acquire);
 	for (; words != 0; words &= words - 1) {
 		unsigned word = (unsigned)__builtin_ctz(words);
 		uint32_t *irr = &lapic->regs[LAPIC_IRR / 16 + word];
@@ -134,6 +128,14 @@ static void collect(struct lapic *lapic)
 		*irr |= bits;
 		lapic->irr |= (uint32_t)BIT(word);
 		*tmr = (*tmr & ~bits) | (level & bits);
+	}
+}
+
+/* Takes over what others have posted. */
+static inline void collect(struct lapic *lapic)
+{
+	if (atomic_load_explicit(&lapic->posted_words, memory_order_relaxed) != 0) {
+		collect_posted(lapic);
 	}
 }
 

@@ -11,13 +11,18 @@ static uint32_t xapic_id(const struct lapic *lapic)
 	return lapic->regs[LAPIC_ID / 16] >> 24;
 }
 
+/* A device's 8-bit destination reaches an x2APIC, too. */
+static uint32_t physical_id(const struct lapic *lapic)
+{
+	return lapic_is_x2(lapic) ? lapic->id : xapic_id(lapic);
+}
+
 static bool matches_physical(const struct lapic *lapic, const struct lapic_message *m)
 {
 	if (m->dest == (m->x2 ? BROADCAST_X2 : BROADCAST)) {
 		return true;
 	}
-	/* A device's 8-bit destination reaches an x2APIC, too. */
-	return m->dest == (lapic_is_x2(lapic) ? lapic->id : xapic_id(lapic));
+	return m->dest == physical_id(lapic);
 }
 
 static bool matches_logical(const struct lapic *lapic, const struct lapic_message *m)
@@ -133,11 +138,26 @@ static struct lapic *choose(struct lapic *const *all, unsigned count, const stru
 	return chosen;
 }
 
+/* As most messages: to a number, by what it is called. */
+static bool is_for_one(const struct lapic_message *m)
+{
+	return m->mode == LAPIC_FIXED && m->shorthand == LAPIC_NO_SHORTHAND && !m->logical &&
+	       m->dest != (m->x2 ? BROADCAST_X2 : BROADCAST);
+}
+
 unsigned lapic_bus_send(struct lapic *const *all, unsigned count, const struct lapic *from,
 			const struct lapic_message *message)
 {
 	unsigned accepted = 0;
 
+	if (is_for_one(message)) {
+		for (unsigned i = 0; i < count; i++) {
+			if (physical_id(all[i]) == message->dest) {
+				accepted += lapic_post(all[i], message);
+			}
+		}
+		return accepted;
+	}
 	if (message->mode == LAPIC_LOWEST) {
 		struct lapic *chosen = choose(all, count, from, message);
 

@@ -420,7 +420,8 @@ static bool usual_mode(const struct kvm_vcpu *vcpu)
  * Code that the CPU has just executed, 16 bytes of it, where there was some before. The tables are
  * looked at again; that it is in the same memory the slots' generation says.
  */
-static bool peek_again(struct kvm_vcpu *vcpu, uint64_t bytes[2])
+static inline __attribute__((always_inline)) bool peek_again(struct kvm_vcpu *vcpu,
+							     uint64_t bytes[2])
 {
 	const struct kvm_code *code = &vcpu->code;
 	uint64_t rip = vcpu->cpu.rip;
@@ -801,7 +802,7 @@ static __attribute__((noinline)) bool skip_slowly(struct kvm_vcpu *vcpu, unsigne
 }
 
 /* As most of the time. Without vm->memory: what is read is ring 3's own in any case. */
-static inline unsigned known_length(struct kvm_vcpu *vcpu)
+static unsigned known_length(struct kvm_vcpu *vcpu)
 {
 	uint64_t bytes[2];
 
@@ -810,20 +811,26 @@ static inline unsigned known_length(struct kvm_vcpu *vcpu)
 		       : 0;
 }
 
-bool kvm_emul_skip(struct kvm_vcpu *vcpu, unsigned len)
+static inline bool skip(struct kvm_vcpu *vcpu, unsigned len)
 {
-	uint64_t rip;
+	uint64_t rip = vcpu->cpu.rip + len;
 
-	if (len == 0) {
-		len = known_length(vcpu);
-	}
-	rip = vcpu->cpu.rip + len;
 	if (len == 0 || vcpu->single_step || (vcpu->cpu.rflags & RFLAGS_TF) != 0 ||
 	    (rip ^ vcpu->cpu.rip) >> 32 != 0) {
 		return skip_slowly(vcpu, len);
 	}
 	advance(vcpu, len);
 	return false;
+}
+
+static __attribute__((noinline)) bool skip_unknown(struct kvm_vcpu *vcpu)
+{
+	return skip(vcpu, known_length(vcpu));
+}
+
+bool kvm_emul_skip(struct kvm_vcpu *vcpu, unsigned len)
+{
+	return len == 0 ? skip_unknown(vcpu) : skip(vcpu, len);
 }
 
 bool kvm_emul_foreign_hypercall(struct kvm_vcpu *vcpu)

@@ -106,11 +106,13 @@ void kvm_event_interrupt(struct kvm_vcpu *vcpu, uint8_t vector)
 
 void kvm_event_take_nmis(struct kvm_vcpu *vcpu)
 {
-	uint32_t arrived = __atomic_exchange_n((uint32_t *)&vcpu->nmi_arrived, 0, __ATOMIC_ACQUIRE);
 	/* One can be served and one wait; while one is served, one can wait. */
 	uint32_t limit = vcpu->events.nmi.masked || vcpu->events.nmi.injected ? 1 : 2;
+	uint32_t arrived;
 
-	if (arrived != 0) {
+	/* One that comes just now has its request with it. */
+	if (__atomic_load_n((uint32_t *)&vcpu->nmi_arrived, __ATOMIC_RELAXED) != 0) {
+		arrived = __atomic_exchange_n((uint32_t *)&vcpu->nmi_arrived, 0, __ATOMIC_ACQUIRE);
 		vcpu->events.nmi.pending =
 			(uint8_t)MIN(limit, vcpu->events.nmi.pending + MIN(arrived, 2u));
 	}
@@ -214,7 +216,8 @@ static void try_nmi(struct kvm_vcpu *vcpu)
 static void try_interrupt(struct kvm_vcpu *vcpu)
 {
 	if (vcpu->inject.kind == KVM_EVENT_NONE && kvm_event_interrupt_allowed(vcpu)) {
-		int vector = kvm_irq_accept(vcpu);
+		bool more;
+		int vector = kvm_irq_accept(vcpu, &more);
 
 		if (vector < 0) {
 			return; /* nor is there one that waits */
@@ -223,6 +226,9 @@ static void try_interrupt(struct kvm_vcpu *vcpu)
 		vcpu->events.interrupt.soft = false;
 		vcpu->events.interrupt.vector = (uint8_t)vector;
 		inject_interrupt(vcpu);
+		if (!more) {
+			return;
+		}
 	}
 	vcpu->want_irq_window = kvm_irq_pending(vcpu) >= 0;
 }

@@ -175,11 +175,12 @@ int kvm_irq_pending(struct kvm_vcpu *vcpu)
 	return fake_irq.pending - 1;
 }
 
-int kvm_irq_accept(struct kvm_vcpu *vcpu)
+int kvm_irq_accept(struct kvm_vcpu *vcpu, bool *more)
 {
 	int vector = fake_irq.pending - 1;
 
 	(void)vcpu;
+	*more = false;
 	fake_irq.pending = 0;
 	return vector;
 }

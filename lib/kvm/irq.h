@@ -83,8 +83,9 @@ must_use bool kvm_irq_extint_free(const struct kvm_vcpu *vcpu);
 must_use int kvm_irq_pending(struct kvm_vcpu *vcpu);
 /** kvm_irq_held_back() - does an interrupt wait for the guest's task priority to fall? */
 must_use bool kvm_irq_held_back(struct kvm_vcpu *vcpu);
-/** kvm_irq_accept() - takes it: from IRR to ISR, the PIC's acknowledge. Return: vector or -1. */
-must_use int kvm_irq_accept(struct kvm_vcpu *vcpu);
+/** kvm_irq_accept() - takes it: from IRR to ISR, the PIC's acknowledge. @more: there may be another
+ *  that would be taken now; else it comes with KVM_REQ_EVENT. Return: vector or -1. */
+must_use int kvm_irq_accept(struct kvm_vcpu *vcpu, bool *more);
 /** kvm_irq_sync() - KVM_REQ_EVENT was there: timer expirations and posted messages come in. */
 void kvm_irq_sync(struct kvm_vcpu *vcpu);
 /** kvm_irq_has_init_sipi() - do INIT or SIPI wait for this vCPU? */

@@ -287,15 +287,17 @@ bool kvm_irq_held_back(struct kvm_vcpu *vcpu)
 	return vector >= 0 && vector >> 4 <= lapic_tpr(&vcpu->apic->lapic);
 }
 
-int kvm_irq_accept(struct kvm_vcpu *vcpu)
+int kvm_irq_accept(struct kvm_vcpu *vcpu, bool *more)
 {
 	struct kvm_apic *apic = vcpu->apic;
 	int vector;
 
+	*more = false;
 	if (apic == NULL) {
 		return -1;
 	}
 	if (extint_waits(vcpu)) {
+		*more = true;
 		if (vcpu->vm->irqchip == KVM_IRQCHIP_FULL) {
 			return irq_pic_accept(vcpu->vm->irq);
 		}
@@ -303,6 +305,7 @@ int kvm_irq_accept(struct kvm_vcpu *vcpu)
 		apic->extint = -1;
 		return vector;
 	}
+	/* What else there is now is not above it. */
 	vector = lapic_pending(&apic->lapic);
 	if (vector >= 0) {
 		lapic_take(&apic->lapic, (uint8_t)vector);

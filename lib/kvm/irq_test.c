@@ -266,6 +266,17 @@ static void add_vcpu(struct fixture *f, unsigned i)
 	f->vm.vcpu_count = i + 1;
 }
 
+static int accept_irq(struct kvm_vcpu *vcpu)
+{
+	bool more;
+	int vector = kvm_irq_accept(vcpu, &more);
+
+	if (!more) {
+		assert_int_equal(kvm_irq_pending(vcpu), -1);
+	}
+	return vector;
+}
+
 static struct fixture *start(enum kvm_irqchip_form form)
 {
 	struct fixture *f = calloc(1, sizeof(*f));
@@ -437,8 +448,8 @@ static void pic_reaches_the_first_cpu(void **state)
 	assert_false(kvm_vcpu_take(&f->vcpu[1], KVM_REQ_EVENT));
 	assert_true(kvm_irq_pending(&f->vcpu[0]) >= 0);
 	assert_int_equal(kvm_irq_pending(&f->vcpu[1]), -1);
-	assert_int_equal(kvm_irq_accept(&f->vcpu[0]), 0x24);
-	assert_int_equal(kvm_irq_accept(&f->vcpu[0]), -1);
+	assert_int_equal(accept_irq(&f->vcpu[0]), 0x24);
+	assert_int_equal(accept_irq(&f->vcpu[0]), -1);
 	finish(f);
 }
 
@@ -451,13 +462,13 @@ static void level_comes_again_until_it_falls(void **state)
 	ioapic_write(f, 0x10 + 2 * 20 + 1, 0x01000000);
 	ioapic_write(f, 0x10 + 2 * 20, 0x8051);
 	assert_int_equal(line(f, 20, true), 1);
-	assert_int_equal(kvm_irq_accept(&f->vcpu[1]), 0x51);
+	assert_int_equal(accept_irq(&f->vcpu[1]), 0x51);
 	assert_int_equal(line(f, 20, true), -1); /* in service */
 	apic_write(f, 1, LAPIC_EOI, 0);
-	assert_int_equal(kvm_irq_accept(&f->vcpu[1]), 0x51);
+	assert_int_equal(accept_irq(&f->vcpu[1]), 0x51);
 	assert_int_equal(line(f, 20, false), 1);
 	apic_write(f, 1, LAPIC_EOI, 0);
-	assert_int_equal(kvm_irq_accept(&f->vcpu[1]), -1);
+	assert_int_equal(accept_irq(&f->vcpu[1]), -1);
 	finish(f);
 }
 
@@ -506,7 +517,7 @@ static void routes_are_checked(void **state)
 	two[1] = two[0];
 	assert_int_equal(kvm_irq_set_routing(&f->vm, two, 2, 0), -EINVAL);
 	assert_int_equal(line(f, 30, true), 1); /* the first table is in force still */
-	assert_int_equal(kvm_irq_accept(&f->vcpu[0]), 0x61);
+	assert_int_equal(accept_irq(&f->vcpu[0]), 0x61);
 	assert_int_equal(kvm_irq_set_routing(&f->vm, NULL, 0, 0), 0);
 	assert_int_equal(line(f, 30, true), -1);
 	finish(f);
@@ -544,7 +555,7 @@ static void split_tells_of_levels_only(void **state)
 	assert_int_equal(kvm_irq_set_routing(&f->vm, e, 3, 0), 0);
 	for (uint32_t gsi = 4; gsi < 25; gsi += gsi == 4 ? 1 : 19) {
 		assert_int_equal(line(f, gsi, true), 1);
-		assert_true(kvm_irq_accept(&f->vcpu[0]) > 0x70);
+		assert_true(accept_irq(&f->vcpu[0]) > 0x70);
 		apic_write(f, 0, LAPIC_EOI, 0);
 	}
 	assert_int_equal(eoi_exits, 1); /* 5 is an edge, 24 none of user space's pins */
@@ -595,10 +606,10 @@ static void irqfd_edges(void **state)
 	assert_int_equal(kvm_irq_set_routing(&f->vm, &entry, 1, 0), 0);
 	events[1].signals = 1; /* written before */
 	assert_int_equal(kvm_irq_irqfd(&f->vm, &irqfd), 0);
-	assert_int_equal(kvm_irq_accept(&f->vcpu[0]), 0x45);
+	assert_int_equal(accept_irq(&f->vcpu[0]), 0x45);
 	apic_write(f, 0, LAPIC_EOI, 0);
 	signal_event(1);
-	assert_int_equal(kvm_irq_accept(&f->vcpu[0]), 0x45);
+	assert_int_equal(accept_irq(&f->vcpu[0]), 0x45);
 	assert_int_equal(kvm_irq_irqfd(&f->vm, &irqfd), -EBUSY);
 	irqfd.fd = 77;
 	assert_int_equal(kvm_irq_irqfd(&f->vm, &irqfd), -EBADF);
@@ -631,41 +642,41 @@ static void irqfd_follows(void **state)
 	assert_int_equal(kvm_irq_irqfd(&f->vm, &irqfd), 0);
 	for (unsigned i = 0; i < 2; i++) { /* twice: the second time it is known */
 		signal_event(1);
-		assert_int_equal(kvm_irq_accept(&f->vcpu[0]), 0x45);
+		assert_int_equal(accept_irq(&f->vcpu[0]), 0x45);
 		apic_write(f, 0, LAPIC_EOI, 0);
 	}
 	apic_write(f, 0, LAPIC_ID, 7u << 24);
 	signal_event(1);
-	assert_int_equal(kvm_irq_accept(&f->vcpu[0]), -1);
+	assert_int_equal(accept_irq(&f->vcpu[0]), -1);
 	apic_write(f, 1, LAPIC_ID, 0);
 	for (unsigned i = 0; i < 2; i++) {
 		signal_event(1);
-		assert_int_equal(kvm_irq_accept(&f->vcpu[1]), 0x45);
+		assert_int_equal(accept_irq(&f->vcpu[1]), 0x45);
 		apic_write(f, 1, LAPIC_EOI, 0);
 	}
 	apic_write(f, 0, LAPIC_ID, 0); /* both */
 	for (unsigned i = 0; i < 2; i++) {
 		signal_event(1);
 		for (unsigned cpu = 0; cpu < 2; cpu++) {
-			assert_int_equal(kvm_irq_accept(&f->vcpu[cpu]), 0x45);
+			assert_int_equal(accept_irq(&f->vcpu[cpu]), 0x45);
 			apic_write(f, cpu, LAPIC_EOI, 0);
 		}
 	}
 	apic_write(f, 1, LAPIC_ID, 1u << 24);
 	signal_event(1);
-	assert_int_equal(kvm_irq_accept(&f->vcpu[1]), -1);
-	assert_int_equal(kvm_irq_accept(&f->vcpu[0]), 0x45);
+	assert_int_equal(accept_irq(&f->vcpu[1]), -1);
+	assert_int_equal(accept_irq(&f->vcpu[0]), 0x45);
 	apic_write(f, 0, LAPIC_EOI, 0);
 	entry = msi_entry(9, 0x46);
 	assert_int_equal(kvm_irq_set_routing(&f->vm, &entry, 1, 0), 0);
 	for (unsigned i = 0; i < 2; i++) {
 		signal_event(1);
-		assert_int_equal(kvm_irq_accept(&f->vcpu[0]), 0x46);
+		assert_int_equal(accept_irq(&f->vcpu[0]), 0x46);
 		apic_write(f, 0, LAPIC_EOI, 0);
 	}
 	assert_int_equal(kvm_irq_set_routing(&f->vm, &entry, 0, 0), 0);
 	signal_event(1);
-	assert_int_equal(kvm_irq_accept(&f->vcpu[0]), -1);
+	assert_int_equal(accept_irq(&f->vcpu[0]), -1);
 	finish(f);
 }
 
@@ -684,17 +695,17 @@ static void irqfd_resamples(void **state)
 	assert_int_equal(kvm_irq_irqfd(&f->vm, &irqfd), 0);
 	for (unsigned i = 1; i <= 3; i++) {
 		signal_event(0);
-		assert_int_equal(kvm_irq_accept(&f->vcpu[0]), 0x51);
+		assert_int_equal(accept_irq(&f->vcpu[0]), 0x51);
 		apic_write(f, 0, LAPIC_EOI, 0);
 		assert_int_equal(events[1].signals, i);
 		assert_int_equal(events[3].signals, i);
-		assert_int_equal(kvm_irq_accept(&f->vcpu[0]), -1); /* the line is down */
+		assert_int_equal(accept_irq(&f->vcpu[0]), -1); /* the line is down */
 	}
 	signal_event(0);
-	assert_int_equal(kvm_irq_accept(&f->vcpu[0]), 0x51);
+	assert_int_equal(accept_irq(&f->vcpu[0]), 0x51);
 	(void)line(f, 20, true); /* another source of the same wire */
 	apic_write(f, 0, LAPIC_EOI, 0);
-	assert_int_equal(kvm_irq_accept(&f->vcpu[0]), 0x51);
+	assert_int_equal(accept_irq(&f->vcpu[0]), 0x51);
 	events[0].watch->closed(events[0].watch);
 	assert_null(events[0].watch);
 	assert_int_equal(events[1].holders, 0);
@@ -715,11 +726,11 @@ static void pic_eoi_resamples(void **state)
 	out(f, 0x4d0, 0x20);
 	assert_int_equal(kvm_irq_irqfd(&f->vm, &irqfd), 0);
 	signal_event(0);
-	assert_int_equal(kvm_irq_accept(&f->vcpu[0]), 0x25);
+	assert_int_equal(accept_irq(&f->vcpu[0]), 0x25);
 	assert_int_equal(events[1].signals, 0);
 	out(f, 0x20, 0x20);
 	assert_int_equal(events[1].signals, 1);
-	assert_int_equal(kvm_irq_accept(&f->vcpu[0]), -1);
+	assert_int_equal(accept_irq(&f->vcpu[0]), -1);
 	finish(f);
 }
 
@@ -743,14 +754,14 @@ static void timer_expires(void **state)
 	assert_true(kvm_vcpu_take(&f->vcpu[0], KVM_REQ_EVENT));
 	assert_int_equal(kvm_irq_pending(&f->vcpu[0]), -1); /* by its own thread only */
 	kvm_irq_sync(&f->vcpu[0]);
-	assert_int_equal(kvm_irq_accept(&f->vcpu[0]), 0x66);
+	assert_int_equal(accept_irq(&f->vcpu[0]), 0x66);
 	apic_write(f, 0, LAPIC_EOI, 0);
 	apic_write(f, 0, LAPIC_LVT_TIMER, 0x40067);
 	kvm_irq_set_tsc_deadline(&f->vcpu[0], 2 * now + 2000);
 	assert_int_equal(kvm_irq_tsc_deadline(&f->vcpu[0]), 2 * now + 2000);
 	run_timers(now + 1000);
 	kvm_irq_sync(&f->vcpu[0]);
-	assert_int_equal(kvm_irq_accept(&f->vcpu[0]), 0x67);
+	assert_int_equal(accept_irq(&f->vcpu[0]), 0x67);
 	assert_int_equal(kvm_irq_tsc_deadline(&f->vcpu[0]), 0);
 	finish(f);
 }
@@ -767,10 +778,10 @@ static uint64_t earliness(struct fixture *f, int64_t left)
 	early_ns = due - deadline[0];
 	run_timers(deadline[0] - 1);
 	kvm_irq_sync(&f->vcpu[0]);
-	assert_int_equal(kvm_irq_accept(&f->vcpu[0]), -1);
+	assert_int_equal(accept_irq(&f->vcpu[0]), -1);
 	run_timers(now + 1);
 	kvm_irq_sync(&f->vcpu[0]);
-	assert_int_equal(kvm_irq_accept(&f->vcpu[0]), 0x67);
+	assert_int_equal(accept_irq(&f->vcpu[0]), 0x67);
 	assert_int_equal(kvm_irq_tsc_deadline(&f->vcpu[0]), 0);
 	assert_int_equal(f->vcpu[0].not_before, early_ns == 0 ? 0 : 2 * due + HOST_TSC_AHEAD);
 	apic_write(f, 0, LAPIC_EOI, 0);
@@ -831,12 +842,12 @@ static void deadlines_survive_other_timers(void **state)
 	due = now + DEADLINE_NS; /* a new one, before the interrupt of the old one was seen */
 	kvm_irq_set_tsc_deadline(&f->vcpu[0], 2 * due);
 	kvm_irq_sync(&f->vcpu[0]);
-	assert_int_equal(kvm_irq_accept(&f->vcpu[0]), -1);
+	assert_int_equal(accept_irq(&f->vcpu[0]), -1);
 	assert_int_equal(f->vcpu[0].not_before, 0);
 	assert_in_range(deadline[0], due - 5000, due);
 	run_timers(due);
 	kvm_irq_sync(&f->vcpu[0]);
-	assert_int_equal(kvm_irq_accept(&f->vcpu[0]), 0x67);
+	assert_int_equal(accept_irq(&f->vcpu[0]), 0x67);
 	assert_int_equal(f->vcpu[0].not_before, 0); /* it is over */
 	finish(f);
 	backend.waits = false;
@@ -882,8 +893,8 @@ static void kvm_interrupt_waits(void **state)
 	assert_int_equal(kvm_irq_pending(&f->vcpu[0]), -1);
 	apic_write(f, 0, LAPIC_SVR, 0x1ff);
 	apic_write(f, 0, LAPIC_LVT_LINT0, 0x700);
-	assert_int_equal(kvm_irq_accept(&f->vcpu[0]), 0x40);
-	assert_int_equal(kvm_irq_accept(&f->vcpu[0]), -1);
+	assert_int_equal(accept_irq(&f->vcpu[0]), 0x40);
+	assert_int_equal(accept_irq(&f->vcpu[0]), -1);
 	finish(f);
 	f = start(KVM_IRQCHIP_FULL);
 	assert_int_equal(kvm_irq_extint(&f->vcpu[0], 0x40), -ENXIO);
@@ -965,7 +976,7 @@ static void pic_state_round_trip(void **state)
 	bad.chip.pic.init_state = 4;
 	assert_int_equal(kvm_irq_set_chip(&f->vm, &bad), -EINVAL);
 	assert_true(kvm_irq_pending(&f->vcpu[0]) >= 0);
-	assert_int_equal(kvm_irq_accept(&f->vcpu[0]), 0x3b);
+	assert_int_equal(accept_irq(&f->vcpu[0]), 0x3b);
 	finish(f);
 }
 
@@ -985,7 +996,7 @@ static void ioapic_state_round_trip(void **state)
 	assert_int_equal(kvm_irq_set_chip(&f->vm, &chip), 0);
 	assert_int_equal(kvm_irq_get_chip(&f->vm, &back), 0);
 	assert_memory_equal(&chip, &back, sizeof(chip));
-	assert_int_equal(kvm_irq_accept(&f->vcpu[0]), 0x55);
+	assert_int_equal(accept_irq(&f->vcpu[0]), 0x55);
 	finish(f);
 }
 
@@ -1018,7 +1029,7 @@ static void pit_ticks(void **state)
 	assert_int_equal(back.channels[1].count, 0x77);
 	for (unsigned i = 0; i < 3; i++) {
 		run_timers(now + 4200000); /* 5000 pulses are 4.19 ms */
-		assert_int_equal(kvm_irq_accept(&f->vcpu[0]), 0x50);
+		assert_int_equal(accept_irq(&f->vcpu[0]), 0x50);
 		apic_write(f, 0, LAPIC_EOI, 0);
 	}
 	finish(f);

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "lib/chip/lapic.h"
 #include "lib/kvm/bus.h"
 #include "lib/kvm/clock.h"
 #include "lib/kvm/cpuid.h"
@@ -17,6 +18,8 @@
 #include "lib/kvm/registers.h"
 #include "lib/kvm/state.h"
 #include "lib/x86/regs.h"
+
+#define MSR_X2APIC_ICR (LAPIC_MSR_FIRST + LAPIC_ICR / 16)
 
 #define EXC_DB 1
 #define EXC_BP 3
@@ -168,6 +171,18 @@ static int on_hlt(struct kvm_vcpu *vcpu, const struct kvm_stop *stop)
 	return exit_if(stepped);
 }
 
+static __attribute__((noinline)) int on_msr(struct kvm_vcpu *vcpu, const struct kvm_stop *stop)
+{
+	bool write = stop->reason == KVM_STOP_MSR_WRITE;
+	bool sends = write && (uint32_t)vcpu->cpu.gpr[1] == MSR_X2APIC_ICR;
+
+	if (kvm_exit_msr(vcpu, write, stop->insn_len)) {
+		return EXIT;
+	}
+	/* Whom that has woken may have the better claim to this CPU. */
+	return sends ? LOOK : GO_ON;
+}
+
 static int on_xsetbv(struct kvm_vcpu *vcpu, const struct kvm_stop *stop)
 {
 	uint64_t value = (uint32_t)vcpu->cpu.gpr[0] | vcpu->cpu.gpr[2] << 32;
@@ -289,8 +304,7 @@ static int on_stop(struct kvm_vcpu *vcpu, const struct kvm_stop *stop)
 		return on_hlt(vcpu, stop);
 	case KVM_STOP_MSR_READ:
 	case KVM_STOP_MSR_WRITE:
-		return exit_if(
-			kvm_exit_msr(vcpu, stop->reason == KVM_STOP_MSR_WRITE, stop->insn_len));
+		return on_msr(vcpu, stop);
 	case KVM_STOP_IO:
 		return on_port(vcpu, stop);
 	case KVM_STOP_MEMORY:
@@ -444,11 +458,15 @@ static int enter(struct kvm_vcpu *vcpu)
 /* Something may have come that ends the wait. Return: does it run now? */
 static bool look_at_news(struct kvm_vcpu *vcpu)
 {
-	bool news = kvm_vcpu_take(vcpu, KVM_REQ_EVENT);
+	bool news = false;
 
-	if (kvm_vcpu_take(vcpu, KVM_REQ_NMI)) {
-		kvm_event_take_nmis(vcpu);
-		news = true;
+	if (__atomic_load_n((uint32_t *)&vcpu->requests, __ATOMIC_RELAXED) != 0) {
+		news = kvm_vcpu_take(vcpu, KVM_REQ_EVENT);
+		if (kvm_vcpu_take(vcpu, KVM_REQ_NMI)) {
+			kvm_event_take_nmis(vcpu);
+			news = true;
+		}
+		(void)kvm_vcpu_take(vcpu, KVM_REQ_UNHALT);
 	}
 	if (news) {
 		kvm_irq_sync(vcpu);
@@ -456,7 +474,6 @@ static bool look_at_news(struct kvm_vcpu *vcpu)
 	if (kvm_irq_has_init_sipi(vcpu)) {
 		kvm_irq_take_init_sipi(vcpu);
 	}
-	(void)kvm_vcpu_take(vcpu, KVM_REQ_UNHALT);
 	if (vcpu->mp_state == KVM_MP_STATE_HALTED &&
 	    ((news && kvm_event_wakes(vcpu)) ||
 	     __atomic_load_n((uint32_t *)&vcpu->kicked, __ATOMIC_ACQUIRE) != 0)) {
