@@ -59,6 +59,21 @@ int soft_map_set(struct soft_map *map, uint64_t gfn, uint64_t entry)
 	return 0;
 }
 
+void soft_map_add(struct soft_map *map, uint64_t gfn, uint64_t pages, uint64_t entry)
+{
+	for (uint64_t i = 0; i < pages; i++) {
+		_Atomic(uint64_t) *leaf = leaf_make(map, gfn + i);
+		uint64_t none = 0;
+
+		if (leaf == NULL) {
+			return;
+		}
+		atomic_compare_exchange_strong_explicit(&leaf[(gfn + i) % ENTRIES], &none,
+							entry + (i << 12), memory_order_release,
+							memory_order_relaxed);
+	}
+}
+
 /* Leaves @keep of the bits of each entry. */
 static void mask_range(struct soft_map *map, uint64_t gfn, uint64_t pages, uint64_t keep)
 {

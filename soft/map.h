@@ -28,6 +28,12 @@ uint64_t soft_map_get(const struct soft_map *map, uint64_t gfn);
  */
 must_use int soft_map_set(struct soft_map *map, uint64_t gfn, uint64_t entry);
 
+/**
+ * soft_map_add() - enters those of @pages neighbouring pages that are not mapped, the first as
+ * @entry, as long as there is memory for that. Context: as soft_map_set().
+ */
+void soft_map_add(struct soft_map *map, uint64_t gfn, uint64_t pages, uint64_t entry);
+
 /** soft_map_clear() - forgets pages. Context: any; who reads later finds nothing. */
 void soft_map_clear(struct soft_map *map, uint64_t gfn, uint64_t pages);
 

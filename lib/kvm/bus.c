@@ -271,7 +271,8 @@ static bool put_into_ring(struct kvm_vm *vm, bool pio, uint64_t addr, unsigned b
 	return room;
 }
 
-static __attribute__((noinline)) bool coalesce(struct kvm_vm *vm, bool pio, uint64_t addr, unsigned bytes, const void *data)
+static __attribute__((noinline)) bool coalesce(struct kvm_vm *vm, bool pio, uint64_t addr,
+					       unsigned bytes, const void *data)
 {
 	for (uint32_t i = 0; i < vm->zone_count; i++) {
 		if (zone_has(&vm->zones[i], pio, addr, bytes)) {

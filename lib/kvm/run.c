@@ -595,9 +595,8 @@ static void tell_user_space(struct kvm_vcpu *vcpu)
 	run->if_flag = (vcpu->cpu.rflags & RFLAGS_IF) != 0;
 	run->cr8 = kvm_reg_cr8(vcpu);
 	run->apic_base = kvm_irq_apic_base(vcpu);
-	run->ready_for_interrupt_injection =
-		vcpu->vm->irqchip == KVM_IRQCHIP_FULL ||
-		(run->if_flag != 0 && kvm_event_window_open(vcpu));
+	run->ready_for_interrupt_injection = vcpu->vm->irqchip == KVM_IRQCHIP_FULL ||
+					     (run->if_flag != 0 && kvm_event_window_open(vcpu));
 }
 
 /* What reaches memory or the buses needs the lock; registers do not. */

@@ -159,7 +159,7 @@ struct kvm_vcpu {
 		};
 		uint64_t any_order; /* of these */
 	};
-	uint64_t hw_db[4];    /* debug registers to run with: the guest's or user space's */
+	uint64_t hw_db[4]; /* debug registers to run with: the guest's or user space's */
 	uint64_t hw_dr7;
 	uint64_t tsc_offset; /* guest's TSC = host's TSC * tsc_ratio + this */
 	uint64_t tsc_ratio;  /* fixed point, backend->tsc_scale_bits; 0: 1 */

@@ -34,6 +34,9 @@
 /* CLZERO, XSAVEERPTR, WBNOINVD; nothing that defends against speculation */
 #define EBX88_KNOWN 0x00000205
 
+/* So many pages are mapped with the one that is accessed, where nothing forbids it. */
+#define AROUND 512
+
 static void host_cpuid(uint32_t leaf, uint32_t subleaf, uint32_t regs[4])
 {
 	bool avx = (soft_backend.xcr0 & XCR0_AVX) != 0;
@@ -164,6 +167,20 @@ static struct soft_map *map_of(struct kvm_vm *vm)
 	return &((struct soft_vm *)vm->backend_data)->map;
 }
 
+/*
+ * The neighbours come along: a guest that gets new memory would stop for each page. Whether they
+ * can be accessed shows when they are.
+ */
+static void map_around(struct kvm_vcpu *kvm, const struct kvm_fault *fault, uint64_t entry)
+{
+	const struct kvm_slot *slot = fault->slot;
+	uint64_t first = MAX(ALIGN_DOWN(fault->gfn, AROUND), slot->gfn);
+	uint64_t end = MIN(ALIGN_DOWN(fault->gfn, AROUND) + AROUND, slot->gfn + slot->pages);
+
+	soft_map_add(map_of(kvm->vm), first, end - first,
+		     entry - ((fault->gfn - first) << KVM_PAGE_SHIFT));
+}
+
 static int map(struct kvm_vcpu *kvm, const struct kvm_fault *fault)
 {
 	uint64_t entry = fault->user | SOFT_MAP_PRESENT;
@@ -184,7 +201,11 @@ static int map(struct kvm_vcpu *kvm, const struct kvm_fault *fault)
 	if (r != 0) {
 		return r;
 	}
-	return soft_map_set(map_of(kvm->vm), fault->gfn, entry);
+	r = soft_map_set(map_of(kvm->vm), fault->gfn, entry);
+	if (r == 0 && fault->large) {
+		map_around(kvm, fault, entry);
+	}
+	return r;
 }
 
 static void unmap(struct kvm_vm *vm, uint64_t gfn, uint64_t pages)

@@ -222,36 +222,6 @@ static uint64_t known(const struct st_translator *t)
 	return jump->rip == f->rip && t->view_mode[kind] == f->mode ? jump->code : 0;
 }
 
-/* Interrupts are allowed now, and one waits. */
-static bool has_window(const struct st_frame *f)
-{
-	return f->window != 0 && f->interrupts != 0;
-}
-
-uint64_t st_fast_jump(struct soft_vcpu *vcpu)
-{
-	struct st_translator *t = vcpu->translator;
-	struct st_frame *f = t->frame;
-	enum st_view_kind kind = st_view_of(f->mode);
-	uint32_t map, b;
-	uint64_t code;
-
-	if (f->kick != 0 || has_window(f) || t->view_mode[kind] != f->mode) {
-		return 0;
-	}
-	map = st_known_map(t, kind, f->rip);
-	if (map == 0) {
-		return 0;
-	}
-	b = st_find(t, t->maps[map - 1].host, f->rip, f->mode);
-	if (b == ST_NONE) {
-		return 0;
-	}
-	code = (uintptr_t)t->rx + t->blocks[b].code;
-	st_jump_enter(f, kind, f->rip, code);
-	return code;
-}
-
 /* ---- system instructions ---- */
 
 static uint64_t rflags(const struct st_frame *f)
@@ -309,7 +279,7 @@ static uint64_t go(struct soft_vcpu *vcpu, uint64_t rip, uint64_t flags)
 	}
 	use_shadow(t, f, st_view_of(f->mode));
 	f->rip = rip;
-	code = f->kick != 0 || has_window(f) ? 0 : known(t);
+	code = st_must_leave(f) ? 0 : known(t);
 	return code != 0 ? code : (uintptr_t)t->exit_lookup;
 }
 

@@ -66,6 +66,30 @@ uint32_t st_known_map(struct st_translator *t, enum st_view_kind kind, uint64_t 
 	return map;
 }
 
+uint64_t st_fast_jump(struct soft_vcpu *vcpu)
+{
+	struct st_translator *t = vcpu->translator;
+	struct st_frame *f = t->frame;
+	enum st_view_kind kind = st_view_of(f->mode);
+	uint32_t map, b;
+	uint64_t code;
+
+	if (st_must_leave(f) || t->view_mode[kind] != f->mode) {
+		return 0;
+	}
+	map = st_known_map(t, kind, f->rip);
+	if (map == 0) {
+		return 0;
+	}
+	b = st_find(t, t->maps[map - 1].host, f->rip, f->mode);
+	if (b == ST_NONE) {
+		return 0;
+	}
+	code = (uintptr_t)t->rx + t->blocks[b].code;
+	st_jump_enter(f, kind, f->rip, code);
+	return code;
+}
+
 uint64_t st_fast_moved(struct soft_vcpu *vcpu, uint64_t unused, uint32_t number)
 {
 	struct st_translator *t = vcpu->translator;
@@ -74,7 +98,7 @@ uint64_t st_fast_moved(struct soft_vcpu *vcpu, uint64_t unused, uint32_t number)
 	uint32_t map;
 
 	(void)unused;
-	if (f->kick != 0 || (f->window != 0 && f->interrupts != 0)) {
+	if (st_must_leave(f)) {
 		return 0;
 	}
 	map = st_known_map(t, st_view_of(f->mode), f->rip);

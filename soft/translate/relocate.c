@@ -6,11 +6,16 @@
 #include <string.h>
 
 #include "lib/base/bytes.h"
+#include "lib/base/check.h"
+#include "soft/access.h"
+#include "soft/translate/check.h"
 #include "soft/translate/translator.h"
 
 #define PAGE UINT64_C(4096)
 /* Jumps and operands reach no farther from their instruction. */
 #define REACH (UINT64_C(1) << 32)
+/* So many blocks are made at once: where one led, its copy will lead. */
+#define AHEAD 64
 
 struct move {
 	struct st_translator *t;
@@ -112,17 +117,16 @@ static bool has_room(const struct st_translator *t, const struct st_block *b)
 	       (size_t)(cold_end - t->cold_at) >= b->cold_end - b->cold;
 }
 
-uint32_t st_relocate(struct st_translator *t, const struct st_source *source, unsigned offset,
-		     unsigned mode)
+/* The block @like. Return: the new one's number, or ST_NONE. */
+static uint32_t copy_block(struct st_translator *t, const struct st_source *source, uint32_t like)
 {
-	uint32_t like = st_find_like(t, source->page, offset, mode);
-	const struct st_block *from = &t->blocks[like == ST_NONE ? 0 : like];
+	const struct st_block *from = &t->blocks[like];
 	struct st_block *to = &t->blocks[t->nblocks];
 	struct move m = {t, from, to, t->nblocks, source->linear - from->linear, source};
 	bool right = true;
 
-	if (like == ST_NONE || from->fixed || !is_inside(from->linear) ||
-	    !is_inside(source->linear) || !has_room(t, from)) {
+	if (from->fixed || !is_inside(from->linear) || !is_inside(source->linear) ||
+	    !has_room(t, from)) {
 		return ST_NONE;
 	}
 	*to = *from;
@@ -156,9 +160,11 @@ uint32_t st_relocate(struct st_translator *t, const struct st_source *source, un
 	return t->nblocks++;
 }
 
-bool st_relocated_right(struct st_translator *t, const struct st_source *source, uint32_t number)
+/* Is the latest block what is translated of the same bytes? It is translated in its place. */
+static bool is_right(struct st_translator *t, const struct st_source *source)
 {
 	static __thread uint8_t hot[65536], cold[65536];
+	uint32_t number = t->nblocks - 1;
 	const struct st_block was = t->blocks[number], *now = &t->blocks[number];
 	const uint8_t *base = t->em.base;
 	uint32_t hot_bytes = was.code_end - was.code, cold_bytes = was.cold_end - was.cold;
@@ -181,4 +187,92 @@ bool st_relocated_right(struct st_translator *t, const struct st_source *source,
 	       now->links == was.links && now->marks == was.marks &&
 	       memcmp(hot, base + was.code, hot_bytes) == 0 &&
 	       memcmp(cold, base + was.cold, cold_bytes) == 0;
+}
+
+/* As above, if the page has not been written to meanwhile. */
+static bool is_right_now(struct st_translator *t, const struct st_source *of)
+{
+	const struct st_page *page = st_page_find(t, of->page);
+	struct st_source source = *of;
+	uint8_t bytes[PAGE];
+
+	source.bytes = bytes;
+	if (soft_access_copy(bytes, (const void *)(uintptr_t)source.page, sizeof(bytes)) != 0) {
+		return true;
+	}
+	for (uint64_t m = t->blocks[t->nblocks - 1].pieces; m != 0; m &= m - 1) {
+		unsigned at = (unsigned)__builtin_ctzll(m) * SOFT_CODE_PIECE;
+
+		if (memcmp(page->bytes + at, bytes + at, SOFT_CODE_PIECE) != 0) {
+			return true;
+		}
+	}
+	return is_right(t, &source);
+}
+
+static uint32_t relocate(struct st_translator *t, const struct st_source *source, uint32_t like)
+{
+	uint32_t number = copy_block(t, source, like);
+
+	if (number != ST_NONE) {
+		/* A defect of ours: what was made could reach other memory than the guest's. */
+		check(!t->checked ||
+		      (is_right_now(t, source) && st_check_block(t, &t->blocks[number], NULL)));
+		st_block_add(t, number, NULL);
+	}
+	return number;
+}
+
+/*
+ * Where a jump of the block @like has led before. Return: a block for that, if it is missing, at
+ * the address that is by @by another.
+ */
+static uint32_t follow(struct st_translator *t, const struct st_source *first,
+		       const struct st_link *link, uint64_t by)
+{
+	const struct st_block *target = &t->blocks[link->target];
+	const struct st_view *v = &t->frame->view[st_exec_of(st_view_of(target->mode))];
+	uint64_t rip = link->rip + by;
+	uint32_t map = v->exec[(rip >> 12) % ST_EXEC], like;
+	struct st_source source = *first;
+
+	source.page = target->page;
+	source.linear = rip & ~(PAGE - 1);
+	source.map = map;
+	if (map == 0 || t->maps[map - 1].linear != source.linear ||
+	    t->maps[map - 1].host != source.page ||
+	    st_find(t, source.page, rip, target->mode) != ST_NONE) {
+		return ST_NONE;
+	}
+	like = st_find_like(t, source.page, target->offset, target->mode);
+	return like == ST_NONE ? ST_NONE : relocate(t, &source, like);
+}
+
+uint32_t st_relocate(struct st_translator *t, const struct st_source *source, unsigned offset,
+		     unsigned mode)
+{
+	uint32_t like[AHEAD], made[AHEAD], n = 0;
+
+	like[0] = st_find_like(t, source->page, offset, mode);
+	made[0] = like[0] == ST_NONE ? ST_NONE : relocate(t, source, like[0]);
+	if (made[0] == ST_NONE) {
+		return ST_NONE;
+	}
+	n = 1;
+	for (uint32_t i = 0; i < n; i++) {
+		const struct st_block *from = &t->blocks[like[i]];
+		uint64_t by = t->blocks[made[i]].linear - from->linear;
+
+		for (uint32_t k = 0; k < from->links && n < AHEAD; k++) {
+			const struct st_link *link = &t->link[from->first_link + k];
+
+			like[n] = link->target;
+			made[n] = like[n] == ST_NONE ? ST_NONE : follow(t, source, link, by);
+			n += made[n] != ST_NONE;
+		}
+	}
+	for (uint32_t i = 0; i < n; i++) {
+		st_link_known(t, &t->blocks[made[i]]);
+	}
+	return made[0];
 }

@@ -239,6 +239,8 @@ static uint32_t translate(struct soft_vcpu *vcpu, struct st_source *source, uint
 		st_reset(t);
 		return ST_NONE;
 	}
+	/* A defect of ours: what was made could reach other memory than the guest's. */
+	check(!t->checked || st_check_block(t, &t->blocks[b], NULL));
 	mask = t->blocks[b].pieces;
 	if (!depend(vcpu, page, mask, bytes) ||
 	    (next != NULL && !depend(vcpu, next, 1, bytes + 4096))) {
@@ -246,27 +248,8 @@ static uint32_t translate(struct soft_vcpu *vcpu, struct st_source *source, uint
 		return ST_NONE;
 	}
 	st_block_add(t, b, next);
+	st_link_known(t, &t->blocks[b]);
 	return b;
-}
-
-/* Is it what would be translated, if the page has not been written to meanwhile? */
-static bool relocated_right(struct st_translator *t, struct st_source *source, uint32_t b)
-{
-	const struct st_page *page = st_page_find(t, source->page);
-	uint8_t bytes[4096];
-
-	source->bytes = bytes;
-	if (soft_access_copy(bytes, (const void *)(uintptr_t)source->page, 4096) != 0) {
-		return true;
-	}
-	for (uint64_t m = t->blocks[b].pieces; m != 0; m &= m - 1) {
-		unsigned at = (unsigned)__builtin_ctzll(m) * SOFT_CODE_PIECE;
-
-		if (memcmp(page->bytes + at, bytes + at, SOFT_CODE_PIECE) != 0) {
-			return true;
-		}
-	}
-	return st_relocated_right(t, source, b);
 }
 
 /* Return: as above. */
@@ -283,16 +266,8 @@ static uint32_t make(struct soft_vcpu *vcpu, uint64_t host, uint32_t map, uint64
 	};
 	uint32_t b = st_relocate(t, &source, (unsigned)(rip & PAGE_MASK), mode);
 
-	if (b != ST_NONE) {
-		check(!t->checked || relocated_right(t, &source, b));
-		st_block_add(t, b, NULL);
-	} else {
+	if (b == ST_NONE) {
 		b = translate(vcpu, &source, rip, mode);
-	}
-	if (b != ST_NONE) {
-		/* A defect of ours: what was made could reach other memory than the guest's. */
-		check(!t->checked || st_check_block(t, &t->blocks[b], NULL));
-		st_link_known(t, &t->blocks[b]);
 	}
 	return b;
 }

@@ -25,7 +25,7 @@ struct soft_vcpu;
 #define ST_MAX_LINKS   (1u << 20)
 #define ST_MAX_MARKS   (1u << 23)
 #define ST_MAX_PAGES   (1u << 15)
-#define ST_MAX_MAPS    (1u << 16)
+#define ST_MAX_MAPS    (1u << 20)
 #define ST_HASH	       (1u << 18)
 #define ST_BLOCK_INSNS 64
 #define ST_NEEDED      16
@@ -452,16 +452,20 @@ void st_flush_writes(struct st_view *v, uint64_t host);
 
 /* ---- relocate.c ---- */
 /**
- * st_relocate() - a block as st_translate() would make it, of one of the same code at another
- * linear address. Return: its number; ST_NONE: there is none such, or it has to be translated.
+ * st_relocate() - the block that st_translate() would make, of one of the same code at another
+ * linear address; and with it those that it led to. They are added, and linked to each other.
+ * Return: its number; ST_NONE: there is none such, or it has to be translated.
  */
 uint32_t st_relocate(struct st_translator *t, const struct st_source *source, unsigned offset,
 		     unsigned mode);
-/** st_relocated_right() - is the block @number, the latest, what st_translate() makes of @source?
- */
-bool st_relocated_right(struct st_translator *t, const struct st_source *source, uint32_t number);
 
 /* ---- fetch.c ---- */
+/** st_must_leave() - has somebody asked for it, or are interrupts allowed now, and one waits? */
+static inline bool st_must_leave(const struct st_frame *f)
+{
+	return f->kick != 0 || (f->window != 0 && f->interrupts != 0);
+}
+
 /**
  * st_verify() - what was translated of the page at @host is what is there now, or is forgotten.
  * Return: false: it cannot be read.
