@@ -214,7 +214,7 @@ static void liveness(struct st_work *w, enum how end)
 		if (i == w->n - 1 && end == HOW_INTERPRET) {
 			live = ST_FLAGS;
 		} else {
-			if (w->how[i] == HOW_BRANCH && (i < w->n - 1 || end == HOW_NOTHING)) {
+			if ((i < w->n - 1 || end == HOW_NOTHING) && w->how[i] == HOW_BRANCH) {
 				live |= st_flags_needed(w, insn_target(insn, w->linear + w->at[i]));
 			}
 			if (!insn->flags_maybe) {

@@ -190,13 +190,14 @@ static bool is_right(struct st_translator *t, const struct st_source *source)
 }
 
 /* As above, if the page has not been written to meanwhile. */
-static bool is_right_now(struct st_translator *t, struct st_source *source)
+static bool is_right_now(struct st_translator *t, const struct st_source *of)
 {
-	const struct st_page *page = st_page_find(t, source->page);
+	const struct st_page *page = st_page_find(t, of->page);
+	struct st_source source = *of;
 	uint8_t bytes[PAGE];
 
-	source->bytes = bytes;
-	if (soft_access_copy(bytes, (const void *)(uintptr_t)source->page, sizeof(bytes)) != 0) {
+	source.bytes = bytes;
+	if (soft_access_copy(bytes, (const void *)(uintptr_t)source.page, sizeof(bytes)) != 0) {
 		return true;
 	}
 	for (uint64_t m = t->blocks[t->nblocks - 1].pieces; m != 0; m &= m - 1) {
@@ -206,10 +207,10 @@ static bool is_right_now(struct st_translator *t, struct st_source *source)
 			return true;
 		}
 	}
-	return is_right(t, source);
+	return is_right(t, &source);
 }
 
-static uint32_t relocate(struct st_translator *t, struct st_source *source, uint32_t like)
+static uint32_t relocate(struct st_translator *t, const struct st_source *source, uint32_t like)
 {
 	uint32_t number = copy_block(t, source, like);
 
@@ -250,11 +251,10 @@ static uint32_t follow(struct st_translator *t, const struct st_source *first,
 uint32_t st_relocate(struct st_translator *t, const struct st_source *source, unsigned offset,
 		     unsigned mode)
 {
-	struct st_source first = *source;
 	uint32_t like[AHEAD], made[AHEAD], n = 0;
 
 	like[0] = st_find_like(t, source->page, offset, mode);
-	made[0] = like[0] == ST_NONE ? ST_NONE : relocate(t, &first, like[0]);
+	made[0] = like[0] == ST_NONE ? ST_NONE : relocate(t, source, like[0]);
 	if (made[0] == ST_NONE) {
 		return ST_NONE;
 	}
