@@ -119,7 +119,7 @@ bool soft_interp_keep(struct soft_vcpu *vcpu)
 {
 	const struct insn *insn;
 
-	if (fetch(vcpu, &insn) == INSN_DONE) {
+	if (fetch(vcpu, &insn) == INSN_DONE && insn != NULL) {
 		vcpu->kept = *insn;
 		vcpu->is_kept = true;
 	}
