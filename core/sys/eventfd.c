@@ -34,14 +34,15 @@ static uint64_t take(struct eventfd *e)
 	return value;
 }
 
-/* Who writes to where nobody waits saves no registers for this. */
+/* Who signals where nobody waits saves no registers for this. */
 static __attribute__((noinline)) void wake_and_give(struct eventfd *e, uint64_t flags)
 {
 	wait_wake_locked(&e->changed, READY_IN);
 	spin_give_irq(&e->changed.lock, flags);
 }
 
-static inline bool add(struct eventfd *e, uint64_t value)
+/* @alone: nobody is expected to wait. */
+static inline bool add(struct eventfd *e, uint64_t value, bool alone)
 {
 	uint64_t flags = spin_take_irq(&e->changed.lock);
 
@@ -50,11 +51,14 @@ static inline bool add(struct eventfd *e, uint64_t value)
 		return false;
 	}
 	e->count += value;
-	if (wait_is_empty(&e->changed)) {
-		spin_give_irq(&e->changed.lock, flags);
-	} else {
+	if (alone && !wait_is_empty(&e->changed)) {
 		wake_and_give(e, flags);
+		return true;
 	}
+	if (!alone) {
+		wait_wake_locked(&e->changed, READY_IN);
+	}
+	spin_give_irq(&e->changed.lock, flags);
 	return true;
 }
 
@@ -89,14 +93,14 @@ static rare int64_t wait_to_add(struct file *f, uint64_t value)
 	if (value == UINT64_MAX || file_is_nonblocking(f)) {
 		return value == UINT64_MAX ? -EINVAL : -EAGAIN;
 	}
-	wait_until(&e->changed, add(e, value), CLOCK_NEVER, true, error);
+	wait_until(&e->changed, add(e, value, false), CLOCK_NEVER, true, error);
 	return error != 0 ? -ERESTARTSYS : (int64_t)sizeof(value);
 }
 
 static int64_t eventfd_write_word(struct file *f, uint64_t value)
 {
 	/* UINT64_MAX, which cannot be written, never fits. */
-	return add(f->data, value) ? (int64_t)sizeof(value) : wait_to_add(f, value);
+	return add(f->data, value, false) ? (int64_t)sizeof(value) : wait_to_add(f, value);
 }
 
 static int64_t eventfd_write(struct file *f, struct uio *u, uint64_t *offset)
@@ -147,7 +151,7 @@ void eventfd_signal(struct file *f, uint64_t count)
 {
 	struct eventfd *e = f->data;
 
-	if (!add(e, count)) {
+	if (!add(e, count, true)) {
 		wait_wake(&e->changed, READY_IN);
 	}
 }
