@@ -104,7 +104,8 @@ static bool end_step(struct kvm_vcpu *vcpu)
 	return ours && take_dr6(vmcb) != 0;
 }
 
-/* What comes before the exit's own reason, where there is more. Return: false: and instead of it. */
+/* What comes before the exit's own reason, where there is more. Return: false: and instead of it.
+ */
 static __attribute__((noinline)) bool look_around(struct kvm_vcpu *vcpu, struct kvm_stop *stop)
 {
 	struct svm_vcpu *svm = svm_of(vcpu);
