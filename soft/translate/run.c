@@ -215,27 +215,28 @@ static bool depend(struct soft_vcpu *vcpu, struct st_page *page, uint64_t mask,
 }
 
 /* Return: the block, or ST_NONE: once more, or by the interpreter. */
-static uint32_t translate(struct soft_vcpu *vcpu, struct st_source *source, uint64_t rip,
+static uint32_t translate(struct soft_vcpu *vcpu, const struct st_source *of, uint64_t rip,
 			  unsigned mode)
 {
 	struct st_translator *t = vcpu->translator;
+	struct st_source source = *of;
 	struct st_page *page, *next = NULL;
 	uint8_t bytes[2 * 4096];
 	uint32_t b = ST_NONE;
 	uint64_t mask;
 
-	source->bytes = bytes;
-	if (soft_access_copy(bytes, (const void *)(uintptr_t)source->page, 4096) != 0 ||
-	    (ends_in_next(source, (unsigned)(rip & PAGE_MASK), mode) &&
-	     !add_next(vcpu, source, bytes + 4096, mode))) {
+	source.bytes = bytes;
+	if (soft_access_copy(bytes, (const void *)(uintptr_t)source.page, 4096) != 0 ||
+	    (ends_in_next(&source, (unsigned)(rip & PAGE_MASK), mode) &&
+	     !add_next(vcpu, &source, bytes + 4096, mode))) {
 		return ST_NONE;
 	}
-	page = st_page_make(t, source->page);
-	if (page != NULL && source->length > 4096) {
-		next = st_page_make(t, source->next_page);
+	page = st_page_make(t, source.page);
+	if (page != NULL && source.length > 4096) {
+		next = st_page_make(t, source.next_page);
 	}
-	if (page != NULL && (next != NULL || source->length == 4096)) {
-		b = st_translate(t, source, (unsigned)(rip & PAGE_MASK), mode);
+	if (page != NULL && (next != NULL || source.length == 4096)) {
+		b = st_translate(t, &source, (unsigned)(rip & PAGE_MASK), mode);
 	}
 	if (b == ST_NONE) {
 		st_reset(t);
