@@ -744,8 +744,43 @@ bool kvm_emul_access(struct kvm_vcpu *vcpu, uint64_t gpa, bool write)
 	return kvm_emul_insn(vcpu);
 }
 
+/*
+ * MOV to a control register, which kernels use all the time to flush a TLB: by 64-bit code, with no
+ * prefix but REX. Return: false if it is something else; nothing has happened.
+ */
+static bool write_cr(struct kvm_vcpu *vcpu)
+{
+	uint64_t bytes[2];
+	const uint8_t *code = (const uint8_t *)bytes;
+	unsigned rex = 0, at = 0;
+
+	if (vcpu->single_step || (vcpu->cpu.rflags & RFLAGS_TF) != 0 || !peek(vcpu, bytes)) {
+		return false;
+	}
+	if ((code[0] & 0xf0) == 0x40) {
+		rex = code[0];
+		at = 1;
+	}
+	kvm_regs_need(vcpu, NEEDED);
+	if (code[at] != 0x0f || code[at + 1] != 0x22 || vcpu->cpu.cpl != 0) {
+		return false;
+	}
+	code += at + 2;
+	/* REX.R and REX.B are the fourth bits of the two numbers. */
+	if (kvm_op_write_cr(vcpu, (*code >> 3 & 7) | (rex & 4) << 1,
+			    vcpu->cpu.gpr[(*code & 7) | (rex & 1) << 3]) == INSN_DONE) {
+		advance(vcpu, at + 3);
+	} else {
+		take_fault(vcpu);
+	}
+	return true;
+}
+
 bool kvm_emul_insn(struct kvm_vcpu *vcpu)
 {
+	if (!vcpu->exits->resumed && write_cr(vcpu)) {
+		return false;
+	}
 	if (!vcpu->exits->resumed && !find_code(vcpu)) {
 		return failed(vcpu);
 	}
