@@ -63,7 +63,8 @@ bench-soft: need-build ## measure soft beside native runs and QEMU's TCG; into d
 	@$(MAKE) --no-print-directory build
 	@bench/run --tables soft
 
-checks: ## the checks of source and documentation only
+checks: need-build ## the checks of source and documentation only
+	@$(MAKE) --no-print-directory build
 	@tests/run.py checks
 
 format: ## lay out every C file with clang-format
