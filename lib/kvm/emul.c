@@ -751,12 +751,13 @@ bool kvm_emul_access(struct kvm_vcpu *vcpu, uint64_t gpa, bool write)
 static bool write_cr(struct kvm_vcpu *vcpu)
 {
 	uint64_t bytes[2];
-	const uint8_t *code = (const uint8_t *)bytes;
+	const uint8_t *code;
 	unsigned rex = 0, at = 0;
 
 	if (vcpu->single_step || (vcpu->cpu.rflags & RFLAGS_TF) != 0 || !peek(vcpu, bytes)) {
 		return false;
 	}
+	code = (const uint8_t *)bytes;
 	if ((code[0] & 0xf0) == 0x40) {
 		rex = code[0];
 		at = 1;
