@@ -14,6 +14,7 @@
  */
 #include "soft/translate/check.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "soft/translate/slow.h"
@@ -639,26 +640,29 @@ static bool judge_one(struct judge *j, uint32_t at, const struct insn *insn)
 
 bool st_check_block(const struct st_translator *t, const struct st_block *b, uint32_t *at)
 {
-	static __thread struct judge j;
+	struct judge *j = calloc(1, sizeof(*j));
 	uint32_t here = 0;
 	struct insn insn;
 	bool right;
 
-	memset(&j, 0, sizeof(j));
-	j.t = t;
-	j.b = b;
-	j.code = t->rx + b->code;
-	j.cold = t->rx + b->cold;
-	j.hot = b->code_end - b->code;
-	j.bytes = j.hot + (b->cold_end - b->cold);
-	right = j.bytes <= MAX_CODE && survey(&j, &here);
-	for (uint32_t i = 0; right && i < j.bytes; i += insn.len) {
+	if (j == NULL) {
+		return false; /* what was not judged is not executed */
+	}
+	j->t = t;
+	j->b = b;
+	j->code = t->rx + b->code;
+	j->cold = t->rx + b->cold;
+	j->hot = b->code_end - b->code;
+	j->bytes = j->hot + (b->cold_end - b->cold);
+	right = j->bytes <= MAX_CODE && survey(j, &here);
+	for (uint32_t i = 0; right && i < j->bytes; i += insn.len) {
 		here = i;
-		(void)decode_at(&j, i, &insn);
-		right = judge_one(&j, i, &insn);
+		(void)decode_at(j, i, &insn);
+		right = judge_one(j, i, &insn);
 	}
 	if (!right && at != NULL) {
-		*at = here < j.hot ? b->code + here : b->cold + (here - j.hot);
+		*at = here < j->hot ? b->code + here : b->cold + (here - j->hot);
 	}
+	free(j);
 	return right;
 }

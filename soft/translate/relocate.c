@@ -3,6 +3,7 @@
  * process. The block that there is already is copied, and what depends on the address changed:
  * em_mark().
  */
+#include <stdlib.h>
 #include <string.h>
 
 #include "lib/base/bytes.h"
@@ -163,30 +164,33 @@ static uint32_t copy_block(struct st_translator *t, const struct st_source *sour
 /* Is the latest block what is translated of the same bytes? It is translated in its place. */
 static bool is_right(struct st_translator *t, const struct st_source *source)
 {
-	static __thread uint8_t hot[65536], cold[65536];
 	uint32_t number = t->nblocks - 1;
 	const struct st_block was = t->blocks[number], *now = &t->blocks[number];
 	const uint8_t *base = t->em.base;
 	uint32_t hot_bytes = was.code_end - was.code, cold_bytes = was.cold_end - was.cold;
+	uint8_t *copy = malloc(hot_bytes + cold_bytes);
+	bool right;
 
-	if (hot_bytes > sizeof(hot) || cold_bytes > sizeof(cold)) {
-		return false;
+	if (copy == NULL) {
+		return false; /* what was not compared is not executed */
 	}
-	memcpy(hot, base + was.code, hot_bytes);
-	memcpy(cold, base + was.cold, cold_bytes);
+	memcpy(copy, base + was.code, hot_bytes);
+	memcpy(copy + hot_bytes, base + was.cold, cold_bytes);
 	t->nblocks = number;
 	t->nrecords = was.first_record;
 	t->nlinks = was.first_link;
 	t->em.nmarks = was.first_mark;
 	t->em.at -= hot_bytes;
 	t->cold_at -= cold_bytes;
-	return st_translate(t, source, was.offset, was.mode) == number &&
-	       now->code_end == was.code_end && now->cold_end == was.cold_end &&
-	       now->entry == was.entry && now->bytes == was.bytes && now->fpu == was.fpu &&
-	       now->pieces == was.pieces && now->records == was.records &&
-	       now->links == was.links && now->marks == was.marks &&
-	       memcmp(hot, base + was.code, hot_bytes) == 0 &&
-	       memcmp(cold, base + was.cold, cold_bytes) == 0;
+	right = st_translate(t, source, was.offset, was.mode) == number &&
+		now->code_end == was.code_end && now->cold_end == was.cold_end &&
+		now->entry == was.entry && now->bytes == was.bytes && now->fpu == was.fpu &&
+		now->pieces == was.pieces && now->records == was.records &&
+		now->links == was.links && now->marks == was.marks &&
+		memcmp(copy, base + was.code, hot_bytes) == 0 &&
+		memcmp(copy + hot_bytes, base + was.cold, cold_bytes) == 0;
+	free(copy);
+	return right;
 }
 
 /* As above, if the page has not been written to meanwhile. */
