@@ -589,15 +589,6 @@ static int small_init(struct soft_vcpu *vcpu)
 	return r;
 }
 
-const struct soft_engine soft_translate_small = {
-	.name = "translate-small",
-	.run = translate_run,
-	.forget = translate_forget,
-	.written = translate_written,
-	.init = small_init,
-	.fini = translate_fini,
-};
-
 static int exact_init(struct soft_vcpu *vcpu)
 {
 	int r = checked_init(vcpu);
@@ -608,29 +599,14 @@ static int exact_init(struct soft_vcpu *vcpu)
 	return r;
 }
 
-const struct soft_engine soft_translate_exact = {
-	.name = "translate-exact",
-	.run = translate_run,
-	.forget = translate_forget,
-	.written = translate_written,
-	.init = exact_init,
-	.fini = translate_fini,
-};
+/* They differ in how they begin. */
+#define ENGINE(called, begin)                                                          \
+	{                                                                              \
+		.name = (called), .run = translate_run, .forget = translate_forget,    \
+		.written = translate_written, .init = (begin), .fini = translate_fini, \
+	}
 
-const struct soft_engine soft_translate_checked = {
-	.name = "translate-checked",
-	.run = translate_run,
-	.forget = translate_forget,
-	.written = translate_written,
-	.init = checked_init,
-	.fini = translate_fini,
-};
-
-const struct soft_engine soft_translate = {
-	.name = "translate",
-	.run = translate_run,
-	.forget = translate_forget,
-	.written = translate_written,
-	.init = translate_init,
-	.fini = translate_fini,
-};
+const struct soft_engine soft_translate = ENGINE("translate", translate_init);
+const struct soft_engine soft_translate_checked = ENGINE("translate-checked", checked_init);
+const struct soft_engine soft_translate_small = ENGINE("translate-small", small_init);
+const struct soft_engine soft_translate_exact = ENGINE("translate-exact", exact_init);
