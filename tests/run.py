@@ -255,9 +255,9 @@ class SystemRun:
                 raise Failure(f'the lab died: {error}') from None
             except Exception as error:
                 traceback.print_exc(file=log)
-                words = str(error).splitlines() or ['']
+                words = ' | '.join(str(error).splitlines())
                 self.close()
-                raise Failure(f'{type(error).__name__}: {words[0]}') from None
+                raise Failure(f'{type(error).__name__}: {words}') from None
             finally:
                 frame.log_to(None)
         return remark
