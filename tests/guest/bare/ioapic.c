@@ -40,7 +40,8 @@ static void start(void)
 	apic_write(APIC_LVT_LINT0, LVT_MASKED);
 	out8(PIC1_DATA, 0xff);
 	out8(PIC2_DATA, 0xff);
-	/* The PIT is silent: mode 5 waits for its gate to rise, and the gate of channel 0 is high. */
+	/* The PIT is silent: mode 5 waits for its gate to rise, and the gate of channel 0 is high.
+	 */
 	pit_start(5, 0);
 }
 
