@@ -183,7 +183,7 @@ bool st_reach(struct st_work *w, unsigned i, int32_t *disp)
 
 /* ---- loops ---- */
 
-#define ROUNDS 4
+#define ROUNDS 8
 
 /* Does the jump @i close a loop that the block begins? */
 static bool closes(const struct st_work *w, unsigned i)
