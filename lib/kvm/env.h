@@ -183,7 +183,10 @@ struct kvm_env_ops {
 	 * vcpu->exits->broken. The vCPU's thread, vcpu->lock and vm->memory for reading.
 	 */
 	enum insn_outcome (*emulate)(struct kvm_env *env, struct kvm_vcpu *vcpu);
-	/** Time that the vCPU was ready to run and did not, ns since it exists. NULL: unknown. */
+	/**
+	 * Time that the vCPU was ready to run and did not, ns since it exists. When it has grown,
+	 * the vCPU's thread notes KVM_REQ_STEAL, before the guest runs again. NULL: unknown.
+	 */
 	uint64_t (*steal_ns)(struct kvm_env *env, struct kvm_vcpu *vcpu);
 };
 
