@@ -64,6 +64,7 @@ static const struct test_case *const areas[] = {
 	irqfd_cases,
 	lines_cases,
 	mmio_cases,
+	mmio_again_cases,
 	mmio_edge_cases,
 	mmio_rmw_cases,
 	moved_cases,
@@ -76,6 +77,7 @@ static const struct test_case *const areas[] = {
 	slots_cases,
 	split_cases,
 	state_cases,
+	steal_cases,
 	translate_cases,
 	user_exits_cases,
 };
