@@ -197,8 +197,8 @@ static bool closes(const struct st_work *w, unsigned i)
 }
 
 /*
- * How many rounds there are to be. Some, if there is an operand that a round moves a little, so
- * that the next one finds it in its window.
+ * How many rounds there are to be, at most. Some, if there is an operand that a round moves a
+ * little, so that the next one finds it in its window.
  */
 static unsigned rounds(const struct st_work *w)
 {
@@ -222,8 +222,7 @@ static unsigned rounds(const struct st_work *w)
 			step = MAX(step, sum < 0 ? -sum : sum);
 		}
 	}
-	most = step == 0 ? most : MIN(most, (unsigned)(FAR / step));
-	return MIN(most, ST_BLOCK_INSNS / w->n);
+	return step == 0 ? most : MIN(most, (unsigned)(FAR / step));
 }
 
 /*
@@ -232,13 +231,14 @@ static unsigned rounds(const struct st_work *w)
  */
 void st_repeat(struct st_work *w)
 {
-	unsigned n = w->n, all;
+	unsigned n = w->n, most, all;
 	uint16_t end = w->at[n];
 
 	if ((w->mode & (ST_MODE_PLAIN | ST_MODE_INSN)) != INSN_64 || !closes(w, n - 1)) {
 		return;
 	}
-	for (all = n * rounds(w); w->n < all; w->n++) {
+	most = rounds(w);
+	for (all = n * MIN(most, ST_BLOCK_INSNS / n); w->n < all; w->n++) {
 		unsigned i = w->n - n;
 
 		w->insn[w->n] = w->insn[i];
