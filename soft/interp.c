@@ -27,9 +27,6 @@
 /* Of so many iterations of a REP as the emulator makes at once; then it is fetched anew. */
 #define TURNS 4
 
-/* After so many PAUSEs others may run. */
-#define PAUSES 64
-
 /* ---- fetching ---- */
 
 static struct soft_decoded *slot_of(struct soft_vcpu *vcpu, uint64_t linear)
@@ -192,10 +189,10 @@ static enum insn_outcome intercepted(struct soft_vcpu *vcpu, const struct insn *
 	case INSN_MWAIT:
 		return stop_privileged(vcpu, KVM_STOP_MWAIT);
 	case INSN_PAUSE:
-		/* Who spins may wait for a vCPU whose thread waits for this CPU. */
-		if (++vcpu->pauses % PAUSES == 0) {
+		if (soft_vcpu_yields(vcpu)) {
 			sched_yield();
 		}
+		vcpu->pauses++;
 		break;
 	case INSN_INS:
 	case INSN_OUTS:

@@ -17,6 +17,7 @@
 #include "soft/native.h"
 
 #define SOFT_DECODED 4096
+#define SOFT_PAUSES  64
 #define SOFT_BUFFER  4096 /* the longest memory operand of x87 and vector instructions */
 
 /** An instruction that was decoded before: valid as long as there are the same bytes. */
@@ -85,6 +86,15 @@ struct soft_vcpu {
 static inline struct soft_vcpu *soft_vcpu_of(const struct kvm_vcpu *vcpu)
 {
 	return vcpu->backend_data;
+}
+
+/**
+ * soft_vcpu_yields() - is the next PAUSE one where others may run? Who spins may wait for a vCPU
+ * whose thread waits for this CPU.
+ */
+static inline bool soft_vcpu_yields(const struct soft_vcpu *vcpu)
+{
+	return vcpu->pauses % SOFT_PAUSES == SOFT_PAUSES - 1;
 }
 
 /** soft_vcpu_enter() - enter() of struct kvm_backend: delivers, runs, says why it stopped. */

@@ -26,7 +26,6 @@ enum how {
 	HOW_PUSHF,
 	HOW_CLI,
 	HOW_STI,
-	HOW_PAUSE,
 	HOW_BIT, /* BT and such, with a bit far away */
 	HOW_STRING,
 	HOW_SWAPGS,
@@ -115,8 +114,6 @@ static enum how how_of(const struct insn *insn, unsigned mode)
 		return HOW_CLD;
 	case INSN_STD:
 		return HOW_STD;
-	case INSN_PAUSE:
-		return HOW_PAUSE;
 	case INSN_PUSHF:
 		return insn->mode == INSN_64 && insn->op_bytes == 8 ? HOW_PUSHF : HOW_INTERPRET;
 	case INSN_CLI:
@@ -664,10 +661,6 @@ static void one(struct st_work *w, unsigned i)
 		break;
 	case HOW_STI:
 		sti(w);
-		break;
-	case HOW_PAUSE:
-		em_byte(w->e, 0xf3);
-		em_byte(w->e, 0x90);
 		break;
 	case HOW_BIT:
 		bit_string(w, i);

@@ -683,6 +683,17 @@ static uint64_t xsave_insn(struct soft_vcpu *vcpu, uint64_t linear, uint32_t wha
 	return r == 0 ? f->site : 0;
 }
 
+/* Who spins long is sent to the interpreter now and then, which lets others run. */
+static uint64_t do_pause(struct soft_vcpu *vcpu)
+{
+	if (soft_vcpu_yields(vcpu)) {
+		return 0;
+	}
+	vcpu->pauses++;
+	__builtin_ia32_pause();
+	return vcpu->translator->frame->site;
+}
+
 uint64_t st_fast_system(struct soft_vcpu *vcpu, uint64_t next, uint32_t what)
 {
 	struct st_frame *f = vcpu->translator->frame;
@@ -705,6 +716,8 @@ uint64_t st_fast_system(struct soft_vcpu *vcpu, uint64_t next, uint32_t what)
 	case ST_SYSTEM_STORE_SEG:
 		f->temp = vcpu->kvm->cpu.seg[ST_SYSTEM_NUMBER(what)].selector;
 		return f->site;
+	case ST_SYSTEM_PAUSE:
+		return do_pause(vcpu);
 	case ST_SYSTEM_SYSCALL:
 		return do_syscall(vcpu, next);
 	case ST_SYSTEM_SYSRET:
@@ -804,6 +817,9 @@ uint32_t st_system_of(const struct insn *insn, unsigned mode)
 {
 	uint32_t what = 0;
 
+	if (insn->mnemonic == INSN_PAUSE) {
+		return ST_SYSTEM_PAUSE;
+	}
 	if ((mode & ST_MODE_INSN) == INSN_64) {
 		what = kind_of(insn, (mode & ST_MODE_USER) == 0);
 	}

@@ -46,6 +46,7 @@ enum st_system {
 	ST_SYSTEM_XRSTOR, /* and XRSTORS */
 	ST_SYSTEM_READ_SEG,
 	ST_SYSTEM_STORE_SEG, /* to frame.temp, as the first half of a MOV */
+	ST_SYSTEM_PAUSE,     /* in all modes */
 	/* They end a block. */
 	ST_SYSTEM_ENDS,
 	ST_SYSTEM_SYSCALL = ST_SYSTEM_ENDS,

@@ -14,6 +14,13 @@ PAYLOAD(64, call_and_tell, "1: call *%rbx; outl %eax, $0x10; jmp 1b");
 PAYLOAD(64, call_until_changed,
 	"mov $1, %ecx; 1: call *%rbx; mov %ecx, (%rdx); cmp $1, %eax; je 1b; outl %eax, $0x10");
 
+#define PAUSES                                                    \
+	"	xor %eax, %eax; mov $1000, %ecx\n"                      \
+	"1:	stc; pause; adc $0, %eax; clc; pause; adc $0, %eax\n" \
+	"	loop 1b; outl %eax, $0x10"
+PAYLOAD(64, pauses, PAUSES);
+PAYLOAD(32, pauses32, PAUSES);
+
 static void start(struct vm *vm, struct vcpu **vcpu, int bits, const char *code, const char *end)
 {
 	vm_create(vm, IRQCHIP_NONE);
@@ -98,10 +105,23 @@ static void host_writes_while_it_runs(void)
 	vcpu_join(vcpu);
 }
 
+/* However many there are, and whoever sees one. */
+static void pause_changes_nothing(void)
+{
+	struct vcpu *vcpu;
+	struct vm vm[2];
+
+	start(&vm[0], &vcpu, 64, pauses, pauses_end);
+	expect_out(vcpu, 0x10, 4, 1000);
+	start(&vm[1], &vcpu, 32, pauses32, pauses32_end);
+	expect_out(vcpu, 0x10, 4, 1000);
+}
+
 const struct test_case cpu_cases[] = {
 	{"exceptions/triple_fault_64", "KVM API 5, KVM_EXIT_SHUTDOWN", triple_fault_64},
 	{"exceptions/triple_fault_32", "KVM API 5, KVM_EXIT_SHUTDOWN", triple_fault_32},
 	{"code/host_writes_between_runs", "KVM API 4.35", host_writes_between_runs},
 	{"code/host_writes_while_it_runs", "KVM API 4.35", host_writes_while_it_runs},
+	{"code/pause_changes_nothing", "Intel SDM vol. 2B, PAUSE", pause_changes_nothing},
 	TEST_END,
 };
