@@ -120,6 +120,8 @@ static int vcpu_init(struct kvm_vcpu *kvm)
 	if (r != 0) {
 		vcpu->engine->fini(vcpu);
 		soft_thread_fini(kvm);
+		soft_native_fini(&vcpu->native);
+		pthread_mutex_destroy(&vcpu->mail.lock);
 		free(vcpu);
 		return r;
 	}
