@@ -8,6 +8,8 @@
 #include "core/task/sched.h"
 #include "core/task/signal.h"
 
+#define STEAL_STEP_NS 50000
+
 static struct vcpu_thread *of(const struct kvm_vcpu *vcpu)
 {
 	return vcpu->env_data;
@@ -26,12 +28,12 @@ static rare void count_wait(struct kvm_vcpu *vcpu, struct thread *thread)
 	kvm_vcpu_note(vcpu, KVM_REQ_STEAL);
 }
 
-/* Where the thread may have lost its CPU before. */
+/* Where the thread may have lost its CPU before. A little, as at each wake-up, is told later. */
 static inline void look_at_wait(struct kvm_vcpu *vcpu)
 {
 	struct thread *thread = thread_current();
 
-	if (thread->wait_ns != of(vcpu)->steal_seen_ns) {
+	if (thread->wait_ns - of(vcpu)->steal_seen_ns >= STEAL_STEP_NS) {
 		count_wait(vcpu, thread);
 	}
 }
