@@ -204,4 +204,5 @@ const struct kvm_env_ops env_ops = {
 	.block = env_block,
 	.kick = env_kick,
 	.emulate = env_emulate,
+	.steal_ns = env_steal_ns,
 };

@@ -22,6 +22,9 @@ struct vcpu_thread {
 	uint64_t mask;			/* signals blocked in KVM_RUN */
 	uint64_t own_mask;		/* and outside, meanwhile */
 	bool has_mask;
+	/* What its thread has waited for a CPU. */
+	struct thread *waiter; /* whom steal_seen_ns is of; to compare with only */
+	uint64_t steal_ns, steal_seen_ns;
 	struct vcpu_thread *next; /* of the same VM */
 	struct annex_page *annex; /* shared with ring 3, which has it at annex_at */
 	uint64_t annex_at;
@@ -74,6 +77,7 @@ must_use int env_signal_mask(struct kvm_env *env, struct kvm_vcpu *vcpu, uint64_
 			     unsigned bytes);
 void env_block(struct kvm_env *env, struct kvm_vcpu *vcpu);
 void env_kick(struct kvm_env *env, struct kvm_vcpu *vcpu);
+uint64_t env_steal_ns(struct kvm_env *env, struct kvm_vcpu *vcpu);
 
 /* files.c */
 must_use int env_vm_fd(struct kvm_env *env, struct kvm_vm *vm);

@@ -13,11 +13,41 @@ static struct vcpu_thread *of(const struct kvm_vcpu *vcpu)
 	return vcpu->env_data;
 }
 
+static rare void count_wait(struct kvm_vcpu *vcpu, struct thread *thread)
+{
+	struct vcpu_thread *t = of(vcpu);
+
+	/* What another thread has waited is no loss of this vCPU. */
+	if (t->waiter == thread && thread->wait_ns > t->steal_seen_ns) {
+		t->steal_ns += thread->wait_ns - t->steal_seen_ns;
+	}
+	t->waiter = thread;
+	t->steal_seen_ns = thread->wait_ns;
+	kvm_vcpu_note(vcpu, KVM_REQ_STEAL);
+}
+
+/* Where the thread may have lost its CPU before. */
+static inline void look_at_wait(struct kvm_vcpu *vcpu)
+{
+	struct thread *thread = thread_current();
+
+	if (thread->wait_ns != of(vcpu)->steal_seen_ns) {
+		count_wait(vcpu, thread);
+	}
+}
+
+uint64_t env_steal_ns(struct kvm_env *env, struct kvm_vcpu *vcpu)
+{
+	(void)env;
+	return of(vcpu)->steal_ns;
+}
+
 void env_run_begin(struct kvm_env *env, struct kvm_vcpu *vcpu)
 {
 	struct vcpu_thread *t = of(vcpu);
 
 	(void)env;
+	look_at_wait(vcpu);
 	if (t->has_mask) {
 		t->own_mask = thread_current()->blocked;
 		signal_set_blocked(t->mask);
@@ -45,8 +75,8 @@ bool env_signal_pending(struct kvm_env *env, struct kvm_vcpu *vcpu)
 void env_resched(struct kvm_env *env, struct kvm_vcpu *vcpu)
 {
 	(void)env;
-	(void)vcpu;
 	sched_relax();
+	look_at_wait(vcpu);
 	signal_look();
 }
 
@@ -102,6 +132,7 @@ void env_block(struct kvm_env *env, struct kvm_vcpu *vcpu)
 	}
 	sched_unprepare();
 	set_sleeper(t, NULL);
+	look_at_wait(vcpu);
 }
 
 static __attribute__((noinline)) void wake(struct vcpu_thread *t)

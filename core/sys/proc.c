@@ -15,6 +15,7 @@
 #include "core/sys/fd.h"
 #include "core/sys/tree.h"
 #include "core/task/process.h"
+#include "core/task/sched.h"
 
 #define NUMBER_MAX 16
 
@@ -171,6 +172,21 @@ static int64_t status_text(struct node *n, char *buf, size_t size)
 	spin_give(&task_lock);
 	process_put(p);
 	return len;
+}
+
+/* Spec: Linux Documentation/scheduler/sched-stats.rst */
+static int64_t schedstat_text(struct node *n, char *buf, size_t size)
+{
+	struct thread *t = thread_find((int)n->argument);
+	struct sched_times times;
+
+	if (t == NULL) {
+		return -ESRCH;
+	}
+	times = sched_times(t);
+	thread_put(t);
+	return (int64_t)format(buf, size, "%lu %lu %lu\n", times.run_ns, times.wait_ns,
+			       times.turns);
 }
 
 /* The first thread's name and the numbers that ps and pidof look at; the other fields are 0. */
@@ -387,6 +403,7 @@ static int tasks_list(struct node *dir, uint64_t *index, char name[NODE_NAME_MAX
 
 static const struct node_ops tasks_ops = {.lookup = tasks_lookup, .list = tasks_list};
 static const struct node_ops comm_ops = {.text = comm_text};
+static const struct node_ops schedstat_ops = {.text = schedstat_text};
 static const struct node_ops stat_ops = {.text = stat_text};
 static const struct node_ops status_ops = {.text = status_text};
 static const struct node_ops cmdline_ops = {.text = cmdline_text};
@@ -399,12 +416,17 @@ static const struct {
 	uint32_t mode;
 	const struct node_ops *ops;
 } of_process[] = {
-	{"comm", NODE_FILE | 0444, &comm_ops},	   {"stat", NODE_FILE | 0444, &stat_ops},
-	{"status", NODE_FILE | 0444, &status_ops}, {"cmdline", NODE_FILE | 0444, &cmdline_ops},
-	{"maps", NODE_FILE | 0444, &maps_ops},	   {"exe", NODE_LINK | 0777, &exe_ops},
-	{"fd", NODE_DIR | 0500, &fds_ops},	   {"task", NODE_DIR | 0555, &tasks_ops},
+	{"comm", NODE_FILE | 0444, &comm_ops},
+	{"schedstat", NODE_FILE | 0444, &schedstat_ops},
+	{"stat", NODE_FILE | 0444, &stat_ops},
+	{"status", NODE_FILE | 0444, &status_ops},
+	{"cmdline", NODE_FILE | 0444, &cmdline_ops},
+	{"maps", NODE_FILE | 0444, &maps_ops},
+	{"exe", NODE_LINK | 0777, &exe_ops},
+	{"fd", NODE_DIR | 0500, &fds_ops},
+	{"task", NODE_DIR | 0555, &tasks_ops},
 };
-#define OF_THREAD 1
+#define OF_THREAD 2
 
 static int entry_lookup(struct node *dir, const char *name, size_t len, struct node **out,
 			unsigned count)

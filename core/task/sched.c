@@ -101,7 +101,8 @@ static void put_locked(struct cpu_queue *s, struct thread *t)
 {
 	struct thread *current = s->current;
 
-	run_queue_enter(&s->queue, &t->entity, clock_now_ns());
+	t->wait_since_ns = clock_now_ns();
+	run_queue_enter(&s->queue, &t->entity, t->wait_since_ns);
 	run_queue_put(&s->queue, &t->entity);
 	if (is_idle(s, current) || run_entity_beats(&t->entity, &current->entity) ||
 	    (!s->slice_runs && current->entity.policy != RUN_FIFO &&
@@ -291,6 +292,7 @@ static void reschedule(void)
 	if (!is_idle(s, prev)) {
 		if (atomic_load(&prev->state) == THREAD_RUNNABLE &&
 		    (prev->affinity & BIT(prev->cpu)) != 0) {
+			prev->wait_since_ns = now;
 			run_queue_put(&s->queue, &prev->entity);
 		} else {
 			run_queue_leave(&s->queue, &prev->entity, now);
@@ -307,6 +309,8 @@ static void reschedule(void)
 		spin_give_irq(&s->lock, flags);
 		return;
 	}
+	next->wait_ns += now - next->wait_since_ns;
+	next->turns++;
 	next->run_since_ns = now;
 	s->current = next;
 	s->previous = prev;
@@ -459,8 +463,11 @@ int sched_set_affinity(struct thread *t, uint64_t cpus)
 	s = take_queue_of(t, &flags);
 	t->affinity = cpus;
 	if ((cpus & BIT(t->cpu)) == 0 && t->entity.queued) {
+		uint64_t now = clock_now_ns();
+
 		run_queue_remove(&s->queue, &t->entity);
-		run_queue_leave(&s->queue, &t->entity, clock_now_ns());
+		run_queue_leave(&s->queue, &t->entity, now);
+		t->wait_ns += now - t->wait_since_ns;
 		place(t, s, flags);
 	} else {
 		if (s->current == t) {
@@ -474,17 +481,22 @@ int sched_set_affinity(struct thread *t, uint64_t cpus)
 	return 0;
 }
 
-uint64_t sched_run_ns(struct thread *t)
+struct sched_times sched_times(struct thread *t)
 {
 	uint64_t flags;
 	struct cpu_queue *s = take_queue_of(t, &flags);
-	uint64_t ns = t->run_ns;
+	struct sched_times times = {t->run_ns, t->wait_ns, t->turns};
 
 	if (s->current == t) {
-		ns += clock_now_ns() - t->run_since_ns;
+		times.run_ns += clock_now_ns() - t->run_since_ns;
 	}
 	spin_give_irq(&s->lock, flags);
-	return ns;
+	return times;
+}
+
+uint64_t sched_run_ns(struct thread *t)
+{
+	return sched_times(t).run_ns;
 }
 
 int sched_init_cpu(void)

@@ -71,6 +71,13 @@ must_use int sched_set_policy(struct thread *t, int policy, int priority, int ni
  * at its next system call or interrupt. Return: 0; -EINVAL: none of them is there. */
 must_use int sched_set_affinity(struct thread *t, uint64_t cpus);
 
+/** What a thread has had so far; waiting: for a CPU, until the last turn began. */
+struct sched_times {
+	uint64_t run_ns, wait_ns, turns;
+};
+
+struct sched_times sched_times(struct thread *t);
+
 /** sched_run_ns() - CPU time it has had. */
 uint64_t sched_run_ns(struct thread *t);
 

@@ -44,6 +44,8 @@ struct thread {
 	unsigned cpu;
 	uint64_t affinity;
 	uint64_t run_ns, run_since_ns;
+	uint64_t wait_ns, wait_since_ns; /* in the queue; the sum changes while it is there only */
+	uint64_t turns;
 	_Atomic enum thread_run_state state; /* the thread itself may write it, too */
 
 	/* This thread, and whoever switches from or to it. */

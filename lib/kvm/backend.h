@@ -165,6 +165,8 @@ struct kvm_backend {
 	void (*flush_guest_tlb)(struct kvm_vcpu *vcpu);
 
 	/* ---- memory; vm->memory is held ---- */
+	/* What user space does to the memory of a slot (munmap(), mremap(), mprotect()), while the
+	 * guest runs, too, is the backend's to follow. */
 	/**
 	 * Maps a page. Return: 0; -EAGAIN if the user's memory just changed: the guest tries
 	 * again; -EFAULT if there is nothing or it may not be accessed so; -ENOMEM.

@@ -112,15 +112,6 @@ void kvm_vm_release(struct kvm_vm *vm)
 	kvm_vm_put(vm);
 }
 
-void kvm_user_invalidate(struct kvm_vm *vm, uint64_t user, uint64_t bytes)
-{
-	const struct kvm_env_ops *ops = kvm_ops(vm->env);
-
-	ops->lock_read(vm->env, &vm->memory);
-	kvm_slots_user_range(vm, user, bytes, vm->env->backend->unmap);
-	ops->unlock_read(vm->env, &vm->memory);
-}
-
 /* ---- vCPUs ---- */
 
 static size_t scratch_bytes(const struct kvm_env *env)

@@ -13,9 +13,8 @@
  *	vm->irq_lock	spin	chips and routes; taken in timers and by eventfds too
  *
  * A mutex may be held while user memory is copied, and so may the rwlock for reading, never for
- * writing; a spin lock never is. Copying may find a page to be replaced, and then call
- * kvm_user_invalidate(): so a thread that holds the rwlock for reading must be able to take it for
- * reading once more, though a writer waits.
+ * writing; a spin lock never is. Who holds the rwlock for reading, to serve an exit, may come to
+ * code that takes it for reading once more: that must succeed, though a writer waits.
  */
 #pragma once
 
@@ -184,7 +183,10 @@ struct kvm_env_ops {
 	 * vcpu->exits->broken. The vCPU's thread, vcpu->lock and vm->memory for reading.
 	 */
 	enum insn_outcome (*emulate)(struct kvm_env *env, struct kvm_vcpu *vcpu);
-	/** Time that the vCPU was ready to run and did not, ns since it exists. NULL: unknown. */
+	/**
+	 * Time that the vCPU was ready to run and did not, ns since it exists. When it has grown,
+	 * the vCPU's thread notes KVM_REQ_STEAL, before the guest runs again. NULL: unknown.
+	 */
 	uint64_t (*steal_ns)(struct kvm_env *env, struct kvm_vcpu *vcpu);
 };
 

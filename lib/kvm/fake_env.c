@@ -287,9 +287,8 @@ static void fake_kick(struct kvm_env *env, struct kvm_vcpu *vcpu)
 
 static uint64_t fake_steal(struct kvm_env *env, struct kvm_vcpu *vcpu)
 {
-	(void)env;
 	(void)vcpu;
-	return 12345;
+	return of_env(env)->steal_ns;
 }
 
 static enum insn_outcome fake_emulate(struct kvm_env *env, struct kvm_vcpu *vcpu)

@@ -38,7 +38,7 @@ struct fake {
 	uintptr_t only, only_end; /* if set: nothing else is */
 	bool stranger;		  /* the caller is another process */
 
-	uint64_t now_ns, wall_ns, tsc;
+	uint64_t now_ns, wall_ns, tsc, steal_ns;
 	bool tsc_stable;
 
 	struct kvm_vm *vm; /* the last ones that got a descriptor */

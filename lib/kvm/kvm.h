@@ -54,11 +54,3 @@ void *kvm_vcpu_mmap(struct kvm_vcpu *vcpu, uint64_t page);
 /** kvm_vm_release() / kvm_vcpu_release() - the descriptor is gone. Context: may sleep. */
 void kvm_vm_release(struct kvm_vm *vm);
 void kvm_vcpu_release(struct kvm_vcpu *vcpu);
-
-/**
- * kvm_user_invalidate() - user memory [@user, @user + @bytes) of the VM's process is about to
- * change its pages (munmap, truncation, discard, protection): the guest's mappings of it go.
- * When it returns, no vCPU uses them.
- * Context: may sleep; vm->memory is taken for reading.
- */
-void kvm_user_invalidate(struct kvm_vm *vm, uint64_t user, uint64_t bytes);

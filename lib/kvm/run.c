@@ -679,9 +679,6 @@ int kvm_run(struct kvm_vcpu *vcpu)
 	int r;
 
 	ops->run_begin(vcpu->env, vcpu);
-	if (vcpu->msr[KVM_MSR_STEAL_TIME] != 0) {
-		kvm_vcpu_note(vcpu, KVM_REQ_STEAL);
-	}
 	r = run_locked(vcpu, immediate);
 	tell_user_space(vcpu);
 	ops->run_end(vcpu->env, vcpu);

@@ -304,23 +304,3 @@ void kvm_slots_fini(struct kvm_vm *vm)
 	fini(vm, &vm->slots);
 	fini(vm, &vm->smm_slots);
 }
-
-void kvm_slots_user_range(struct kvm_vm *vm, uint64_t user, uint64_t bytes,
-			  void (*each)(struct kvm_vm *vm, uint64_t gfn, uint64_t pages))
-{
-	uint64_t end = user + bytes;
-
-	for (uint32_t i = 0; i < vm->slots.count; i++) {
-		const struct kvm_slot *slot = vm->slots.by_gfn[i];
-		uint64_t slot_end = slot->user + slot->pages * KVM_PAGE_BYTES;
-		uint64_t first;
-		uint64_t last;
-
-		if (bytes == 0 || end <= slot->user || user >= slot_end) {
-			continue;
-		}
-		first = (MAX(user, slot->user) - slot->user) >> KVM_PAGE_SHIFT;
-		last = (MIN(end, slot_end) - slot->user - 1) >> KVM_PAGE_SHIFT;
-		each(vm, slot->gfn + first, last - first + 1);
-	}
-}

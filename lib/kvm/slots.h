@@ -63,11 +63,3 @@ must_use int kvm_slots_set(struct kvm_vm *vm, const struct kvm_userspace_memory_
 
 /** kvm_slots_fini() - frees all. Context: no vCPU exists any more. */
 void kvm_slots_fini(struct kvm_vm *vm);
-
-/**
- * kvm_slots_user_range() - calls @each for the parts of all slots that user memory [@user,
- * @user + @bytes) lies in.
- * Context: vm->memory.
- */
-void kvm_slots_user_range(struct kvm_vm *vm, uint64_t user, uint64_t bytes,
-			  void (*each)(struct kvm_vm *vm, uint64_t gfn, uint64_t pages));

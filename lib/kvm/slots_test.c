@@ -97,26 +97,6 @@ static void moving_takes_mappings_away(void **state)
 	assert_int_equal(f.change[0].gfn, 2);
 }
 
-static void user_memory_is_found_in_all_slots(void **state)
-{
-	(void)state;
-	assert_int_equal(fake_slot(&f, 1, 0, 0x100 * PAGE, 8 * PAGE, memory), 0);
-	assert_int_equal(fake_slot(&f, 2, 0, 0x200 * PAGE, 8 * PAGE, memory + 4 * PAGE), 0);
-	kvm_user_invalidate(f.vm, (uintptr_t)memory + 5 * PAGE + 17, PAGE);
-	assert_int_equal(f.changes, 2);
-	assert_int_equal(f.change[0].gfn, 0x105);
-	assert_int_equal(f.change[0].pages, 2);
-	assert_int_equal(f.change[1].gfn, 0x201);
-	assert_int_equal(f.change[1].pages, 2);
-	f.changes = 0;
-	kvm_user_invalidate(f.vm, (uintptr_t)memory + 12 * PAGE, PAGE);
-	kvm_user_invalidate(f.vm, (uintptr_t)memory, 0);
-	assert_int_equal(f.changes, 0);
-	kvm_user_invalidate(f.vm, 0, UINT64_C(1) << 47);
-	assert_int_equal(f.changes, 2);
-	assert_int_equal(f.change[0].pages, 8);
-}
-
 static void other_address_space_is_apart(void **state)
 {
 	const uint32_t smm = 1 << 16;
@@ -252,8 +232,6 @@ int main(void)
 		cmocka_unit_test_setup_teardown(slots_are_found, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(what_is_refused, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(moving_takes_mappings_away, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(user_memory_is_found_in_all_slots, set_up,
-						tear_down),
 		cmocka_unit_test_setup_teardown(other_address_space_is_apart, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(no_memory_changes_nothing, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(log_is_taken_and_begins_anew, set_up, tear_down),

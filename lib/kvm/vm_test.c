@@ -354,10 +354,46 @@ static void clock_page_is_written(void **state)
 	/* Where no memory is: nothing happens. */
 	assert_int_equal(kvm_msr_set(vcpu, MSR_KVM_SYSTEM_TIME_NEW, 0xfffff001, false), 0);
 	assert_int_equal(vcpu_call(vcpu, KVM_RUN, NULL), 0);
+}
+
+static void stolen_time_is_written(void **state)
+{
+	struct kvm_vcpu *vcpu = fake_vcpu(&f, 0);
+	struct {
+		uint64_t steal;
+		uint32_t version;
+	} *record = (void *)(ram + 0x200);
+
+	(void)state;
+	memset(ram, 0, sizeof(ram));
+	record->steal = 1000000;
+	assert_int_equal(fake_slot(&f, 0, 0, 0, sizeof(ram), ram), 0);
+	f.steal_ns = 12345;
+	assert_int_equal(kvm_msr_set(vcpu, MSR_KVM_STEAL_TIME, 0x203, false), -EINVAL);
 	assert_int_equal(kvm_msr_set(vcpu, MSR_KVM_STEAL_TIME, 0x201, false), 0);
 	assert_int_equal(vcpu_call(vcpu, KVM_RUN, NULL), 0);
-	assert_int_equal(*(uint64_t *)(ram + 0x200), 12345);
-	assert_int_equal(kvm_msr_set(vcpu, MSR_KVM_STEAL_TIME, 0x203, false), -EINVAL);
+	assert_int_equal(record->steal, 1012345);
+	assert_int_equal(record->version, 2);
+	/* Only when the surroundings say so. */
+	f.steal_ns += 5;
+	assert_int_equal(vcpu_call(vcpu, KVM_RUN, NULL), 0);
+	assert_int_equal(record->version, 2);
+	kvm_vcpu_note(vcpu, KVM_REQ_STEAL);
+	assert_int_equal(vcpu_call(vcpu, KVM_RUN, NULL), 0);
+	assert_int_equal(record->steal, 1012350);
+	assert_int_equal(record->version, 4);
+	/* Where no memory is, nothing happens; what was not told is told later. */
+	assert_int_equal(kvm_msr_set(vcpu, MSR_KVM_STEAL_TIME, 0xffffff01, false), 0);
+	f.steal_ns += 5;
+	assert_int_equal(vcpu_call(vcpu, KVM_RUN, NULL), 0);
+	assert_int_equal(kvm_msr_set(vcpu, MSR_KVM_STEAL_TIME, 0x201, false), 0);
+	assert_int_equal(vcpu_call(vcpu, KVM_RUN, NULL), 0);
+	assert_int_equal(record->steal, 1012355);
+	assert_int_equal(kvm_msr_set(vcpu, MSR_KVM_STEAL_TIME, 0x200, false), 0);
+	f.steal_ns += 5;
+	kvm_vcpu_note(vcpu, KVM_REQ_STEAL);
+	assert_int_equal(vcpu_call(vcpu, KVM_RUN, NULL), 0);
+	assert_int_equal(record->steal, 1012355);
 }
 
 static void clock_can_be_set(void **state)
@@ -425,6 +461,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(writes_wait_in_the_ring, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(scale_is_right, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(clock_page_is_written, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(stolen_time_is_written, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(clock_can_be_set, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(tscs_that_belong_together, set_up, tear_down),
 	};

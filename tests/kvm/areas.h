@@ -34,5 +34,6 @@ extern const struct test_case running_cases[];
 extern const struct test_case slots_cases[];
 extern const struct test_case split_cases[];
 extern const struct test_case state_cases[];
+extern const struct test_case steal_cases[];
 extern const struct test_case translate_cases[];
 extern const struct test_case user_exits_cases[];

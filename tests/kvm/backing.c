@@ -3,6 +3,8 @@
  * under a guest (KVM_CAP_SYNC_MMU).
  */
 #include <errno.h>
+#include <sched.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -415,6 +417,11 @@ PAYLOAD(64, copy_loop,
 	"1: mov (%rbx), %eax; mov %eax, (%rcx); cmpl $0, (%rdx); je 1b\n"
 	"hlt\n");
 
+/* Calls what is in the slot, and says what it returned, until RAM says stop. */
+PAYLOAD(64, call_loop,
+	"1: call *%rbx; mov %eax, (%rcx); cmpl $0, (%rdx); je 1b\n"
+	"hlt\n");
+
 #define SHOWN (VM_FREE)
 #define STOP  (VM_FREE + PAGE)
 
@@ -435,19 +442,31 @@ static void *run_until_halt(void *argument)
 	return NULL;
 }
 
-static struct vcpu *start_copying(struct vm *vm, uint8_t **memory)
+static void run_loop(struct vcpu *vcpu, void *(*function)(void *vcpu))
 {
-	struct vcpu *vcpu = start(vm, 0, memory);
-	struct kvm_regs regs;
+	struct kvm_regs regs = vcpu_regs(vcpu);
 
-	(*memory)[0] = 1;
-	vcpu_start(vcpu, 64, copy_loop, copy_loop_end);
-	regs = vcpu_regs(vcpu);
 	regs.rbx = BASE;
 	regs.rcx = SHOWN;
 	regs.rdx = STOP;
 	vcpu_set_regs(vcpu, &regs);
-	vcpu_in_thread(vcpu, run_until_halt);
+	vcpu_in_thread(vcpu, function);
+}
+
+static struct vcpu *prepare_copying(struct vm *vm, uint8_t **memory)
+{
+	struct vcpu *vcpu = start(vm, 0, memory);
+
+	(*memory)[0] = 1;
+	vcpu_start(vcpu, 64, copy_loop, copy_loop_end);
+	return vcpu;
+}
+
+static struct vcpu *start_copying(struct vm *vm, uint8_t **memory)
+{
+	struct vcpu *vcpu = prepare_copying(vm, memory);
+
+	run_loop(vcpu, run_until_halt);
 	return vcpu;
 }
 
@@ -527,6 +546,67 @@ static void memory_is_replaced_while_running(void)
 	stop_copying(vcpu);
 }
 
+static atomic_bool faulted;
+
+static void *run_through_faults(void *argument)
+{
+	struct vcpu *vcpu = argument;
+	int result;
+
+	while ((result = vcpu_run(vcpu)) != KVM_EXIT_HLT) {
+		expect_errno(result, EFAULT);
+		atomic_store(&faulted, true);
+	}
+	return NULL;
+}
+
+static void memory_is_unmapped_while_running(void)
+{
+	struct vm vm;
+	uint8_t *memory;
+	struct vcpu *vcpu = prepare_copying(&vm, &memory);
+
+	atomic_store(&faulted, false);
+	run_loop(vcpu, run_through_faults);
+	await_shown(&vm, 1);
+	expect_eq(munmap(memory, BYTES), 0);
+	while (!atomic_load(&faulted)) {
+		sched_yield();
+	}
+	expect(mmap(memory, BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED,
+		    -1, 0) == memory);
+	memory[0] = 7;
+	await_shown(&vm, 7);
+	stop_copying(vcpu);
+}
+
+/* mov, ret */
+static void put_code(uint8_t *memory, uint8_t value)
+{
+	const uint8_t code[] = {0xb8, value, 0, 0, 0, 0xc3};
+
+	memcpy(memory, code, sizeof(code));
+}
+
+static void code_is_replaced_while_running(void)
+{
+	struct vm vm;
+	uint8_t *memory, *other;
+	struct vcpu *vcpu = start(&vm, 0, &memory);
+
+	put_code(memory, 1);
+	vcpu_start(vcpu, 64, call_loop, call_loop_end);
+	run_loop(vcpu, run_until_halt);
+	await_shown(&vm, 1);
+	for (uint8_t value = 2; value < 6; value++) {
+		other = vm_memory(PAGE);
+		put_code(other, value);
+		expect(mremap(other, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, memory) == memory);
+		await_shown(&vm, value);
+	}
+	stop_copying(vcpu);
+}
+
 const struct test_case backing_cases[] = {
 	{"backing/read_only_slot_is_read", "KVM API 4.35", read_only_slot_is_read},
 	{"backing/read_only_store_of_1_byte", "KVM API 4.35", read_only_store_of_1_byte},
@@ -562,5 +642,8 @@ const struct test_case backing_cases[] = {
 	 memory_is_dropped_while_running},
 	{"backing/memory_is_replaced_while_running", "KVM API 4.35",
 	 memory_is_replaced_while_running},
+	{"backing/memory_is_unmapped_while_running", "KVM API 4.35",
+	 memory_is_unmapped_while_running},
+	{"backing/code_is_replaced_while_running", "KVM API 4.35", code_is_replaced_while_running},
 	TEST_END,
 };

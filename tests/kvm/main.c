@@ -77,6 +77,7 @@ static const struct test_case *const areas[] = {
 	slots_cases,
 	split_cases,
 	state_cases,
+	steal_cases,
 	translate_cases,
 	user_exits_cases,
 };
