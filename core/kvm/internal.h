@@ -18,10 +18,9 @@ extern const struct kvm_env_ops env_ops; /* env.c */
 struct vcpu_thread {
 	_Atomic bool woken;
 	struct spinlock lock;
-	struct thread *_Atomic
-		sleeper;   /* its own thread, which sleeps or is about to; NULL again with lock */
-	uint64_t mask;	   /* signals blocked in KVM_RUN */
-	uint64_t own_mask; /* and outside, meanwhile */
+	struct thread *_Atomic sleeper; /* or about to be; NULL again with lock. Or NULL */
+	uint64_t mask;			/* signals blocked in KVM_RUN */
+	uint64_t own_mask;		/* and outside, meanwhile */
 	bool has_mask;
 	/* What its thread has waited for a CPU. */
 	struct thread *waiter; /* whom steal_seen_ns is of; to compare with only */
