@@ -59,7 +59,7 @@ struct node {
 	size_t target_len;
 
 	/* Guarded by the tree's lock. */
-	struct list in_parent;
+	struct list in_parent, in_names;
 	struct node *parent; /* held; NULL: the root, or removed */
 	struct list children;
 	char *name;

@@ -159,6 +159,28 @@ static bool children(const char *self)
 	       waitpid(-1, &status, 0) < 0 && errno == ECHILD;
 }
 
+/* Longer than a kernel stack, and the longest path there is, behind a link. */
+static bool long_strings(const char *self)
+{
+	static char text[100001], path[4096] = "/tmp/link";
+	char *const argv[] = {"child", text, NULL}, *const no_env[] = {NULL};
+	int status = 0, fd;
+	pid_t pid;
+
+	memset(text, 'x', sizeof(text) - 1);
+	for (size_t len = strlen(path); len < 4080; len += 2) {
+		memcpy(path + len, "/.", 3);
+	}
+	if (symlink("/tmp", "/tmp/link") != 0) {
+		return false;
+	}
+	fd = open(path, O_RDONLY | O_DIRECTORY);
+	close(fd);
+	return unlink("/tmp/link") == 0 && fd >= 0 &&
+	       posix_spawn(&pid, self, NULL, NULL, argv, no_env) == 0 &&
+	       waitpid(pid, &status, 0) == pid && WIFEXITED(status) && WEXITSTATUS(status) == 42;
+}
+
 static bool waiting(void)
 {
 	struct itimerspec soon = {.it_value = {.tv_nsec = 10000000}};
@@ -343,6 +365,7 @@ int main(int argc, char **argv)
 	say("faults", faults());
 	say("interrupted", interrupted());
 	say("children", children(argv[0]));
+	say("long_strings", long_strings(argv[0]));
 	say("forks", forks());
 	say("remapping", remapping());
 	say("rebooting", rebooting());
