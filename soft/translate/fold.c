@@ -183,7 +183,8 @@ bool st_reach(struct st_work *w, unsigned i, int32_t *disp)
 
 /* ---- loops ---- */
 
-#define ROUNDS 8
+#define ROUNDS 8   /* at most */
+#define FAR    128 /* bytes that all of them move a register: more often they end in two pages */
 
 /* Does the jump @i close a loop that the block begins? */
 static bool closes(const struct st_work *w, unsigned i)
@@ -195,10 +196,14 @@ static bool closes(const struct st_work *w, unsigned i)
 	       insn_target(insn, w->linear + w->at[i]) == w->linear + w->at[0];
 }
 
-/* Is there a register that a round moves a little, so that the next one finds it in its window? */
-static bool share_windows(const struct st_work *w)
+/*
+ * How many rounds there are to be, at most. Some, if there is an operand that a round moves a
+ * little, so that the next one finds it in its window.
+ */
+static unsigned rounds(const struct st_work *w)
 {
-	bool found = false;
+	unsigned most = 1;
+	int32_t step = 0;
 
 	for (unsigned i = 0; i < w->n; i++) {
 		const struct st_place *p = &w->place[i];
@@ -206,15 +211,18 @@ static bool share_windows(const struct st_work *w)
 		bool known = true;
 
 		if (p->barrier) {
-			return false;
+			return 1;
 		}
-		for (unsigned k = 0; k < w->n && p->size != 0 && known && !found; k++) {
+		for (unsigned k = 0; k < w->n && p->size != 0 && known; k++) {
 			known = shifts(w, k, p, &by);
 			sum += by;
 		}
-		found |= p->size != 0 && known && sum >= -RANGE / 2 && sum <= RANGE / 2;
+		if (p->size != 0 && known && sum >= -FAR / 2 && sum <= FAR / 2) {
+			most = ROUNDS;
+			step = MAX(step, sum < 0 ? -sum : sum);
+		}
 	}
-	return found;
+	return step == 0 ? most : MIN(most, (unsigned)(FAR / step));
 }
 
 /*
@@ -223,14 +231,14 @@ static bool share_windows(const struct st_work *w)
  */
 void st_repeat(struct st_work *w)
 {
-	unsigned n = w->n, rounds = MIN(ROUNDS, ST_BLOCK_INSNS / n);
+	unsigned n = w->n, most, all;
 	uint16_t end = w->at[n];
 
-	if ((w->mode & (ST_MODE_PLAIN | ST_MODE_INSN)) != INSN_64 || !closes(w, n - 1) ||
-	    !share_windows(w)) {
+	if ((w->mode & (ST_MODE_PLAIN | ST_MODE_INSN)) != INSN_64 || !closes(w, n - 1)) {
 		return;
 	}
-	for (; w->n < n * rounds; w->n++) {
+	most = rounds(w);
+	for (all = n * MIN(most, ST_BLOCK_INSNS / n); w->n < all; w->n++) {
 		unsigned i = w->n - n;
 
 		w->insn[w->n] = w->insn[i];
