@@ -489,7 +489,7 @@ static rare unsigned decoded_length(struct kvm_vcpu *vcpu, uint32_t *opcode)
 
 static struct kvm_decoded *place_of(struct kvm_exits *x, uint64_t rip)
 {
-	return &x->decoded[(rip ^ rip >> 5) % KVM_DECODED];
+	return &x->decoded[(rip ^ rip >> 5 ^ rip >> 10) % KVM_DECODED];
 }
 
 /* The 16th byte is not the instruction's. */
