@@ -13,6 +13,7 @@
 #pragma once
 
 #include "lib/insn/cpu.h"
+#include "lib/kvm/plain.h"
 
 #define ANNEX_TEXT	  0x100000 /* annex.ld has it, too */
 #define ANNEX_AREA_BYTES  0x4000
@@ -45,6 +46,7 @@ enum annex_call {
 struct annex_page {
 	struct insn_cpu cpu;
 	struct insn_fault fault; /* with INSN_FAULT, either way */
+	struct kvm_plain plain;	 /* what the instruction is; len 0: another */
 	uint32_t count;
 	bool amd;
 	uint8_t code_bytes;

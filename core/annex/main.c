@@ -4,6 +4,7 @@
 #include "core/annex/annex.h"
 #include "lib/base/check.h"
 #include "lib/insn/emulate.h"
+#include "lib/kvm/plain_of.h"
 
 /*
  * Drivers repeat themselves: what was decoded before lies where the stack will hardly come, and the
@@ -240,6 +241,9 @@ static enum insn_outcome emulate(struct annex *a)
 
 	switch (find(a->page, &a->insn)) {
 	case INSN_OK:
+		if (!kvm_plain_of(&a->page->plain, a->insn)) {
+			a->page->plain.len = 0;
+		}
 		break;
 	case INSN_TOO_LONG:
 		return insn_raise(&a->env, INSN_EXC_GP, 0);

@@ -152,33 +152,36 @@ user_cas32:
 	.size	user_cas32, . - user_cas32
 	fixup	1b, 2b, 1
 
-	/*
-	 * int user_recheck(const struct user_step *step, unsigned count, uint64_t at, uint64_t words[2]):
-	 * 0 or -1
-	 */
+	/* struct user_words user_recheck(const struct user_step *step, unsigned count, uint64_t at):
+	 * zeros if a step differs */
+	.macro	recheck n
+	movq	16*\n(%rdi), %rax
+	movq	16*\n+8(%rdi), %rcx
+1:	cmpq	(%rax), %rcx
+	jne	5f
+	fixup	1b, 5f, 0
+	.endm
+
 	.globl	user_recheck
 	.type	user_recheck, @function
 user_recheck:
 	open
-1:	movq	(%rdi), %rax
-2:	movq	(%rax), %rax
-	cmpq	%rax, 8(%rdi)
-	jne	5f
-	addq	$16, %rdi
-	decl	%esi
-	jnz	1b
+	cmpl	$3, %esi
+	je	3f
+	jb	2f
+	recheck	3
+3:	recheck	2
+2:	recheck	1
+	recheck	0
 3:	movq	(%rdx), %rax
 4:	movq	8(%rdx), %rdx
 	close
-	movq	%rax, (%rcx)
-	movq	%rdx, 8(%rcx)
-	xorl	%eax, %eax
 	ret
 5:	close
-	movl	$-1, %eax
+	xorl	%eax, %eax
+	xorl	%edx, %edx
 	ret
 	.size	user_recheck, . - user_recheck
-	fixup	2b, 5b, 0
 	fixup	3b, 5b, 0
 	fixup	4b, 5b, 0
 

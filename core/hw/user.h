@@ -52,14 +52,16 @@ struct user_word user_get_word(uint64_t va);
 /**
  * user_recheck() - two words of ring 3's at @at, if all of @step still have their values. Addresses
  * must be ring 3's.
- * @count: not 0.
- * Return: 0; -1: they have not, or something is not there.
+ * @count: 2 to 4.
+ * Return: zeros also if they have not, or something is not there.
  */
 struct user_step {
 	uint64_t at, value;
 };
-must_use int user_recheck(const struct user_step *step, unsigned count, uint64_t at,
-			  uint64_t words[2]);
+struct user_words {
+	uint64_t word[2];
+};
+struct user_words user_recheck(const struct user_step *step, unsigned count, uint64_t at);
 
 must_use int user_put32(uint64_t va, uint32_t value);
 must_use int user_put64(uint64_t va, uint64_t value);

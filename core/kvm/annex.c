@@ -306,6 +306,7 @@ static void end(struct run *r, uint64_t outcome)
 	vcpu->cpu.rflags = page->cpu.rflags | RFLAGS_FIXED;
 	vcpu->cpu.interrupt_shadow = *(const volatile uint8_t *)&page->cpu.interrupt_shadow != 0;
 	vcpu->cpu.trap_shadow = *(const volatile uint8_t *)&page->cpu.trap_shadow != 0;
+	memcpy(&vcpu->exits->found, (const void *)&page->plain, sizeof(page->plain));
 	fault->vector = page->fault.vector;
 	fault->error = page->fault.error;
 	fault->address = page->fault.address;
@@ -338,6 +339,7 @@ enum insn_outcome env_emulate(struct kvm_env *env, struct kvm_vcpu *vcpu)
 
 	(void)env;
 	r.page->cpu = vcpu->cpu;
+	r.page->plain.len = 0;
 	r.page->amd = vcpu->features.amd;
 	r.page->code_bytes = x->code_bytes;
 	memcpy(r.page->code, x->code, sizeof(x->code));

@@ -90,13 +90,14 @@ static int env_find_code(struct kvm_env *env, const struct kvm_slot *slot, struc
 
 _Static_assert(sizeof(struct user_step) == sizeof(((struct kvm_code *)0)->table[0]), "layout");
 
-static int env_fetch_code(struct kvm_env *env, const struct kvm_code *code, unsigned at,
-			  uint64_t bytes[2])
+static struct kvm_code_bytes env_fetch_code(struct kvm_env *env, const struct kvm_code *code,
+					    unsigned at)
 {
+	struct user_words w =
+		user_recheck((const void *)code->table, code->levels, code->user + at);
+
 	(void)env;
-	return user_recheck((const void *)code->table, code->levels, code->user + at, bytes) == 0
-		       ? 0
-		       : -EAGAIN;
+	return (struct kvm_code_bytes){{w.word[0], w.word[1]}};
 }
 
 static int env_copy_out(struct kvm_env *env, uint64_t user, const void *from, size_t bytes)

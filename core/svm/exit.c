@@ -168,6 +168,8 @@ static inline void decode(struct kvm_vcpu *vcpu, struct vmcb *vmcb, struct kvm_s
 	if (svm_features.nrips && code > VMEXIT_VINTR && code < VMEXIT_NPF &&
 	    vmcb->c.nrip - vmcb->s.rip <= INSN_MAX) {
 		stop->insn_len = (uint8_t)(vmcb->c.nrip - vmcb->s.rip);
+	} else {
+		svm_state_load_mode(vcpu, vmcb); /* it will be looked for */
 	}
 	if (code < ARRAY_SIZE(reasons) && reasons[code] != 0) {
 		stop->reason = reasons[code] - 1;

@@ -5,11 +5,6 @@
 
 #define TSS_BUSY 2
 
-/* Caching is the host's to decide: with these a guest would only be slow, and its neighbours. */
-#define CR0_HIDDEN (CR0_CD | CR0_NW)
-
-/* Both have the same layout, and ES to GS in the same order: what is often done is done by words.
- */
 _Static_assert(sizeof(struct vmcb_segment) == sizeof(struct insn_segment), "layout");
 _Static_assert(offsetof(struct vmcb_segment, attr) == offsetof(struct insn_segment, attr), "");
 _Static_assert(offsetof(struct vmcb_segment, limit) == offsetof(struct insn_segment, limit), "");
@@ -17,17 +12,6 @@ _Static_assert(offsetof(struct vmcb_segment, base) == offsetof(struct insn_segme
 _Static_assert(INSN_ES == 0 && INSN_CS == 1 && INSN_SS == 2 && INSN_DS == 3 && INSN_FS == 4 &&
 		       INSN_GS == 5 && offsetof(struct vmcb_save, gs) == 5 * 16,
 	       "AMD APM table B-2");
-
-static inline void copy_segments(void *to, const void *from, unsigned count)
-{
-	uint64_t *t = to;
-	const uint64_t *f = from;
-
-#pragma GCC unroll 12
-	for (unsigned i = 0; i < 2 * count; i++) {
-		t[i] = f[i];
-	}
-}
 
 void svm_state_init(struct vmcb *vmcb)
 {
@@ -68,10 +52,10 @@ static void store_control(struct kvm_vcpu *vcpu, struct vmcb *vmcb)
 
 static void store_segments(struct kvm_vcpu *vcpu, struct vmcb *vmcb)
 {
-	copy_segments(&vmcb->s.es, vcpu->cpu.seg, INSN_NSEGS);
+	svm_copy_segments(&vmcb->s.es, vcpu->cpu.seg, INSN_NSEGS);
 	vmcb->s.cpl = vcpu->cpu.cpl;
-	copy_segments(&vmcb->s.ldtr, &vcpu->cpu.ldtr, 1);
-	copy_segments(&vmcb->s.tr, &vcpu->cpu.tr, 1);
+	svm_copy_segments(&vmcb->s.ldtr, &vcpu->cpu.ldtr, 1);
+	svm_copy_segments(&vmcb->s.tr, &vcpu->cpu.tr, 1);
 	/* As the CPU had it: QEMU 7.2 does not know its own busy TSS again. */
 	if (vcpu->cpu.tr.attr == (svm_of(vcpu)->tr_attr | TSS_BUSY)) {
 		vmcb->s.tr.attr = svm_of(vcpu)->tr_attr;
@@ -127,26 +111,15 @@ __attribute__((noinline)) void svm_state_store(struct kvm_vcpu *vcpu)
 	}
 }
 
-static inline void load_control(struct kvm_vcpu *vcpu, const struct vmcb *vmcb)
-{
-	/* With these bits set, each write of CR0 is emulated: the guest has not changed them. */
-	uint64_t hidden = vmcb->c.intercept_cr_read != 0 ? vcpu->cpu.cr0 & CR0_HIDDEN : 0;
-
-	vcpu->cpu.cr0 = vmcb->s.cr0 | hidden;
-	vcpu->cr3 = vmcb->s.cr3;
-	vcpu->cpu.cr4 = vmcb->s.cr4;
-	vcpu->cpu.efer = vmcb->s.efer & ~EFER_SVME;
-}
-
 static void load_segments(struct kvm_vcpu *vcpu, struct vmcb *vmcb)
 {
 	struct insn_segment *ss = &vcpu->cpu.seg[INSN_SS];
 
-	copy_segments(vcpu->cpu.seg, &vmcb->s.es, INSN_NSEGS);
+	svm_copy_segments(vcpu->cpu.seg, &vmcb->s.es, INSN_NSEGS);
 	/* SYSRET leaves another DPL behind than the CPL that it means. */
 	ss->attr = (uint16_t)((ss->attr & ~0x60u) | (unsigned)vmcb->s.cpl << 5);
-	copy_segments(&vcpu->cpu.ldtr, &vmcb->s.ldtr, 1);
-	copy_segments(&vcpu->cpu.tr, &vmcb->s.tr, 1);
+	svm_copy_segments(&vcpu->cpu.ldtr, &vmcb->s.ldtr, 1);
+	svm_copy_segments(&vcpu->cpu.tr, &vmcb->s.tr, 1);
 	svm_of(vcpu)->tr_attr = vcpu->cpu.tr.attr;
 	vcpu->cpu.tr.attr |= TSS_BUSY; /* some CPUs do not tell */
 	vcpu->cpu.gdtr.limit = (uint16_t)vmcb->s.gdtr.limit;
@@ -167,14 +140,6 @@ static void load_msrs(struct kvm_vcpu *vcpu, const struct vmcb *vmcb)
 	vcpu->msr[KVM_MSR_SYSENTER_EIP] = vmcb->s.sysenter_eip;
 }
 
-void svm_state_load_mode(struct kvm_vcpu *vcpu, const struct vmcb *vmcb)
-{
-	vcpu->cpu.cpl = vmcb->s.cpl;
-	copy_segments(&vcpu->cpu.seg[INSN_CS], &vmcb->s.cs, 1);
-	load_control(vcpu, vmcb);
-	vcpu->loaded |= KVM_REGS_MODE;
-}
-
 void svm_state_load(struct kvm_vcpu *vcpu, uint32_t groups)
 {
 	struct vmcb *vmcb = svm_of(vcpu)->vmcb;
@@ -187,7 +152,7 @@ void svm_state_load(struct kvm_vcpu *vcpu, uint32_t groups)
 	}
 	if ((groups & KVM_REGS_CONTROL) != 0) {
 		vcpu->cr2 = vmcb->s.cr2;
-		load_control(vcpu, vmcb);
+		svm_state_load_control(vcpu, vmcb);
 	}
 	if ((groups & KVM_REGS_SEGMENTS) != 0) {
 		load_segments(vcpu, vmcb);

@@ -3,6 +3,7 @@
 
 #include <stdatomic.h>
 
+#include "core/hw/svm.h"
 #include "core/svm/npt.h"
 #include "core/svm/vmcb.h"
 #include "lib/kvm/backend.h"
@@ -97,6 +98,43 @@ void svm_state_store(struct kvm_vcpu *vcpu);
 /** svm_state_load() - the other way. KVM_REGS_FPU is not looked at. */
 void svm_state_load(struct kvm_vcpu *vcpu, uint32_t groups);
 
+/* Caching is the host's to decide: with these a guest would only be slow, and its neighbours. */
+#define CR0_HIDDEN (CR0_CD | CR0_NW)
+
+/** svm_copy_segments() - both sides have the same layout, and ES to GS in the same order: what is
+ * often done is done by words. */
+static inline void svm_copy_segments(void *to, const void *from, unsigned count)
+{
+	uint64_t *t = to;
+	const uint64_t *f = from;
+
+#pragma GCC unroll 12
+	for (unsigned i = 0; i < 2 * count; i++) {
+		t[i] = f[i];
+	}
+}
+
+/** svm_state_load_control() - of KVM_REGS_CONTROL, but for CR2. */
+static inline void svm_state_load_control(struct kvm_vcpu *vcpu, const struct vmcb *vmcb)
+{
+	/* With these bits set, each write of CR0 is emulated: the guest has not changed them. */
+	uint64_t hidden = vmcb->c.intercept_cr_read != 0 ? vcpu->cpu.cr0 & CR0_HIDDEN : 0;
+
+	vcpu->cpu.cr0 = vmcb->s.cr0 | hidden;
+	vcpu->cr3 = vmcb->s.cr3;
+	vcpu->cpu.cr4 = vmcb->s.cr4;
+	vcpu->cpu.efer = vmcb->s.efer & ~EFER_SVME;
+}
+
+/** svm_state_load_mode() - of KVM_REGS_MODE, which emulation wants and little else. */
+static inline void svm_state_load_mode(struct kvm_vcpu *vcpu, const struct vmcb *vmcb)
+{
+	vcpu->cpu.cpl = vmcb->s.cpl;
+	svm_copy_segments(&vcpu->cpu.seg[INSN_CS], &vmcb->s.cs, 1);
+	svm_state_load_control(vcpu, vmcb);
+	vcpu->loaded |= KVM_REGS_MODE;
+}
+
 /** svm_state_load_core() - of KVM_REGS_CORE, which each exit wants. */
 static inline void svm_state_load_core(struct kvm_vcpu *vcpu, const struct vmcb *vmcb)
 {
@@ -106,9 +144,6 @@ static inline void svm_state_load_core(struct kvm_vcpu *vcpu, const struct vmcb 
 	vcpu->cpu.rflags = vmcb->s.rflags;
 	vcpu->cpu.interrupt_shadow = (vmcb->c.interrupt_shadow & 1) != 0;
 }
-
-/** svm_state_load_mode() - KVM_REGS_MODE, which emulation wants and little else. */
-void svm_state_load_mode(struct kvm_vcpu *vcpu, const struct vmcb *vmcb);
 
 /** svm_intercepts() - what of the vCPU's instructions and exceptions to intercept, from its
  * orders. */

@@ -411,42 +411,50 @@ bool kvm_emul_fetch(struct kvm_vcpu *vcpu)
 }
 
 /* In 64-bit code with four levels of tables? */
-static bool usual_mode(const struct kvm_vcpu *vcpu)
+static inline __attribute__((always_inline)) bool usual_mode(const struct kvm_vcpu *vcpu)
 {
 	return insn_mode(&vcpu->cpu) == INSN_64 && (vcpu->cpu.cr4 & CR4_LA57) == 0;
 }
 
-/*
- * Code that the CPU has just executed, 16 bytes of it, where there was some before. The tables are
- * looked at again; that it is in the same memory the slots' generation says.
- */
-static inline __attribute__((always_inline)) bool peek_again(struct kvm_vcpu *vcpu,
-							     uint64_t bytes[2])
+static bool is_code(struct kvm_code_bytes bytes)
 {
-	const struct kvm_code *code = &vcpu->code;
-	uint64_t rip = vcpu->cpu.rip;
-
-	kvm_regs_need(vcpu, KVM_REGS_MODE);
-	return rip - code->linear <= KVM_PAGE_BYTES - 16 && vcpu->cr3 == code->cr3 &&
-	       vcpu->code_generation == vcpu->vm->slots.generation + 1 && usual_mode(vcpu) &&
-	       kvm_ops(vcpu->env)->fetch_code(vcpu->env, code, (unsigned)(rip - code->linear),
-					      bytes) == 0;
+	return (bytes.word[0] | bytes.word[1]) != 0;
 }
 
 /*
- * It is mapped, may be executed, and is marked as accessed. Return: false if that takes more than
- * reading the tables.
+ * Code that the CPU has just executed, 16 bytes of it, where there was some before. The tables are
+ * looked at again; that it is in the same memory the slots' generation says. Return: zeros if that
+ * is not so.
  */
-static bool peek(struct kvm_vcpu *vcpu, uint64_t bytes[2])
+static inline __attribute__((always_inline)) struct kvm_code_bytes peek_again(struct kvm_vcpu *vcpu)
+{
+	const struct kvm_code *code = &vcpu->code;
+	uint64_t at = vcpu->cpu.rip - code->linear;
+
+	kvm_regs_need(vcpu, KVM_REGS_MODE);
+	if (at > KVM_PAGE_BYTES - 16 || vcpu->cr3 != code->cr3 ||
+	    vcpu->code_generation != vcpu->vm->slots.generation + 1 || !usual_mode(vcpu)) {
+		return (struct kvm_code_bytes){{0, 0}};
+	}
+	return kvm_ops(vcpu->env)->fetch_code(vcpu->env, code, (unsigned)at);
+}
+
+/*
+ * The same wherever it is mapped, may be executed, and is marked as accessed. Return: zeros if that
+ * takes more than reading the tables.
+ */
+static struct kvm_code_bytes peek(struct kvm_vcpu *vcpu)
 {
 	const struct kvm_env_ops *ops = kvm_ops(vcpu->env);
 	uint64_t at = vcpu->cpu.rip % KVM_PAGE_BYTES;
+	struct kvm_code_bytes bytes = {{0, 0}};
 
 	if (ops->find_code == NULL) {
-		return false;
+		return bytes;
 	}
-	if (peek_again(vcpu, bytes)) {
-		return true;
+	bytes = peek_again(vcpu);
+	if (is_code(bytes)) {
+		return bytes;
 	}
 	vcpu->code_generation = 0;
 	vcpu->code.cr3 = vcpu->cr3;
@@ -454,10 +462,10 @@ static bool peek(struct kvm_vcpu *vcpu, uint64_t bytes[2])
 	if (at > KVM_PAGE_BYTES - 16 || !usual_mode(vcpu) ||
 	    vcpu->slot_generation != vcpu->vm->slots.generation || vcpu->slot_hint == NULL ||
 	    ops->find_code(vcpu->env, vcpu->slot_hint, &vcpu->code) != 0) {
-		return false;
+		return bytes;
 	}
 	vcpu->code_generation = vcpu->vm->slots.generation + 1;
-	return ops->fetch_code(vcpu->env, &vcpu->code, (unsigned)at, bytes) == 0;
+	return ops->fetch_code(vcpu->env, &vcpu->code, (unsigned)at);
 }
 
 /*
@@ -479,39 +487,48 @@ static rare unsigned decoded_length(struct kvm_vcpu *vcpu, uint32_t *opcode)
 	return len;
 }
 
-/*
- * The instruction at RIP, if it is a plain MOV: its bytes are found by a short walk and compared
- * with those of instructions that were decoded.
- */
-static const struct kvm_mov *find_mov(struct kvm_vcpu *vcpu)
+static struct kvm_decoded *place_of(struct kvm_exits *x, uint64_t rip)
 {
-	struct kvm_exits *x = vcpu->exits;
-	uint64_t rip = vcpu->cpu.rip, bytes[2];
-	struct kvm_decoded *d = &x->decoded[(rip ^ rip >> 3) % KVM_DECODED];
+	return &x->decoded[(rip ^ rip >> 5) % KVM_DECODED];
+}
 
-	if (!peek(vcpu, bytes)) {
-		return NULL;
+/* The 16th byte is not the instruction's. */
+static uint64_t key_of(uint64_t last)
+{
+	return last << 8 >> 8 | UINT64_C(1) << 56;
+}
+
+/* The instruction at RIP, if it is a plain one that was emulated before: its bytes are compared. */
+static const struct kvm_plain *find_plain(struct kvm_vcpu *vcpu)
+{
+	const struct kvm_decoded *d = place_of(vcpu->exits, vcpu->cpu.rip);
+	struct kvm_code_bytes bytes = peek(vcpu);
+
+	return d->bytes[0] == bytes.word[0] && d->bytes[1] == key_of(bytes.word[1]) ? &d->plain
+										    : NULL;
+}
+
+/* Who has emulated the instruction at @rip may have said what it is; see env.h. */
+static void remember(struct kvm_exits *x, uint64_t rip)
+{
+	struct kvm_decoded *d = place_of(x, rip);
+
+	if (x->code_bytes == INSN_MAX && kvm_plain_is_sound(&x->found)) {
+		d->bytes[0] = load_le64(x->code);
+		d->bytes[1] = key_of(load_le64(x->code + 8));
+		d->plain = x->found;
 	}
-	bytes[1] = bytes[1] << 8 >> 8 | UINT64_C(1) << 56; /* the 16th is not the instruction's */
-	if (d->bytes[0] == bytes[0] && d->bytes[1] == bytes[1]) {
-		return &d->mov;
-	}
-	store_le64(x->code, bytes[0]);
-	store_le64(x->code + 8, bytes[1]);
-	d->bytes[0] = bytes[0];
-	d->bytes[1] = kvm_plain_mov(&d->mov, x->code) ? bytes[1] : 0;
-	return d->bytes[1] != 0 ? &d->mov : NULL;
 }
 
 /* x->code gets what is at RIP, or the beginning of it. Return: false: nothing. */
 static bool find_code(struct kvm_vcpu *vcpu)
 {
 	struct kvm_exits *x = vcpu->exits;
-	uint64_t bytes[2];
+	struct kvm_code_bytes bytes = peek(vcpu);
 
-	if (peek(vcpu, bytes)) {
-		store_le64(x->code, bytes[0]);
-		store_le64(x->code + 8, bytes[1]);
+	if (is_code(bytes)) {
+		store_le64(x->code, bytes.word[0]);
+		store_le64(x->code + 8, bytes.word[1]);
 		x->code_bytes = INSN_MAX;
 		return true;
 	}
@@ -604,14 +621,17 @@ static bool emulate(struct kvm_vcpu *vcpu)
 {
 	struct kvm_exits *x = vcpu->exits;
 	bool stepping = (vcpu->cpu.rflags & RFLAGS_TF) != 0;
+	uint64_t rip = vcpu->cpu.rip;
 	enum insn_outcome outcome;
 
 	kvm_regs_need(vcpu, NEEDED);
 	kvm_regs_change(vcpu, KVM_REGS_CORE);
+	x->found.len = 0;
 	x->cursor = 0;
 	x->written_count = 0;
 	x->string_out = false;
 	outcome = kvm_ops(vcpu->env)->emulate(vcpu->env, vcpu);
+	remember(x, rip);
 	if (outcome != INSN_EXIT && x->pending != KVM_PENDING_NONE) {
 		outcome = INSN_UNSUPPORTED; /* who asks has to wait for the answer */
 	}
@@ -670,53 +690,54 @@ static inline void advance(struct kvm_vcpu *vcpu, unsigned len)
  * Can it be carried out here, now that it has stopped at @gpa? That has to be where its operand
  * begins, not the second page of it or something else.
  */
-static inline bool is_plain_at(const struct kvm_vcpu *vcpu, const struct kvm_mov *mov, uint64_t gpa)
+static inline bool is_plain_at(const struct kvm_vcpu *vcpu, const struct kvm_plain *plain,
+			       uint64_t gpa)
 {
 	return !vcpu->single_step && (vcpu->cpu.rflags & (RFLAGS_AC | RFLAGS_TF)) == 0 &&
-	       (kvm_plain_address(mov, &vcpu->cpu) ^ gpa) % KVM_PAGE_BYTES == 0 &&
-	       gpa % KVM_PAGE_BYTES + mov->bytes <= KVM_PAGE_BYTES;
+	       (kvm_plain_address(plain, &vcpu->cpu) ^ gpa) % KVM_PAGE_BYTES == 0 &&
+	       gpa % KVM_PAGE_BYTES + plain->bytes <= KVM_PAGE_BYTES;
 }
 
 void kvm_emul_finish_load(struct kvm_vcpu *vcpu, uint64_t value)
 {
-	const struct kvm_mov *mov = &vcpu->exits->mov;
+	const struct kvm_plain *plain = &vcpu->exits->plain;
 
-	advance(vcpu, mov->len);
+	advance(vcpu, plain->len);
 	vcpu->cpu.trap_shadow = false;
-	kvm_plain_load(mov, &vcpu->cpu, value);
+	kvm_plain_load(plain, &vcpu->cpu, value);
 }
 
 /* Return: as kvm_emul_insn(). */
-static bool load(struct kvm_vcpu *vcpu, const struct kvm_mov *mov, uint64_t gpa)
+static bool load(struct kvm_vcpu *vcpu, const struct kvm_plain *plain, uint64_t gpa)
 {
 	struct kvm_exits *x = vcpu->exits;
 	uint8_t data[8] = {0};
 
 	forget(x);
 	x->written_count = 0;
-	x->mov = *mov;
-	if (kvm_irq_mmio(vcpu, gpa, mov->bytes, data, false)) {
+	x->plain = *plain;
+	if (kvm_irq_mmio(vcpu, gpa, plain->bytes, data, false)) {
 		kvm_emul_finish_load(vcpu, load_le64(data));
 		return false;
 	}
-	x->asked = (struct kvm_fragment){.gpa = gpa, .bytes = mov->bytes};
+	x->asked = (struct kvm_fragment){.gpa = gpa, .bytes = plain->bytes};
 	x->pending = KVM_PENDING_MMIO_LOAD;
 	kvm_exit_mmio(vcpu, &x->asked, false);
 	return true;
 }
 
 /* Return: as kvm_emul_insn(). */
-static bool store(struct kvm_vcpu *vcpu, const struct kvm_mov *mov, uint64_t gpa)
+static bool store(struct kvm_vcpu *vcpu, const struct kvm_plain *plain, uint64_t gpa)
 {
 	struct kvm_exits *x = vcpu->exits;
 	struct kvm_fragment *f = &x->written[0];
 
 	f->gpa = gpa;
-	f->bytes = mov->bytes;
-	store_le64(f->data, mov->reg != KVM_MOV_NONE ? vcpu->cpu.gpr[mov->reg] : mov->imm);
+	f->bytes = plain->bytes;
+	store_le64(f->data, plain->reg != KVM_PLAIN_NONE ? vcpu->cpu.gpr[plain->reg] : plain->imm);
 	forget(x);
 	x->written_count = 0;
-	advance(vcpu, mov->len);
+	advance(vcpu, plain->len);
 	vcpu->cpu.trap_shadow = false;
 	if (kvm_irq_mmio(vcpu, gpa, f->bytes, f->data, true) ||
 	    kvm_bus_write(vcpu->vm, false, gpa, f->bytes, f->data)) {
@@ -731,12 +752,12 @@ static bool store(struct kvm_vcpu *vcpu, const struct kvm_mov *mov, uint64_t gpa
 
 bool kvm_emul_access(struct kvm_vcpu *vcpu, uint64_t gpa, bool write)
 {
-	const struct kvm_mov *mov;
+	const struct kvm_plain *plain;
 
 	if (!vcpu->exits->resumed) {
-		mov = find_mov(vcpu);
-		if (mov != NULL && mov->store == write && is_plain_at(vcpu, mov, gpa)) {
-			return write ? store(vcpu, mov, gpa) : load(vcpu, mov, gpa);
+		plain = find_plain(vcpu);
+		if (plain != NULL && plain->store == write && is_plain_at(vcpu, plain, gpa)) {
+			return write ? store(vcpu, plain, gpa) : load(vcpu, plain, gpa);
 		}
 	}
 	vcpu->exits->operand_gpa = gpa;
@@ -750,14 +771,14 @@ bool kvm_emul_access(struct kvm_vcpu *vcpu, uint64_t gpa, bool write)
  */
 static bool write_cr(struct kvm_vcpu *vcpu)
 {
-	uint64_t bytes[2];
-	const uint8_t *code;
+	struct kvm_code_bytes bytes;
+	const uint8_t *code = (const uint8_t *)bytes.word;
 	unsigned rex = 0, at = 0;
 
-	if (vcpu->single_step || (vcpu->cpu.rflags & RFLAGS_TF) != 0 || !peek(vcpu, bytes)) {
+	if (vcpu->single_step || (vcpu->cpu.rflags & RFLAGS_TF) != 0) {
 		return false;
 	}
-	code = (const uint8_t *)bytes;
+	bytes = peek(vcpu);
 	if ((code[0] & 0xf0) == 0x40) {
 		rex = code[0];
 		at = 1;
@@ -788,20 +809,23 @@ bool kvm_emul_insn(struct kvm_vcpu *vcpu)
 	return emulate(vcpu);
 }
 
-/* Of an instruction with these bytes, those first that guests are stopped by all the time. */
-static inline unsigned short_length(const uint64_t bytes[2])
+static __attribute__((noinline)) unsigned any_length(struct kvm_code_bytes bytes)
 {
 	uint32_t opcode;
 
-	switch (bytes[0] & 0xffff) {
+	return kvm_plain_length((const uint8_t *)bytes.word, INSN_MAX, true, &opcode);
+}
+
+/* Of an instruction with these bytes, those first that guests are stopped by all the time. */
+static inline unsigned length(struct kvm_code_bytes bytes)
+{
+	switch (bytes.word[0] & 0xffff) {
 	case 0xa20f: /* CPUID */
 	case 0x300f: /* WRMSR */
 	case 0x320f: /* RDMSR */
 		return 2;
 	default:
-		return (bytes[0] & 0xff) == 0xf4 /* HLT */
-			       ? 1
-			       : kvm_plain_length((const uint8_t *)bytes, INSN_MAX, true, &opcode);
+		return (bytes.word[0] & 0xff) == 0xf4 ? 1 /* HLT */ : any_length(bytes);
 	}
 }
 
@@ -809,12 +833,11 @@ static inline unsigned short_length(const uint64_t bytes[2])
 static __attribute__((noinline)) unsigned length_of(struct kvm_vcpu *vcpu)
 {
 	const struct kvm_env_ops *ops = kvm_ops(vcpu->env);
-	uint64_t bytes[2];
 	uint32_t opcode;
 	unsigned len;
 
 	ops->lock_read(vcpu->env, &vcpu->vm->memory);
-	len = peek(vcpu, bytes) ? short_length(bytes) : 0;
+	len = length(peek(vcpu));
 	if (len == 0) {
 		len = decoded_length(vcpu, &opcode);
 	}
@@ -840,11 +863,7 @@ static __attribute__((noinline)) bool skip_slowly(struct kvm_vcpu *vcpu, unsigne
 /* As most of the time. Without vm->memory: what is read is ring 3's own in any case. */
 static unsigned known_length(struct kvm_vcpu *vcpu)
 {
-	uint64_t bytes[2];
-
-	return kvm_ops(vcpu->env)->find_code != NULL && peek_again(vcpu, bytes)
-		       ? short_length(bytes)
-		       : 0;
+	return kvm_ops(vcpu->env)->find_code != NULL ? length(peek_again(vcpu)) : 0;
 }
 
 static inline bool skip(struct kvm_vcpu *vcpu, unsigned len)

@@ -75,6 +75,11 @@ struct kvm_code {
 	} table[4];
 };
 
+/** As they lie in memory; in registers, for those who have no time. */
+struct kvm_code_bytes {
+	uint64_t word[2];
+};
+
 struct kvm_env_ops {
 	/* ---- storage ---- */
 	/** NULL if there is no memory. */
@@ -100,10 +105,10 @@ struct kvm_env_ops {
 	 * NULL: they are faster than copy_in(), nothing more.
 	 */
 	int (*find_code)(struct kvm_env *env, const struct kvm_slot *slot, struct kvm_code *code);
-	/** 16 bytes of what was found, the page's from @at on. Return: 0; -EAGAIN: the tables have
-	 * changed, or it is not there. */
-	int (*fetch_code)(struct kvm_env *env, const struct kvm_code *code, unsigned at,
-			  uint64_t bytes[2]);
+	/** 16 bytes of what was found, the page's from @at on. Zeros, which are no instruction that
+	 * matters: perhaps the tables have changed, or it is not there. */
+	struct kvm_code_bytes (*fetch_code)(struct kvm_env *env, const struct kvm_code *code,
+					    unsigned at);
 	int (*copy_out)(struct kvm_env *env, uint64_t user, const void *from, size_t bytes);
 	/**
 	 * Atomic compare and exchange of 1, 2, 4, 8 or 16 aligned bytes. Return: 0; -EAGAIN if
@@ -173,7 +178,8 @@ struct kvm_env_ops {
 	 * lib/insn on the instruction that begins with vcpu->exits->code, with the registers and,
 	 * for all beyond them, the functions that emul.h has for that. INSN_FAULT: in
 	 * vcpu->exits->fault. In place (kvm_emulate_here()) or elsewhere: who runs the emulator
-	 * need not be trusted. If it does not answer, that is INSN_UNSUPPORTED, and
+	 * need not be trusted. It may say in vcpu->exits->found what the instruction is, to be
+	 * spared it when it comes again. If it does not answer, that is INSN_UNSUPPORTED, and
 	 * vcpu->exits->broken. The vCPU's thread, vcpu->lock and vm->memory for reading.
 	 */
 	enum insn_outcome (*emulate)(struct kvm_env *env, struct kvm_vcpu *vcpu);

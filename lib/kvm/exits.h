@@ -14,7 +14,7 @@ enum kvm_pending {
 	KVM_PENDING_PORT_OUT,	/* OUT: the instruction is over */
 	KVM_PENDING_STRING_IN,	/* INS: the emulator goes on with the data */
 	KVM_PENDING_MMIO_READ,	/* the emulator goes on with the data */
-	KVM_PENDING_MMIO_LOAD,	/* a plain MOV: a register takes the data */
+	KVM_PENDING_MMIO_LOAD,	/* of a plain instruction, which goes on with the data */
 	KVM_PENDING_MMIO_WRITE, /* the next part of what was written, if there is more */
 	KVM_PENDING_MSR_READ,
 	KVM_PENDING_MSR_WRITE,
@@ -30,12 +30,13 @@ struct kvm_fragment {
 	uint8_t data[8];
 };
 
-#define KVM_DECODED 8
+#define KVM_DECODED 32
 
-/** A MOV of 64-bit code that was decoded, and of which bytes: whatever is there now is compared. */
+/** What an instruction of 64-bit code was, and of which bytes: those that are there now are
+ * compared. */
 struct kvm_decoded {
 	uint64_t bytes[2]; /* 15, then 1; 0: none */
-	struct kvm_mov mov;
+	struct kvm_plain plain;
 };
 
 struct kvm_exits {
@@ -54,7 +55,8 @@ struct kvm_exits {
 	/* the instruction that is emulated: it is begun anew until it has all answers */
 	bool resumed; /* it is in code already */
 	struct kvm_decoded decoded[KVM_DECODED];
-	struct kvm_mov mov;	    /* of KVM_PENDING_MMIO_LOAD */
+	struct kvm_plain plain;	    /* of KVM_PENDING_MMIO_LOAD */
+	struct kvm_plain found;	    /* what env->emulate() says that it was; len 0: nothing */
 	uint8_t code[INSN_MAX + 1]; /* of the last instruction that was emulated */
 	uint8_t code_bytes;
 	/* where the CPU says that an operand of it lies; 0: it does not say */

@@ -1,193 +1,38 @@
 #include "lib/kvm/plain.h"
 
-#include <string.h>
+#include "lib/x86/regs.h"
 
-#define REX_B BIT(0)
-#define REX_X BIT(1)
-#define REX_R BIT(2)
-#define REX_W BIT(3)
+#define RFLAGS_ARITH (RFLAGS_CF | RFLAGS_PF | RFLAGS_AF | RFLAGS_ZF | RFLAGS_SF | RFLAGS_OF)
 
-#define NO_INDEX 4 /* as the index of a SIB byte */
-#define NO_BASE	 5 /* as base or r/m, with mod 0 */
-#define HAS_SIB	 4 /* as r/m */
-
-struct reader {
-	const uint8_t *code;
-	unsigned at, have;
-	bool opsize;
-	bool has_rex;
-	uint8_t rex;
-};
-
-/* Behind the end there are zeros, and what is read there is never used: the end is looked at last.
- */
-static uint64_t take(struct reader *r, unsigned bytes)
+static bool is_size(uint8_t bytes)
 {
-	uint64_t value = 0;
-
-	if (r->at + bytes <= r->have) {
-		memcpy(&value, r->code + r->at, bytes);
-	}
-	r->at += bytes;
-	return value;
+	return bytes == 1 || bytes == 2 || bytes == 4 || bytes == 8;
 }
 
-/* In 64-bit code ES, CS, SS and DS override nothing. */
-static bool is_idle_segment(uint8_t byte)
+static bool is_gpr(uint8_t reg)
 {
-	return (byte & 0xe7) == 0x26;
+	return reg < 16;
 }
 
-static bool is_prefix(uint8_t byte)
+bool kvm_plain_is_sound(const struct kvm_plain *p)
 {
-	return is_idle_segment(byte) || (byte >= 0x64 && byte <= 0x67) || byte == 0xf0 ||
-	       byte == 0xf2 || byte == 0xf3;
+	return p->len != 0 && p->len <= INSN_MAX && p->op < KVM_PLAIN_NOPS && is_size(p->bytes) &&
+	       is_size(p->to_bytes) && (p->op == KVM_PLAIN_MOVE || p->bytes == p->to_bytes) &&
+	       (is_gpr(p->reg) || (p->reg == KVM_PLAIN_NONE && (p->store | p->flags_only) != 0)) &&
+	       (is_gpr(p->base) || p->base >= KVM_PLAIN_RIP) &&
+	       (is_gpr(p->index) || p->index == KVM_PLAIN_NONE) && p->shift <= 3;
 }
 
-/* ModRM, SIB and displacement. Return: false: the operand is a register. */
-static bool take_operand(struct reader *r, struct kvm_mov *mov, uint8_t *reg)
+uint64_t kvm_plain_address(const struct kvm_plain *p, const struct insn_cpu *cpu)
 {
-	uint8_t modrm = (uint8_t)take(r, 1);
-	uint8_t mod = modrm >> 6, rm = modrm & 7;
+	uint64_t address = (uint64_t)(int64_t)p->disp;
 
-	*reg = (uint8_t)((modrm >> 3 & 7) | ((r->rex & REX_R) != 0 ? 8 : 0));
-	mov->base = (uint8_t)(rm | ((r->rex & REX_B) != 0 ? 8 : 0));
-	mov->index = KVM_MOV_NONE;
-	mov->shift = 0;
-	if (mod == 3) {
-		return false;
+	if (is_gpr(p->base)) {
+		address += cpu->gpr[p->base];
+	} else if (p->base == KVM_PLAIN_RIP) {
+		address += cpu->rip + p->len;
 	}
-	if (rm == HAS_SIB) {
-		uint8_t sib = (uint8_t)take(r, 1);
-		uint8_t index = (uint8_t)((sib >> 3 & 7) | ((r->rex & REX_X) != 0 ? 8 : 0));
-
-		mov->base = (uint8_t)((sib & 7) | ((r->rex & REX_B) != 0 ? 8 : 0));
-		if (index != NO_INDEX) {
-			mov->index = index;
-			mov->shift = sib >> 6;
-		}
-		if ((sib & 7) == NO_BASE && mod == 0) {
-			mov->base = KVM_MOV_NONE;
-		}
-	} else if (rm == NO_BASE && mod == 0) {
-		mov->base = KVM_MOV_RIP;
-	}
-	if (mod == 1) {
-		mov->disp = (int32_t)take(r, 1);
-		mov->disp -= mov->disp >= 0x80 ? 0x100 : 0;
-	} else if (mod == 2 || mov->base >= KVM_MOV_RIP) {
-		mov->disp = (int32_t)take(r, 4);
-	} else {
-		mov->disp = 0;
-	}
-	return true;
-}
-
-/* Legacy prefixes, and REX if it comes last. Return: false: one that we have nothing to do with. */
-static bool take_prefixes(struct reader *r, uint8_t *opcode)
-{
-	for (;;) {
-		uint8_t byte = (uint8_t)take(r, 1);
-
-		if ((byte & 0xf0) == 0x40) {
-			r->has_rex = true;
-			r->rex = byte;
-		} else if (byte == 0x66 || is_idle_segment(byte)) {
-			r->opsize |= byte == 0x66;
-			r->has_rex = false;
-			r->rex = 0;
-		} else {
-			*opcode = byte;
-			return !is_prefix(byte);
-		}
-	}
-}
-
-/* What the opcode says; *@imm: there is a constant. Return: false: it is no MOV. */
-static bool take_opcode(struct reader *r, uint8_t opcode, struct kvm_mov *mov, bool *imm)
-{
-	uint8_t wide = (r->rex & REX_W) != 0 ? 8 : r->opsize ? 2 : 4;
-
-	*imm = false;
-	mov->sign = false;
-	mov->bytes = mov->to_bytes = wide;
-	switch (opcode) {
-	case 0x88: /* MOV r/m, r */
-	case 0x89:
-	case 0x8a: /* MOV r, r/m */
-	case 0x8b:
-		mov->store = (opcode & 2) == 0;
-		break;
-	case 0xc6: /* MOV r/m, imm */
-	case 0xc7:
-		mov->store = true;
-		*imm = true;
-		break;
-	case 0x63: /* MOVSXD */
-		mov->store = false;
-		mov->sign = true;
-		mov->bytes = 4;
-		return wide == 8;
-	case 0x0f:
-		opcode = (uint8_t)take(r, 1);
-		mov->store = false;
-		mov->sign = (opcode & 8) != 0;
-		mov->bytes = (opcode & 1) != 0 ? 2 : 1;
-		return (opcode & 0xf6) == 0xb6; /* MOVZX, MOVSX */
-	default:
-		return false;
-	}
-	if ((opcode & 1) == 0) {
-		mov->bytes = mov->to_bytes = 1;
-	}
-	return true;
-}
-
-bool kvm_plain_mov(struct kvm_mov *mov, const uint8_t code[INSN_MAX])
-{
-	struct reader r = {.code = code, .have = INSN_MAX};
-	uint8_t opcode, reg;
-	bool imm;
-
-	if (!take_prefixes(&r, &opcode) || !take_opcode(&r, opcode, mov, &imm) ||
-	    !take_operand(&r, mov, &reg)) {
-		return false;
-	}
-	mov->reg = reg;
-	mov->imm = 0;
-	if (imm) {
-		if ((reg & 7) != 0) {
-			return false;
-		}
-		mov->reg = KVM_MOV_NONE;
-		switch (mov->bytes) {
-		case 1:
-			mov->imm = take(&r, 1);
-			break;
-		case 2:
-			mov->imm = take(&r, 2);
-			break;
-		default:
-			mov->imm = (uint64_t)(int64_t)(int32_t)take(&r, 4);
-		}
-	} else if (mov->to_bytes == 1 && !r.has_rex && reg >= 4) {
-		return false; /* AH, CH, DH, BH */
-	}
-	mov->len = (uint8_t)r.at;
-	return r.at <= r.have;
-}
-
-uint64_t kvm_plain_address(const struct kvm_mov *mov, const struct insn_cpu *cpu)
-{
-	uint64_t address = (uint64_t)(int64_t)mov->disp;
-
-	if (mov->base < ARRAY_SIZE(cpu->gpr)) {
-		address += cpu->gpr[mov->base];
-	} else if (mov->base == KVM_MOV_RIP) {
-		address += cpu->rip + mov->len;
-	}
-	return mov->index != KVM_MOV_NONE ? address + (cpu->gpr[mov->index] << mov->shift)
-					  : address;
+	return p->index != KVM_PLAIN_NONE ? address + (cpu->gpr[p->index] << p->shift) : address;
 }
 
 static uint64_t cut(uint64_t value, unsigned bytes, bool sign)
@@ -198,17 +43,80 @@ static uint64_t cut(uint64_t value, unsigned bytes, bool sign)
 	return sign ? (uint64_t)((int64_t)value >> unused) : value >> unused;
 }
 
-void kvm_plain_load(const struct kvm_mov *mov, struct insn_cpu *cpu, uint64_t value)
+/* Flags of ADD or SUB. Operands and result are in the highest bits, and what is below them is 0. */
+static uint64_t carries(enum kvm_plain_op op, uint64_t a, uint64_t b, uint64_t r, unsigned unused)
 {
-	uint64_t *to = &cpu->gpr[mov->reg];
+	bool add = op == KVM_PLAIN_ADD;
+	bool carry = add ? r < a : a < b;
+	bool overflow = ((a ^ r) & ((add ? r : a) ^ b)) >> 63 != 0;
 
-	value = cut(value, mov->bytes, mov->sign);
-	if (mov->to_bytes <= 2) {
-		value = cut(value, mov->to_bytes, false) | (*to - cut(*to, mov->to_bytes, false));
-	} else {
-		value = cut(value, mov->to_bytes, false);
+	return (carry ? RFLAGS_CF : 0) | ((a ^ b ^ r) >> unused & RFLAGS_AF) |
+	       (overflow ? RFLAGS_OF : 0);
+}
+
+/* Return: the result, with flags set. */
+static uint64_t compute(const struct kvm_plain *p, struct insn_cpu *cpu, uint64_t memory)
+{
+	unsigned unused = 64 - 8u * p->bytes;
+	uint64_t other = p->reg != KVM_PLAIN_NONE ? cpu->gpr[p->reg] : p->imm;
+	uint64_t a = (p->memory_first ? memory : other) << unused;
+	uint64_t b = (p->memory_first ? other : memory) << unused, r, flags = 0;
+
+	switch (p->op) {
+	case KVM_PLAIN_AND:
+		r = a & b;
+		break;
+	case KVM_PLAIN_OR:
+		r = a | b;
+		break;
+	case KVM_PLAIN_XOR:
+		r = a ^ b;
+		break;
+	default:
+		r = p->op == KVM_PLAIN_ADD ? a + b : a - b;
+		flags = carries(p->op, a, b, r, unused);
 	}
-	*to = value;
+	flags |= (r == 0 ? RFLAGS_ZF : 0) | (r >> 63 != 0 ? RFLAGS_SF : 0);
+	r >>= unused;
+	flags |= __builtin_parity((uint8_t)r) == 0 ? RFLAGS_PF : 0;
+	cpu->rflags = (cpu->rflags & ~RFLAGS_ARITH) | flags;
+	return r;
+}
+
+void kvm_plain_load(const struct kvm_plain *p, struct insn_cpu *cpu, uint64_t value)
+{
+	uint64_t *to;
+
+	if (p->op != KVM_PLAIN_MOVE) {
+		value = compute(p, cpu, value);
+	} else {
+		value = cut(value, p->bytes, p->sign);
+	}
+	if (p->flags_only) {
+		return;
+	}
+	to = &cpu->gpr[p->reg];
+	value = cut(value, p->to_bytes, false);
+	*to = p->to_bytes <= 2 ? value | (*to - cut(*to, p->to_bytes, false)) : value;
+}
+
+struct reader {
+	const uint8_t *code;
+	unsigned at, have;
+};
+
+static uint8_t take(struct reader *r)
+{
+	uint8_t byte = r->at < r->have ? r->code[r->at] : 0;
+
+	r->at++; /* the end is looked at last */
+	return byte;
+}
+
+static bool is_prefix(uint8_t byte)
+{
+	return (byte & 0xe7) == 0x26 || (byte >= 0x64 && byte <= 0x67) || byte == 0xf0 ||
+	       byte == 0xf2 || byte == 0xf3;
 }
 
 /* Bytes behind the first of 0F, which is one. 0: it is another. */
@@ -239,11 +147,11 @@ static unsigned behind_0f(const struct reader *r, uint32_t *opcode)
 unsigned kvm_plain_length(const uint8_t *code, unsigned have, bool long_mode, uint32_t *opcode)
 {
 	struct reader r = {.code = code, .have = MIN(have, (unsigned)INSN_MAX)};
-	uint8_t byte = (uint8_t)take(&r, 1);
+	uint8_t byte = take(&r);
 	unsigned more;
 
 	while (is_prefix(byte) || (long_mode && (byte & 0xf0) == 0x40)) {
-		byte = (uint8_t)take(&r, 1);
+		byte = take(&r);
 	}
 	*opcode = byte;
 	switch (byte) {

@@ -1,44 +1,60 @@
 /*
- * The instructions that guests are stopped at most: loads and stores by MOV, and those that stop by
- * themselves, whose length has to be known. A kernel needs no more of a decoder than this; all else
- * is the emulator's, which may be elsewhere (backend.h).
+ * The instructions that guests are stopped at most: those that read or write memory once, and those
+ * that stop by themselves, whose length has to be known. Of the first no bytes are looked at here:
+ * the emulator, which may be elsewhere (env.h), says what it has found one to be, and when it comes
+ * again it is carried out without it.
  */
 #pragma once
 
 #include "lib/insn/cpu.h"
 
-/** In the place of a register of struct kvm_mov. */
-#define KVM_MOV_NONE 0xff
-#define KVM_MOV_RIP  0xfe
+/** In the place of a register of struct kvm_plain. */
+#define KVM_PLAIN_NONE 0xff
+#define KVM_PLAIN_RIP  0xfe
 
-/** MOV, MOVZX, MOVSX or MOVSXD between memory and a register, or of a constant to memory. */
-struct kvm_mov {
-	uint8_t len;	  /* of the instruction */
-	bool store;	  /* to memory */
-	bool sign;	  /* a load that extends with the sign; others extend with zeros */
-	uint8_t bytes;	  /* in memory: 1, 2, 4, 8 */
-	uint8_t to_bytes; /* of the register that is loaded: as the CPU writes so many */
-	uint8_t reg;	  /* GPR that is stored or loaded; KVM_MOV_NONE: imm is stored */
-	uint8_t base;	  /* GPR, KVM_MOV_NONE, KVM_MOV_RIP: the next instruction's */
-	uint8_t index;	  /* GPR or KVM_MOV_NONE */
-	uint8_t shift;	  /* of the index: 0 to 3 */
+enum kvm_plain_op {
+	KVM_PLAIN_MOVE, /* flags do not change */
+	KVM_PLAIN_ADD,
+	KVM_PLAIN_SUB,
+	KVM_PLAIN_AND,
+	KVM_PLAIN_OR,
+	KVM_PLAIN_XOR,
+	KVM_PLAIN_NOPS,
+};
+
+/**
+ * One operand is in memory, at base + index << shift + disp; all else may come from ring 3.
+ *
+ *	store:	memory = reg or imm	MOV
+ *	load:	reg = memory		MOV, MOVZX, MOVSX, MOVSXD
+ *		reg = reg op memory	ADD, SUB, AND, OR, XOR; only flags: CMP, TEST
+ *		flags of memory op reg or imm	CMP, TEST
+ */
+struct kvm_plain {
+	uint8_t len;	      /* of the instruction */
+	uint8_t op;	      /* enum kvm_plain_op; of a store KVM_PLAIN_MOVE */
+	uint8_t store;	      /* to memory; these four are 0 or 1 */
+	uint8_t sign;	      /* a move that extends with the sign; others extend with zeros */
+	uint8_t flags_only;   /* there is no result but flags */
+	uint8_t memory_first; /* of the operands */
+	uint8_t bytes;	      /* in memory: 1, 2, 4, 8 */
+	uint8_t to_bytes;     /* of the register: as the CPU writes so many */
+	uint8_t reg;	      /* GPR; KVM_PLAIN_NONE: imm, of a store or with flags_only */
+	uint8_t base;	      /* GPR, KVM_PLAIN_NONE, KVM_PLAIN_RIP: the next instruction's */
+	uint8_t index;	      /* GPR or KVM_PLAIN_NONE */
+	uint8_t shift;	      /* of the index: 0 to 3 */
 	int32_t disp;
 	uint64_t imm;
 };
 
-/**
- * kvm_plain_mov() - is it such a MOV, in 64-bit code, without FS, GS, addresses of 32 bits, AH to
- * BH and prefixes that mean something else?
- * @code: INSN_MAX bytes.
- * Spec: AMD APM vol. 3, ch. 1 "Instruction Encoding", "MOV", "MOVSX", "MOVSXD", "MOVZX"
- */
-must_use bool kvm_plain_mov(struct kvm_mov *mov, const uint8_t code[INSN_MAX]);
+/** kvm_plain_is_sound() - is it something that can be carried out? */
+must_use bool kvm_plain_is_sound(const struct kvm_plain *plain);
 
-/** kvm_plain_address() - of the operand. */
-uint64_t kvm_plain_address(const struct kvm_mov *mov, const struct insn_cpu *cpu);
+/** kvm_plain_address() - of the operand, which must be sound, as for the next. */
+uint64_t kvm_plain_address(const struct kvm_plain *plain, const struct insn_cpu *cpu);
 
 /** kvm_plain_load() - what a load does with @value, whose low bytes were in memory. */
-void kvm_plain_load(const struct kvm_mov *mov, struct insn_cpu *cpu, uint64_t value);
+void kvm_plain_load(const struct kvm_plain *plain, struct insn_cpu *cpu, uint64_t value);
 
 /**
  * kvm_plain_length() - of an instruction that stops a guest by itself: CPUID, HLT, PAUSE, IN, OUT,

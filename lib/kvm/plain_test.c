@@ -1,4 +1,4 @@
-/* The small decoder against Zydis, and what loads do. */
+/* Lengths against Zydis, what is sound, and what loads do. */
 #include "lib/kvm/plain.h"
 
 #include <Zydis/Zydis.h>
@@ -10,7 +10,6 @@
 
 static ZydisDecoder decoders[2];
 static uint64_t random_state = 88172645463325252;
-static unsigned taken, left;
 
 static uint64_t next_random(void)
 {
@@ -42,104 +41,6 @@ static void decode(struct both *b, bool long_mode, const uint8_t *code)
 		ZydisDecoderDecodeFull(&decoders[long_mode], code, INSN_MAX, &b->insn, b->operand));
 }
 
-static bool is_high(ZydisRegister reg)
-{
-	return reg >= ZYDIS_REGISTER_AH && reg <= ZYDIS_REGISTER_BH;
-}
-
-static uint8_t number(ZydisRegister reg)
-{
-	if (reg == ZYDIS_REGISTER_NONE) {
-		return KVM_MOV_NONE;
-	}
-	if (reg == ZYDIS_REGISTER_RIP) {
-		return KVM_MOV_RIP;
-	}
-	/* Zydis counts AH to BH among those of 8 bits. */
-	if (reg >= ZYDIS_REGISTER_SPL && reg <= ZYDIS_REGISTER_R15B) {
-		return (uint8_t)(reg - ZYDIS_REGISTER_SPL + 4);
-	}
-	return (uint8_t)ZydisRegisterGetId(reg);
-}
-
-/* The operand that is in memory, or NULL: Zydis does not think that this is one of ours. */
-static const ZydisDecodedOperand *ours(const struct both *b)
-{
-	const ZydisInstructionAttributes not_plain =
-		ZYDIS_ATTRIB_HAS_LOCK | ZYDIS_ATTRIB_HAS_XACQUIRE | ZYDIS_ATTRIB_HAS_XRELEASE;
-	const ZydisDecodedOperand *mem = NULL;
-
-	if (!b->valid || (b->insn.attributes & not_plain) != 0 ||
-	    (b->insn.mnemonic != ZYDIS_MNEMONIC_MOV && b->insn.mnemonic != ZYDIS_MNEMONIC_MOVZX &&
-	     b->insn.mnemonic != ZYDIS_MNEMONIC_MOVSX &&
-	     b->insn.mnemonic != ZYDIS_MNEMONIC_MOVSXD)) {
-		return NULL;
-	}
-	for (unsigned i = 0; i < b->insn.raw.prefix_count; i++) {
-		uint8_t byte = b->insn.raw.prefixes[i].value;
-
-		if ((byte >= 0x64 && byte <= 0x65) || byte == 0x67 || byte >= 0xf0) {
-			return NULL;
-		}
-	}
-	for (unsigned i = 0; i < b->insn.operand_count_visible; i++) {
-		const ZydisDecodedOperand *o = &b->operand[i];
-
-		if (o->type == ZYDIS_OPERAND_TYPE_MEMORY) {
-			mem = o;
-		} else if (o->type == ZYDIS_OPERAND_TYPE_REGISTER &&
-			   (is_high(o->reg.value) ||
-			    ZydisRegisterGetClass(o->reg.value) == ZYDIS_REGCLASS_SEGMENT)) {
-			return NULL;
-		}
-	}
-	return mem == NULL || (b->insn.opcode >= 0xa0 && b->insn.opcode <= 0xa3) ? NULL : mem;
-}
-
-static void compare_mov(const uint8_t *code)
-{
-	const ZydisDecodedOperand *mem, *reg;
-	struct kvm_mov mov;
-	struct both b;
-	bool is = kvm_plain_mov(&mov, code);
-
-	decode(&b, true, code);
-	mem = ours(&b);
-	/* MOVSXD without REX.W is left to the emulator. */
-	if (mem != NULL && b.insn.opcode == 0x63 && b.insn.operand_width != 64) {
-		mem = NULL;
-	}
-	assert_int_equal(is, mem != NULL);
-	if (!is) {
-		left++;
-		return;
-	}
-	taken++;
-	assert_int_equal(mov.len, b.insn.length);
-	assert_int_equal(mov.store, mem == &b.operand[0]);
-	assert_int_equal(mov.bytes, mem->size / 8);
-	assert_int_equal(mov.base, number(mem->mem.base));
-	assert_int_equal(mov.index, number(mem->mem.index));
-	if (mov.index != KVM_MOV_NONE) {
-		assert_int_equal(1 << mov.shift, mem->mem.scale);
-	}
-	assert_true(mov.disp == mem->mem.disp.value);
-	reg = &b.operand[mov.store ? 1 : 0];
-	if (reg->type == ZYDIS_OPERAND_TYPE_IMMEDIATE) {
-		uint64_t mask = mov.bytes == 8 ? UINT64_MAX : BIT(8 * mov.bytes) - 1;
-
-		assert_int_equal(mov.reg, KVM_MOV_NONE);
-		assert_true((mov.imm & mask) == (reg->imm.value.u & mask));
-	} else {
-		assert_int_equal(mov.reg, number(reg->reg.value));
-		assert_int_equal(mov.to_bytes, reg->size / 8);
-	}
-	if (!mov.store) {
-		assert_int_equal(mov.sign, b.insn.mnemonic == ZYDIS_MNEMONIC_MOVSX ||
-						   b.insn.mnemonic == ZYDIS_MNEMONIC_MOVSXD);
-	}
-}
-
 static unsigned put_prefixes(uint8_t *code, bool rex)
 {
 	static const uint8_t prefixes[] = {0x66, 0x66, 0x2e, 0x3e, 0x26, 0x36,
@@ -157,36 +58,6 @@ static unsigned put_prefixes(uint8_t *code, bool rex)
 		code[n++] = 0x66;
 	}
 	return n;
-}
-
-static void movs_are_those_of_zydis(void **state)
-{
-	static const uint8_t opcodes[] = {0x88, 0x89, 0x8a, 0x8b, 0xc6, 0xc7, 0x63, 0xa1};
-	static const uint8_t second[] = {0xb6, 0xb7, 0xbe, 0xbf, 0xaf};
-
-	(void)state;
-	taken = left = 0;
-	for (unsigned i = 0; i < ROUNDS; i++) {
-		uint8_t code[40];
-		unsigned n;
-
-		for (unsigned k = 0; k < sizeof(code); k++) {
-			code[k] = (uint8_t)(next_random() >> 13);
-		}
-		n = put_prefixes(code, true);
-		if (next_random() % 3 == 0) {
-			code[n++] = 0x0f;
-			code[n++] = second[next_random() % ARRAY_SIZE(second)];
-		} else {
-			code[n++] = opcodes[next_random() % ARRAY_SIZE(opcodes)];
-		}
-		if (next_random() % 2 == 0) {
-			code[n] &= 0xc7; /* what C6 and C7 want, and RIP-relative ones */
-		}
-		compare_mov(code);
-		compare_mov(code + n); /* any bytes */
-	}
-	assert_true(taken > ROUNDS / 4 && left > ROUNDS / 4);
 }
 
 static bool stops(const struct both *b)
@@ -272,17 +143,60 @@ static void other_instructions_have_no_length(void **state)
 static void addresses(void **state)
 {
 	struct insn_cpu cpu = {.rip = 0x1000};
-	struct kvm_mov mov = {.len = 7, .base = 3, .index = 12, .shift = 3, .disp = -16};
+	struct kvm_plain plain = {.len = 7, .base = 3, .index = 12, .shift = 3, .disp = -16};
 
 	(void)state;
 	cpu.gpr[3] = 0x100;
 	cpu.gpr[12] = 2;
-	assert_true(kvm_plain_address(&mov, &cpu) == 0x100);
-	mov.base = KVM_MOV_RIP;
-	mov.index = KVM_MOV_NONE;
-	assert_true(kvm_plain_address(&mov, &cpu) == 0x1000 + 7 - 16);
-	mov.base = KVM_MOV_NONE;
-	assert_true(kvm_plain_address(&mov, &cpu) == UINT64_MAX - 15);
+	assert_true(kvm_plain_address(&plain, &cpu) == 0x100);
+	plain.base = KVM_PLAIN_RIP;
+	plain.index = KVM_PLAIN_NONE;
+	assert_true(kvm_plain_address(&plain, &cpu) == 0x1000 + 7 - 16);
+	plain.base = KVM_PLAIN_NONE;
+	assert_true(kvm_plain_address(&plain, &cpu) == UINT64_MAX - 15);
+}
+
+/* As it may come from ring 3. */
+static void only_what_is_sound(void **state)
+{
+	const struct kvm_plain good = {.len = 15,
+				       .op = KVM_PLAIN_XOR,
+				       .bytes = 8,
+				       .to_bytes = 8,
+				       .reg = 15,
+				       .base = KVM_PLAIN_RIP,
+				       .index = 15,
+				       .shift = 3};
+	static const struct {
+		size_t at;
+		uint8_t value;
+	} bad[] = {
+#define BAD(field, value) {offsetof(struct kvm_plain, field), value}
+		BAD(len, 0),	BAD(len, 16),	BAD(op, KVM_PLAIN_NOPS),   BAD(bytes, 0),
+		BAD(bytes, 16), BAD(bytes, 4),	BAD(to_bytes, 3),	   BAD(to_bytes, 4),
+		BAD(reg, 16),	BAD(reg, 0xfe), BAD(reg, KVM_PLAIN_NONE),  BAD(base, 16),
+		BAD(base, 253), BAD(index, 16), BAD(index, KVM_PLAIN_RIP), BAD(shift, 4),
+#undef BAD
+	};
+	struct kvm_plain plain;
+
+	(void)state;
+	assert_true(kvm_plain_is_sound(&good));
+	for (unsigned i = 0; i < ARRAY_SIZE(bad); i++) {
+		plain = good;
+		((uint8_t *)&plain)[bad[i].at] = bad[i].value;
+		assert_false(kvm_plain_is_sound(&plain));
+	}
+	plain = good;
+	plain.reg = KVM_PLAIN_NONE;
+	plain.flags_only = 1;
+	assert_true(kvm_plain_is_sound(&plain));
+	plain = good;
+	plain.op = KVM_PLAIN_MOVE;
+	plain.bytes = 1;
+	assert_true(kvm_plain_is_sound(&plain));
+	memset(&plain, 0, sizeof(plain));
+	assert_false(kvm_plain_is_sound(&plain));
 }
 
 static void loads(void **state)
@@ -306,14 +220,14 @@ static void loads(void **state)
 
 	(void)state;
 	for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
-		struct kvm_mov mov = {.bytes = cases[i].bytes,
-				      .to_bytes = cases[i].to_bytes,
-				      .sign = cases[i].sign,
-				      .reg = 9};
+		struct kvm_plain plain = {.bytes = cases[i].bytes,
+					  .to_bytes = cases[i].to_bytes,
+					  .sign = cases[i].sign,
+					  .reg = 9};
 		struct insn_cpu cpu = {0};
 
 		cpu.gpr[9] = 0x1111111111111111;
-		kvm_plain_load(&mov, &cpu, cases[i].value);
+		kvm_plain_load(&plain, &cpu, cases[i].value);
 		assert_true(cpu.gpr[9] == cases[i].result);
 		assert_true(cpu.gpr[8] == 0 && cpu.gpr[10] == 0);
 	}
@@ -322,10 +236,10 @@ static void loads(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(movs_are_those_of_zydis),
 		cmocka_unit_test(lengths_are_those_of_zydis),
 		cmocka_unit_test(other_instructions_have_no_length),
 		cmocka_unit_test(addresses),
+		cmocka_unit_test(only_what_is_sound),
 		cmocka_unit_test(loads),
 	};
 

@@ -158,7 +158,7 @@ void st_address(struct st_work *w, unsigned i)
 {
 	const struct insn_mem *m = &w->insn[i].mem[0];
 
-	w->in_r10 = NULL;
+	st_keep_window(w);
 	offset(w, i, w->insn[i].adr_bytes == 8, EM_R10);
 	w->held[0].there = false;
 	if (w->insn[i].mode == INSN_64 && (m->seg == INSN_FS || m->seg == INSN_GS)) {

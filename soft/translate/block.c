@@ -214,8 +214,8 @@ static void liveness(struct st_work *w, enum how end)
 		if (i == w->n - 1 && end == HOW_INTERPRET) {
 			live = ST_FLAGS;
 		} else {
-			if ((i < w->n - 1 || end == HOW_NOTHING) && w->how[i] == HOW_BRANCH) {
-				live |= st_flags_needed(w, insn_target(insn, w->linear + w->at[i]));
+			if ((i < w->n - 1 || end == HOW_NOTHING) && st_is_jcc(insn)) {
+				live |= st_flags_needed(w, st_way_out(w, i));
 			}
 			if (!insn->flags_maybe) {
 				live &= ~insn->flags_written;
@@ -348,9 +348,9 @@ static void lea(struct st_work *w, unsigned i)
 	if (reg == EM_ABSENT || w->insn[i].op_bytes == 2) {
 		/* The sum may be of what R10 has. */
 		st_write_back(w);
+		st_keep_window(w);
 		st_lea(w, i, EM_R10);
 		w->held[0].there = false;
-		w->in_r10 = NULL;
 	} else {
 		st_lea(w, i, reg);
 	}
@@ -679,7 +679,10 @@ static void one(struct st_work *w, unsigned i)
 		system_insn(w, i, st_system_of(&w->insn[i], w->mode));
 		break;
 	case HOW_BRANCH:
-		st_jump_aside(w, i);
+		/* JMP to the next round (st_repeat()) is nothing. */
+		if (st_is_jcc(&w->insn[i])) {
+			st_jump_aside(w, i);
+		}
 		break;
 	default:
 		break;
@@ -780,20 +783,21 @@ static void place_flags(struct st_work *w, unsigned i, enum how how)
 		if (reads_flags(w, i, how)) {
 			st_restore(w);
 		}
-	} else if (w->live[i] != 0 && accesses(&w->insn[i], how) && !st_in_window(w, i) &&
+	} else if (w->live[i] != 0 && accesses(&w->insn[i], how) && st_in_window(w, i) == NULL &&
 		   !soon_read(w, i)) {
 		st_save(w);
 	}
 	st_record(w, w->at[i] | (w->saved && w->live[i] != 0 ? ST_SAVED : 0));
 }
 
-/* If it is not for its operand in memory. */
-static bool keeps_r10(const struct st_work *w, unsigned i)
+/* Or it sees to it itself that the window there is kept. */
+static bool keeps_r10(struct st_work *w, unsigned i)
 {
 	const struct insn *insn = &w->insn[i];
 
 	return w->how[i] == HOW_BRANCH || w->how[i] == HOW_NOTHING || w->how[i] == HOW_LEA ||
-	       (w->how[i] == HOW_COPY && insn->nmem == 0);
+	       (w->how[i] == HOW_COPY && insn->nmem == 0) ||
+	       (w->in_r10 != NULL && st_in_window(w, i) == w->in_r10);
 }
 
 /* What R10 and R11 have is in the frame before whatever may leave the block, or uses them. */
@@ -835,14 +839,14 @@ static void code(struct st_work *w, struct st_block *b, enum how end)
 	if (b->fpu) {
 		want_fpu(w);
 	}
-	for (unsigned i = 0; i < w->n; i++) {
-		find_place(w, i);
-	}
 	for (unsigned i = 0; i < w->n && !w->e->full; i++) {
 		bool last = i == w->n - 1;
 
 		place_held(w, i);
 		place_flags(w, i, last && end == HOW_INTERPRET ? end : w->how[i]);
+		if (!keeps_r10(w, i)) {
+			st_keep_window(w);
+		}
 		if (last && (end == HOW_INTERPRET || (end == HOW_BRANCH && !st_branch(w, i)))) {
 			interpret(w, i);
 		} else if (!last || end == HOW_NOTHING) {
@@ -851,7 +855,7 @@ static void code(struct st_work *w, struct st_block *b, enum how end)
 		if ((w->insn[i].flags_written & ST_FLAGS) != 0 || w->insn[i].flags_maybe) {
 			w->saved = false;
 		}
-		st_windows_behind(w, i, keeps_r10(w, i));
+		st_windows_behind(w, i);
 	}
 	if (end == HOW_NOTHING) {
 		st_hold_none(w);
@@ -883,7 +887,6 @@ uint32_t st_translate(struct st_translator *t, const struct st_source *source, u
 	memset(w.window, 0, sizeof(w.window));
 	w.in_r10 = NULL;
 	memset(w.held, 0, sizeof(w.held));
-	w.reached = false;
 	w.fixed = (mode & ST_MODE_INSN) != INSN_64;
 	memset(w.needed_known, 0, sizeof(w.needed_known));
 	w.needed_next = 0;
@@ -900,6 +903,12 @@ uint32_t st_translate(struct st_translator *t, const struct st_source *source, u
 		.code = (uint32_t)(em_here(&t->em) - t->rx),
 	};
 	end = decode(&w, offset);
+	for (unsigned i = 0; i < w.n; i++) {
+		find_place(&w, i);
+	}
+	if (end == HOW_BRANCH) {
+		st_repeat(&w);
+	}
 	liveness(&w, end);
 	code(&w, b, end);
 	if (t->em.full) {

@@ -295,15 +295,23 @@ bool st_goes_on(const struct st_work *w, unsigned i)
 	return st_is_jcc(&w->insn[i]) && taken > rip && !nowhere(w, taken);
 }
 
+uint64_t st_way_out(const struct st_work *w, unsigned i)
+{
+	uint64_t rip = w->linear + w->at[i], taken = insn_target(&w->insn[i], rip);
+
+	return taken > rip ? taken : rip + w->insn[i].len;
+}
+
 void st_jump_aside(struct st_work *w, unsigned i)
 {
-	uint64_t taken = insn_target(&w->insn[i], w->linear + w->at[i]);
+	uint64_t rip = w->linear + w->at[i], out = st_way_out(w, i);
+	bool inverse = out != insn_target(&w->insn[i], rip);
 	struct st_cold *c;
 
-	em_jcc_open(w->e, w->insn[i].opcode & 15);
+	em_jcc_open(w->e, (w->insn[i].opcode & 15u) ^ inverse);
 	c = st_cold(w, ST_COLD_LINK, i);
-	c->rip = taken;
-	c->saved = st_flags_needed(w, taken) == 0;
+	c->rip = out;
+	c->saved = st_flags_needed(w, out) == 0;
 }
 
 static void jcc(struct st_work *w, unsigned i)
@@ -405,7 +413,7 @@ static void target(struct st_work *w, unsigned i)
 	bool wide = slot_bytes(w) == 8;
 	unsigned reg;
 
-	w->in_r10 = NULL;
+	st_keep_window(w);
 	if (o->kind == INSN_OP_MEM) {
 		st_address(w, i);
 		st_check(w, i, slot_bytes(w), false);

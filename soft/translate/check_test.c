@@ -218,6 +218,33 @@ static void only_what_was_looked_up_is_kept(void **state)
 	assert_true(st_check_block(t, b, NULL));
 }
 
+/* A loop is there four times, and looks once: 1: mov (%rsi), %eax; add $4, %rsi; dec %ecx; jnz 1b
+ */
+static void rounds_stay_in_their_window(void **state)
+{
+	struct st_block *b;
+	uint8_t *at;
+
+	(void)state;
+	b = BLOCK(0x8b, 0x06, 0x48, 0x83, 0xc6, 4, 0xff, 0xc9, 0x75, 0xf6);
+	assert_true(st_check_block(t, b, NULL));
+	FIND(b, 0xc4, 0x43, 0xfb, 0xf0, 0xda, 9); /* rorx $9, %r10, %r11, of the look-up */
+	FIND(b, 0x41, 0x8b, 0x02);		  /* mov (%r10), %eax */
+	FIND(b, 0x41, 0x8b, 0x42, 4);
+	FIND(b, 0x41, 0x8b, 0x42, 8);
+	at = FIND(b, 0x41, 0x8b, 0x42, 12);
+	at[3] = 13;
+	assert_false(st_check_block(t, b, NULL));
+	/* Once, if nobody knows how far it goes: add %rax, %rsi; and where it closes another loop.
+	 */
+	b = BLOCK(0x8b, 0x06, 0x48, 0x01, 0xc6, 0xff, 0xc9, 0x75, 0xf7);
+	assert_true(st_check_block(t, b, NULL));
+	FIND(b, 0xff, 0xc9);
+	b = BLOCK(0x90, 0x8b, 0x06, 0x48, 0x83, 0xc6, 4, 0xff, 0xc9, 0x75, 0xf6);
+	assert_true(st_check_block(t, b, NULL));
+	FIND(b, 0xff, 0xc9);
+}
+
 /* call; what is behind it does not matter */
 static void the_shadow_stack_is_kept(void **state)
 {
@@ -357,6 +384,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(more_than_was_looked_up_is_refused, set_up,
 						tear_down),
 		cmocka_unit_test_setup_teardown(windows_are_not_left, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(rounds_stay_in_their_window, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(only_what_was_looked_up_is_kept, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(the_shadow_stack_is_kept, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(returns_are_of_entries, set_up, tear_down),

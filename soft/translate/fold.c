@@ -62,12 +62,12 @@ static bool inside(const struct st_window *v, const struct st_place *p)
 	return at >= v->low && at + p->size <= v->high && (v->write || !p->write);
 }
 
-bool st_in_window(struct st_work *w, unsigned i)
+struct st_window *st_in_window(struct st_work *w, unsigned i)
 {
 	const struct st_place *p = &w->place[i];
-	const struct st_window *v = p->size == 0 ? NULL : open_window(w, p->base);
+	struct st_window *v = p->size == 0 ? NULL : open_window(w, p->base);
 
-	return v != NULL && inside(v, p);
+	return v != NULL && inside(v, p) ? v : NULL;
 }
 
 /* What a window that begins with instruction @i would be. Return: is there any use for it? */
@@ -119,6 +119,7 @@ static bool begin(struct st_work *w, unsigned i)
 	if (v == NULL || (w->live[i] != 0 && !w->saved) || !plan(w, i, &planned)) {
 		return false;
 	}
+	st_keep_window(w);
 	if (base == EM_ABSENT) {
 		base = st_held_in(w, p->base);
 	}
@@ -130,51 +131,106 @@ static bool begin(struct st_work *w, unsigned i)
 	st_check_range(w, i, (unsigned)(planned.high - planned.low), planned.write);
 	planned.open = true;
 	*v = planned;
-	if (v->low == 0) {
-		em_store(e, EM_R10, WINDOW(v - w->window));
-	} else {
-		em_lea(e, true, EM_R11, EM_AT(EM_R10, -v->low));
-		em_store(e, EM_R11, WINDOW(v - w->window));
-	}
+	w->in_r10 = v;
 	return true;
+}
+
+void st_keep_window(struct st_work *w)
+{
+	struct st_window *v = w->in_r10;
+
+	if (v != NULL && v->open && !v->stored) {
+		em_store(w->e, EM_R10, WINDOW(v - w->window));
+		v->stored = true;
+	}
+	w->in_r10 = NULL;
 }
 
 bool st_reach(struct st_work *w, unsigned i, int32_t *disp)
 {
 	const struct st_place *p = &w->place[i];
-	const struct st_window *v;
+	struct st_window *v;
 
 	if (p->size == 0) {
 		return false;
 	}
-	v = open_window(w, p->base);
-	if (v != NULL && inside(v, p)) {
+	v = st_in_window(w, i);
+	if (v != NULL) {
 		if (w->in_r10 != v) {
 			st_drop_held(w, EM_R10);
 			em_load(w->e, EM_R10, WINDOW(v - w->window));
 			w->in_r10 = v;
-			w->r10_off = 0;
 		}
-		*disp = v->moved + p->disp - w->r10_off;
-		w->reached = true;
-		return true;
-	}
-	if ((w->mode & ST_MODE_PLAIN) != 0 || !begin(w, i)) {
+	} else if ((w->mode & ST_MODE_PLAIN) != 0 || !begin(w, i)) {
 		return false;
 	}
-	w->in_r10 = open_window(w, p->base);
-	w->r10_off = w->in_r10->low;
-	w->reached = true;
-	*disp = p->disp - w->r10_off;
+	v = w->in_r10;
+	*disp = v->moved + p->disp - v->low;
 	return true;
 }
 
-void st_windows_behind(struct st_work *w, unsigned i, bool keeps_r10)
+/* ---- loops ---- */
+
+#define ROUNDS 4
+
+/* Does the jump @i close a loop that the block begins? */
+static bool closes(const struct st_work *w, unsigned i)
 {
-	if (!w->reached && !keeps_r10) {
-		w->in_r10 = NULL;
+	const struct insn *insn = &w->insn[i];
+
+	return (st_is_jcc(insn) ||
+		(insn->mnemonic == INSN_JMP && insn->operand[0].kind == INSN_OP_REL)) &&
+	       insn_target(insn, w->linear + w->at[i]) == w->linear + w->at[0];
+}
+
+/* Is there a register that a round moves a little, so that the next one finds it in its window? */
+static bool share_windows(const struct st_work *w)
+{
+	bool found = false;
+
+	for (unsigned i = 0; i < w->n; i++) {
+		const struct st_place *p = &w->place[i];
+		int32_t sum = 0, by;
+		bool known = true;
+
+		if (p->barrier) {
+			return false;
+		}
+		for (unsigned k = 0; k < w->n && p->size != 0 && known && !found; k++) {
+			known = moves(w, k, p->base, &by);
+			sum += by;
+		}
+		found |= p->size != 0 && known && sum >= -RANGE / 2 && sum <= RANGE / 2;
 	}
-	w->reached = false;
+	return found;
+}
+
+/*
+ * Nobody is asked between the rounds whether he waits: they are no more instructions than those of
+ * any block.
+ */
+void st_repeat(struct st_work *w)
+{
+	unsigned n = w->n, rounds = MIN(ROUNDS, ST_BLOCK_INSNS / n);
+	uint16_t end = w->at[n];
+
+	if ((w->mode & (ST_MODE_PLAIN | ST_MODE_INSN)) != INSN_64 || !closes(w, n - 1) ||
+	    !share_windows(w)) {
+		return;
+	}
+	for (; w->n < n * rounds; w->n++) {
+		unsigned i = w->n - n;
+
+		w->insn[w->n] = w->insn[i];
+		w->at[w->n] = w->at[i];
+		w->how[w->n] = w->how[i];
+		w->place[w->n] = w->place[i];
+	}
+	w->at[w->n] = end;
+}
+
+void st_windows_behind(struct st_work *w, unsigned i)
+{
 	for (unsigned n = 0; n < ST_WINDOWS; n++) {
 		struct st_window *v = &w->window[n];
 		int32_t by = 0;

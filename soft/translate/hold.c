@@ -37,7 +37,7 @@ void st_drop_held(struct st_work *w, unsigned reg)
 	write_back(w, reg);
 	w->held[reg - EM_R10].there = false;
 	if (reg == EM_R10) {
-		w->in_r10 = NULL;
+		st_keep_window(w);
 	}
 }
 

@@ -228,6 +228,7 @@ struct st_window {
 	unsigned last;	   /* instruction that may use it */
 	int32_t low, high; /* from where the base register was when it began */
 	int32_t moved;	   /* the base register, since then */
+	bool stored;	   /* the frame has its address */
 };
 
 /** A guest register of the frame that R10 or R11 has, too. */
@@ -251,12 +252,9 @@ struct st_work {
 	uint32_t live[ST_BLOCK_INSNS + 1]; /* flags that matter before each instruction */
 	struct st_place place[ST_BLOCK_INSNS];
 	struct st_window window[ST_WINDOWS];
-	const struct st_window
-		*in_r10; /* R10 is this one's value plus @r10_off, if it is not NULL */
-	int32_t r10_off;
-	bool reached;
-	struct st_held held[2];	     /* in R10 and R11: hold.c */
-	bool fixed;		     /* the block cannot be moved */
+	struct st_window *in_r10; /* R10 is this one's value plus its low end, if it is not NULL */
+	struct st_held held[2];	  /* in R10 and R11: hold.c */
+	bool fixed;		  /* the block cannot be moved */
 	uint8_t how[ST_BLOCK_INSNS]; /* of block.c */
 	bool saved;		     /* where the code is now: the flags are in frame.saved */
 	/* What st_flags_needed() has found out last. */
@@ -313,15 +311,19 @@ void st_drop_held(struct st_work *w, unsigned reg);
 void st_hold_none(struct st_work *w);
 
 /* ---- fold.c ---- */
+/** st_repeat() - the block is written several times if it is a loop whose rounds share windows. */
+void st_repeat(struct st_work *w);
 /**
  * st_reach() - R10 + *@disp is the host's address of the operand in place[@i].
  * Return: false: nothing was done, it has to be looked up by itself.
  */
 bool st_reach(struct st_work *w, unsigned i, int32_t *disp);
-/** st_in_window() - would st_reach() need no look-up? */
-bool st_in_window(struct st_work *w, unsigned i);
-/** st_windows_behind() - the code of instruction @i has been written; does it leave R10 alone? */
-void st_windows_behind(struct st_work *w, unsigned i, bool keeps_r10);
+/** st_in_window() - the window in which st_reach() needs no look-up, or NULL. */
+struct st_window *st_in_window(struct st_work *w, unsigned i);
+/** st_keep_window() - R10 gets another value; the frame gets the window's, if need be. */
+void st_keep_window(struct st_work *w);
+/** st_windows_behind() - the code of instruction @i has been written. */
+void st_windows_behind(struct st_work *w, unsigned i);
 
 /* ---- branch.c ---- */
 /**
@@ -335,7 +337,10 @@ void st_goto(struct st_work *w, unsigned i, uint64_t rip);
 bool st_is_jcc(const struct insn *insn);
 /** st_goes_on() - is the jump @i one for st_jump_aside()? */
 bool st_goes_on(const struct st_work *w, unsigned i);
-/** st_jump_aside() - the conditional jump @i, forward; the block goes on behind it. */
+/** st_way_out() - where the conditional jump @i leads that does not end the block. */
+uint64_t st_way_out(const struct st_work *w, unsigned i);
+/** st_jump_aside() - that jump: forward, and the block goes on behind it; or one that closes a loop
+ * (st_repeat()), and it goes on with the next round. */
 void st_jump_aside(struct st_work *w, unsigned i);
 /** st_branch() - the instruction @i ends the block. Return: false: it is none that can. */
 bool st_branch(struct st_work *w, unsigned i);

@@ -21,6 +21,7 @@ extern const struct test_case irqchip_cases[];
 extern const struct test_case irqfd_cases[];
 extern const struct test_case lines_cases[];
 extern const struct test_case mmio_cases[];
+extern const struct test_case mmio_again_cases[];
 extern const struct test_case mmio_edge_cases[];
 extern const struct test_case mmio_rmw_cases[];
 extern const struct test_case moved_cases[];

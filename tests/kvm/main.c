@@ -64,6 +64,7 @@ static const struct test_case *const areas[] = {
 	irqfd_cases,
 	lines_cases,
 	mmio_cases,
+	mmio_again_cases,
 	mmio_edge_cases,
 	mmio_rmw_cases,
 	moved_cases,

@@ -27,7 +27,7 @@ uint64_t draw_address(struct random *r);
 /** draw_vectors() - x87, SSE and AVX registers as an XSAVE area of ARENA_XSAVE bytes. */
 void draw_vectors(uint8_t *area, struct random *r);
 
-/** draw_group() - one instruction and what goes with it; branches go forwards. */
+/** draw_group() - one instruction and what goes with it, or a loop; branches go forwards. */
 void draw_group(struct draw *d, struct group *g, unsigned ngroups);
 
 /** draw_instruction() - random bytes that are an instruction one may try. */

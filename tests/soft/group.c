@@ -283,6 +283,100 @@ static void draw_branch(struct draw *d, struct group *g, unsigned ngroups)
 	}
 }
 
+/* ---- loops ---- */
+
+/* A GPR, but for RSP and the two. */
+static unsigned draw_register(struct draw *d, unsigned not1, unsigned not2)
+{
+	unsigned reg;
+
+	do {
+		reg = random_below(d->r, wide(d) ? 16 : 8);
+	} while (reg == RSP || reg == not1 || reg == not2);
+	return reg;
+}
+
+/* An instruction on @reg, all of it, and @rm: a register, or memory at [@rm + @index * 4 + disp8].
+ */
+static struct part *plain(struct draw *d, struct group *g, unsigned opcode, unsigned reg,
+			  unsigned rm, bool memory, unsigned index)
+{
+	struct part *part = add(g);
+	bool indexed = memory && index != RSP;
+	unsigned rex = 0x48 | (reg & 8) >> 1 | (indexed ? index & 8 : 0) >> 2 | rm >> 3;
+
+	if (wide(d)) {
+		part->bytes[part->len++] = (uint8_t)rex;
+	}
+	if (opcode > 0xff) {
+		part->bytes[part->len++] = (uint8_t)(opcode >> 8);
+	}
+	part->bytes[part->len++] = (uint8_t)opcode;
+	part->bytes[part->len++] =
+		(uint8_t)((memory ? 0x44 : 0xc0) | (reg & 7) << 3 | (memory ? RSP : rm & 7));
+	if (memory) {
+		part->bytes[part->len++] = (uint8_t)(0x80 | (index & 7) << 3 | (rm & 7));
+		part->bytes[part->len++] = (uint8_t)random_below(d->r, 256);
+	}
+	return part;
+}
+
+/* add, sub or lea: @reg moves a little. */
+static void step(struct draw *d, struct group *g, unsigned reg)
+{
+	unsigned by = 1U << random_below(d->r, 6), kind = random_below(d->r, 4);
+	struct part *part;
+
+	if (kind == 3) {
+		part = plain(d, g, 0x8d, reg, reg, true, RSP);
+	} else {
+		part = plain(d, g, 0x83, kind == 2 ? 5 : 0, reg, false, RSP);
+		part->len++;
+	}
+	part->bytes[part->len - 1] = (uint8_t)(kind == 1 ? -by : by);
+}
+
+/* A register, and perhaps a second one, go through memory; a third counts. */
+static void draw_loop(struct draw *d, struct group *g)
+{
+	static const uint16_t opcodes[] = {0x8b, 0x89,	 0x03,	 0x01,	 0x13, 0x11, 0x3b,  0x31,
+					   0x33, 0x0f10, 0x0f11, 0x0f58, 0x8a, 0x88, 0x0fb6};
+	unsigned base = draw_register(d, RSP, RSP), counter = draw_register(d, base, RSP);
+	unsigned index = random_below(d->r, 3) == 0 ? draw_register(d, base, counter) : RSP;
+	uint64_t offset = index != RSP ? (uint64_t)random_below(d->r, 100) : 0;
+	unsigned begin = 0, bytes = 0;
+	struct part *part;
+
+	set(d, g, base, draw_address(d->r) - 4 * offset);
+	set(d, g, counter, 1 + random_below(d->r, random_below(d->r, 4) == 0 ? 200 : 12));
+	if (index != RSP) {
+		set(d, g, index, offset);
+	}
+	begin = g->nparts;
+	plain(d, g, opcodes[random_below(d->r, ARRAY_SIZE(opcodes))],
+	      draw_register(d, base, counter), base, true, index);
+	step(d, g, index != RSP && random_below(d->r, 2) ? index : base);
+	if (random_below(d->r, 2)) {
+		plain(d, g, opcodes[random_below(d->r, ARRAY_SIZE(opcodes))],
+		      draw_register(d, base, counter), base, true, index);
+	}
+	plain(d, g, 0xff, 1, counter, false, RSP); /* dec */
+	for (unsigned i = begin; i < g->nparts; i++) {
+		bytes += g->part[i].len;
+	}
+	part = add(g);
+	part->bytes[0] = 0x75; /* jnz; or jz and jmp */
+	part->bytes[1] = (uint8_t) - (bytes + 2);
+	part->len = 2;
+	if (random_below(d->r, 4) == 0) {
+		part->bytes[0] = 0x74;
+		part->bytes[1] = 2;
+		part->bytes[2] = 0xeb;
+		part->bytes[3] = (uint8_t) - (bytes + 4);
+		part->len = 4;
+	}
+}
+
 void draw_group(struct draw *d, struct group *g, unsigned ngroups)
 {
 	unsigned mode = (d->mode == ARENA_COMPAT ? INSN_32 : INSN_64) | (d->amd ? INSN_AMD : 0);
@@ -292,6 +386,10 @@ void draw_group(struct draw *d, struct group *g, unsigned ngroups)
 	memset(g, 0, sizeof(*g));
 	if (random_below(d->r, 7) == 0) {
 		draw_branch(d, g, ngroups);
+		return;
+	}
+	if (random_below(d->r, 12) == 0) {
+		draw_loop(d, g);
 		return;
 	}
 	draw_instruction(d, &main);

@@ -18,7 +18,7 @@
 #include "vmm/log.h"
 
 #define ARGS_MAX     64
-#define READY_MS     10000
+#define READY_MS     60000 /* a host of emulated CPUs was seen to need 30 s */
 #define GRACE_MS     300
 #define CHILD_SOCK   3 /* the child's descriptors after stderr */
 #define CHILD_PID    4
