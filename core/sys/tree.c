@@ -10,9 +10,11 @@
 
 #define LINKS_MAX    40
 #define NAME_BUCKETS 512
+#define MADE_ANEW    BIT(40) /* positions of entries that their directory makes, from here on */
 
 struct mutex tree_lock;
 
+static uint64_t last_position = 1;	/* tree_lock; 0 and 1 are "." and ".." */
 static struct node *root;		/* constant after tree_init() */
 static struct list names[NAME_BUCKETS]; /* tree_lock: what is in directories, by its name there */
 
@@ -271,6 +273,7 @@ static void attach(struct node *dir, struct node *n)
 	node_get(dir);
 	n->parent = dir;
 	n->links = 1;
+	n->position = ++last_position;
 	list_add_last(&dir->children, &n->in_parent);
 	list_add_first(bucket_of(dir, n->name, strlen(n->name)), &n->in_names);
 }
@@ -439,29 +442,28 @@ int tree_path(struct node *n, char *buf, size_t size)
 	return result;
 }
 
+/* The first one at *index or behind it: what is removed meanwhile hides none of the others. */
 static int child_entry(struct node *dir, uint64_t *index, char name[NODE_NAME_MAX + 1],
 		       uint64_t *inode, uint32_t *mode)
 {
-	uint64_t i = 2;
-
 	list_each(&dir->children, l)
 	{
 		struct node *n = container_of(l, struct node, in_parent);
 
-		if (i++ == *index) {
+		if (n->position >= *index) {
 			memcpy(name, n->name, strlen(n->name) + 1);
 			*inode = n->inode;
 			*mode = n->mode;
-			++*index;
+			*index = n->position + 1;
 			return 0;
 		}
 	}
 	if (dir->ops != NULL && dir->ops->list != NULL) {
-		uint64_t own = *index - i;
+		uint64_t own = MAX(*index, MADE_ANEW) - MADE_ANEW;
 		int error = dir->ops->list(dir, &own, name, mode);
 
 		*inode = 1;
-		*index = own + i;
+		*index = own + MADE_ANEW;
 		return error;
 	}
 	return -ENOENT;

@@ -11,7 +11,7 @@ from lab import cpio, debian
 from tests.system import core
 
 TEST_SECONDS = 300
-NAMES = ('threads', 'signals', 'faults', 'interrupted', 'children', 'long_strings', 'forks', 'remapping',
+NAMES = ('threads', 'signals', 'faults', 'interrupted', 'children', 'long_strings', 'forks', 'broadcasts', 'remapping',
          'rebooting', 'waiting', 'memory', 'sockets',
          'files', 'refusals', 'scheduling')
 

@@ -259,6 +259,32 @@ static bool forks(void)
 	       WEXITSTATUS(status) == 43 && *own == 1 && *both == 2 && local == 5;
 }
 
+/* A signal to all reaches all, also those who are just being made: none is left behind. */
+static bool broadcasts(void)
+{
+	for (int round = 0; round < 20; round++) {
+		pid_t pid = fork();
+
+		while (pid == 0) {
+			if (fork() == 0) {
+				pause();
+			}
+		}
+		usleep(2000 + (useconds_t)round * 137);
+		kill(-1, SIGKILL);
+		for (int ms = 0; (pid = waitpid(-1, NULL, WNOHANG)) >= 0;) {
+			if (pid == 0) {
+				usleep(1000);
+				ms++;
+			}
+			if (ms > 5000) {
+				return false;
+			}
+		}
+	}
+	return true;
+}
+
 static bool remapping(void)
 {
 	unsigned char resident[4] = {9, 9, 9, 9};
@@ -367,6 +393,7 @@ int main(int argc, char **argv)
 	say("children", children(argv[0]));
 	say("long_strings", long_strings(argv[0]));
 	say("forks", forks());
+	say("broadcasts", broadcasts());
 	say("remapping", remapping());
 	say("rebooting", rebooting());
 	say("waiting", waiting());
