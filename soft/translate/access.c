@@ -111,13 +111,34 @@ static unsigned fetch(struct st_work *w, unsigned gpr, unsigned scratch)
 	return reg;
 }
 
+void st_sum(struct st_work *w, unsigned base, unsigned index, unsigned scale, int32_t disp,
+	    bool wide, unsigned to)
+{
+	struct em_mem a = {.base = EM_ABSENT, .index = EM_ABSENT, .scale = 1, .disp = disp};
+
+	if (base != INSN_NO_REG) {
+		bool taken = index != INSN_NO_REG && st_held_in(w, index) == EM_R10;
+
+		a.base = (uint8_t)fetch(w, base, taken ? EM_R11 : EM_R10);
+	}
+	if (index != INSN_NO_REG) {
+		a.index = (uint8_t)fetch(w, index, a.base == EM_R11 ? EM_R10 : EM_R11);
+		a.scale = (uint8_t)scale;
+	}
+	if (wide && a.index == EM_ABSENT && a.disp == 0) {
+		if (a.base != to) {
+			em_reg(w->e, true, 0x89, a.base, to);
+		}
+		return;
+	}
+	em_lea(w->e, wide, to, a);
+}
+
 /* @to = the sum, cut off at 32 bits unless @wide. */
 static void offset(struct st_work *w, unsigned i, bool wide, unsigned to)
 {
 	const struct insn *insn = &w->insn[i];
 	const struct insn_mem *m = &insn->mem[0];
-	struct em_mem a = {
-		.base = EM_ABSENT, .index = EM_ABSENT, .scale = 1, .disp = (int32_t)m->disp};
 	uint64_t all = (uint64_t)m->disp;
 
 	if (m->base == INSN_RIP || (m->base == INSN_NO_REG && m->index == INSN_NO_REG)) {
@@ -129,22 +150,7 @@ static void offset(struct st_work *w, unsigned i, bool wide, unsigned to)
 		}
 		return;
 	}
-	if (m->base != INSN_NO_REG) {
-		bool taken = m->index != INSN_NO_REG && st_held_in(w, m->index) == EM_R10;
-
-		a.base = (uint8_t)fetch(w, m->base, taken ? EM_R11 : EM_R10);
-	}
-	if (m->index != INSN_NO_REG) {
-		a.index = (uint8_t)fetch(w, m->index, a.base == EM_R11 ? EM_R10 : EM_R11);
-		a.scale = m->scale;
-	}
-	if (wide && a.index == EM_ABSENT && a.disp == 0) {
-		if (a.base != to) {
-			em_reg(w->e, true, 0x89, a.base, to);
-		}
-		return;
-	}
-	em_lea(w->e, wide, to, a);
+	st_sum(w, m->base, m->index, m->scale, (int32_t)m->disp, wide, to);
 }
 
 void st_lea(struct st_work *w, unsigned i, unsigned to)

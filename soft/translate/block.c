@@ -250,28 +250,34 @@ static void find_place(struct st_work *w, unsigned i)
 	switch (insn->mode == INSN_64 ? w->how[i] : HOW_INTERPRET) {
 	case HOW_COPY:
 		if (insn->nmem == 1 && m->kind == INSN_MEM_MODRM && insn->adr_bytes == 8 &&
-		    m->base < 16 && m->index == INSN_NO_REG && m->seg != INSN_FS &&
-		    m->seg != INSN_GS && m->bytes <= 64 && (int64_t)m->disp > -FAR &&
-		    (int64_t)m->disp < FAR) {
+		    m->base < 16 && m->seg != INSN_FS && m->seg != INSN_GS && m->bytes <= 64 &&
+		    (int64_t)m->disp > -FAR && (int64_t)m->disp < FAR) {
 			*p = (struct st_place){.base = m->base,
+					       .index = m->index,
+					       .scale = m->index == INSN_NO_REG ? 0 : m->scale,
 					       .size = (uint16_t)m->bytes,
 					       .disp = (int32_t)m->disp,
 					       .write = writes(insn)};
 		}
 		break;
 	case HOW_PUSH:
-		*p = (struct st_place){.base = RSP, .write = true, .disp = -8, .shift = -8};
+		*p = (struct st_place){
+			.base = RSP, .index = INSN_NO_REG, .write = true, .disp = -8, .shift = -8};
 		p->size = insn->operand[0].kind == INSN_OP_MEM ? 0 : 8;
 		break;
 	case HOW_POP:
-		*p = (struct st_place){.base = RSP, .size = 8, .shift = 8};
+		*p = (struct st_place){.base = RSP, .index = INSN_NO_REG, .size = 8, .shift = 8};
 		p->barrier = insn->operand[0].reg == RSP;
 		break;
 	case HOW_BRANCH:
 		if (insn->klass == INSN_CLASS_RET) {
-			*p = (struct st_place){.base = RSP, .size = 8};
+			*p = (struct st_place){.base = RSP, .index = INSN_NO_REG, .size = 8};
 		} else if (insn->klass == INSN_CLASS_CALL) {
-			*p = (struct st_place){.base = RSP, .size = 8, .disp = -8, .write = true};
+			*p = (struct st_place){.base = RSP,
+					       .index = INSN_NO_REG,
+					       .size = 8,
+					       .disp = -8,
+					       .write = true};
 		}
 		break;
 	case HOW_NOTHING:

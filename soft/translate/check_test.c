@@ -218,7 +218,7 @@ static void only_what_was_looked_up_is_kept(void **state)
 	assert_true(st_check_block(t, b, NULL));
 }
 
-/* A loop is there four times, and looks once: 1: mov (%rsi), %eax; add $4, %rsi; dec %ecx; jnz 1b
+/* A loop is there eight times, and looks once: 1: mov (%rsi), %eax; add $4, %rsi; dec %ecx; jnz 1b
  */
 static void rounds_stay_in_their_window(void **state)
 {
@@ -231,9 +231,9 @@ static void rounds_stay_in_their_window(void **state)
 	FIND(b, 0xc4, 0x43, 0xfb, 0xf0, 0xda, 9); /* rorx $9, %r10, %r11, of the look-up */
 	FIND(b, 0x41, 0x8b, 0x02);		  /* mov (%r10), %eax */
 	FIND(b, 0x41, 0x8b, 0x42, 4);
-	FIND(b, 0x41, 0x8b, 0x42, 8);
-	at = FIND(b, 0x41, 0x8b, 0x42, 12);
-	at[3] = 13;
+	FIND(b, 0x41, 0x8b, 0x42, 24);
+	at = FIND(b, 0x41, 0x8b, 0x42, 28);
+	at[3] = 29;
 	assert_false(st_check_block(t, b, NULL));
 	/* Once, if nobody knows how far it goes: add %rax, %rsi; and where it closes another loop.
 	 */

@@ -1,7 +1,8 @@
 /*
- * Windows: accesses of a block by one base register, close to each other, are looked up once. The
- * first of them looks at the whole range; the others take the host's address from the frame. Where
- * the range is not within a page that the TLB has, a block without windows goes on instead.
+ * Windows: accesses of a block by the same registers, close to each other, are looked up once. The
+ * first of them looks at the whole range; the others take the host's address from R10 or from the
+ * frame. Where the range is not within a page that the TLB has, a block without windows goes on
+ * instead. A loop is written several times, so that one look-up is for several rounds.
  */
 #include "soft/translate/translator.h"
 
@@ -31,8 +32,12 @@ static bool moves(const struct st_work *w, unsigned i, unsigned gpr, int32_t *by
 	if ((insn->gpr_write & BIT(gpr)) == 0) {
 		return true;
 	}
-	if (insn->noperands < 2 || !is_register(&insn->operand[0], gpr)) {
+	if (insn->noperands == 0 || !is_register(&insn->operand[0], gpr)) {
 		return false;
+	}
+	if (insn->mnemonic == INSN_INC || insn->mnemonic == INSN_DEC) {
+		*by = insn->mnemonic == INSN_INC ? 1 : -1;
+		return true;
 	}
 	if (insn->mnemonic == INSN_LEA && insn->mem[0].base == gpr &&
 	    insn->mem[0].index == INSN_NO_REG && insn->adr_bytes == 8) {
@@ -45,10 +50,26 @@ static bool moves(const struct st_work *w, unsigned i, unsigned gpr, int32_t *by
 	return value >= -4096 && value <= 4096;
 }
 
-static struct st_window *open_window(struct st_work *w, unsigned base)
+/* Likewise, the place that @p's registers lead to. */
+static bool shifts(const struct st_work *w, unsigned i, const struct st_place *p, int32_t *by)
+{
+	int32_t index = 0;
+	bool known = moves(w, i, p->base, by) &&
+		     (p->index == INSN_NO_REG || moves(w, i, p->index, &index));
+
+	*by += index * p->scale;
+	return known;
+}
+
+static bool same_registers(const struct st_place *a, const struct st_place *b)
+{
+	return a->base == b->base && a->index == b->index && a->scale == b->scale;
+}
+
+static struct st_window *open_window(struct st_work *w, const struct st_place *p)
 {
 	for (unsigned n = 0; n < ST_WINDOWS; n++) {
-		if (w->window[n].open && w->window[n].base == base) {
+		if (w->window[n].open && same_registers(&w->window[n].place, p)) {
 			return &w->window[n];
 		}
 	}
@@ -65,7 +86,7 @@ static bool inside(const struct st_window *v, const struct st_place *p)
 struct st_window *st_in_window(struct st_work *w, unsigned i)
 {
 	const struct st_place *p = &w->place[i];
-	struct st_window *v = p->size == 0 ? NULL : open_window(w, p->base);
+	struct st_window *v = p->size == 0 ? NULL : open_window(w, p);
 
 	return v != NULL && inside(v, p) ? v : NULL;
 }
@@ -78,11 +99,11 @@ static bool plan(const struct st_work *w, unsigned i, struct st_window *v)
 	unsigned members = 0;
 
 	*v = (struct st_window){
-		.base = first->base, .low = first->disp, .high = first->disp + first->size};
+		.place = *first, .low = first->disp, .high = first->disp + first->size};
 	for (unsigned k = i; k < w->n && (k == i || !w->place[k].barrier); k++) {
 		const struct st_place *p = &w->place[k];
 
-		if (p->size != 0 && p->base == v->base) {
+		if (p->size != 0 && same_registers(p, first)) {
 			int32_t low = MIN(v->low, at + p->disp);
 			int32_t high = MAX(v->high, at + p->disp + p->size);
 
@@ -94,7 +115,7 @@ static bool plan(const struct st_work *w, unsigned i, struct st_window *v)
 				members++;
 			}
 		}
-		if (!moves(w, k, v->base, &by)) {
+		if (!shifts(w, k, first, &by)) {
 			break;
 		}
 		at += by;
@@ -109,9 +130,7 @@ static bool plan(const struct st_work *w, unsigned i, struct st_window *v)
 static bool begin(struct st_work *w, unsigned i)
 {
 	const struct st_place *p = &w->place[i];
-	struct st_window *v = open_window(w, p->base), planned;
-	unsigned base = st_host_reg(p->base);
-	struct em *e = w->e;
+	struct st_window *v = open_window(w, p), planned;
 
 	for (unsigned n = 0; n < ST_WINDOWS && v == NULL; n++) {
 		v = w->window[n].open ? NULL : &w->window[n];
@@ -120,14 +139,7 @@ static bool begin(struct st_work *w, unsigned i)
 		return false;
 	}
 	st_keep_window(w);
-	if (base == EM_ABSENT) {
-		base = st_held_in(w, p->base);
-	}
-	if (base == EM_ABSENT) {
-		em_load(e, EM_R10, EM_GS(offsetof(struct st_frame, gpr) + 8 * p->base));
-		base = EM_R10;
-	}
-	em_lea(e, true, EM_R10, EM_AT(base, planned.low));
+	st_sum(w, p->base, p->index, p->scale, planned.low, true, EM_R10);
 	st_check_range(w, i, (unsigned)(planned.high - planned.low), planned.write);
 	planned.open = true;
 	*v = planned;
@@ -171,7 +183,8 @@ bool st_reach(struct st_work *w, unsigned i, int32_t *disp)
 
 /* ---- loops ---- */
 
-#define ROUNDS 4
+#define ROUNDS 8   /* at most */
+#define FAR    128 /* bytes that all of them move a register: more often they end in two pages */
 
 /* Does the jump @i close a loop that the block begins? */
 static bool closes(const struct st_work *w, unsigned i)
@@ -183,10 +196,14 @@ static bool closes(const struct st_work *w, unsigned i)
 	       insn_target(insn, w->linear + w->at[i]) == w->linear + w->at[0];
 }
 
-/* Is there a register that a round moves a little, so that the next one finds it in its window? */
-static bool share_windows(const struct st_work *w)
+/*
+ * How many rounds there are to be, at most. Some, if there is an operand that a round moves a
+ * little, so that the next one finds it in its window.
+ */
+static unsigned rounds(const struct st_work *w)
 {
-	bool found = false;
+	unsigned most = 1;
+	int32_t step = 0;
 
 	for (unsigned i = 0; i < w->n; i++) {
 		const struct st_place *p = &w->place[i];
@@ -194,15 +211,18 @@ static bool share_windows(const struct st_work *w)
 		bool known = true;
 
 		if (p->barrier) {
-			return false;
+			return 1;
 		}
-		for (unsigned k = 0; k < w->n && p->size != 0 && known && !found; k++) {
-			known = moves(w, k, p->base, &by);
+		for (unsigned k = 0; k < w->n && p->size != 0 && known; k++) {
+			known = shifts(w, k, p, &by);
 			sum += by;
 		}
-		found |= p->size != 0 && known && sum >= -RANGE / 2 && sum <= RANGE / 2;
+		if (p->size != 0 && known && sum >= -FAR / 2 && sum <= FAR / 2) {
+			most = ROUNDS;
+			step = MAX(step, sum < 0 ? -sum : sum);
+		}
 	}
-	return found;
+	return step == 0 ? most : MIN(most, (unsigned)(FAR / step));
 }
 
 /*
@@ -211,14 +231,14 @@ static bool share_windows(const struct st_work *w)
  */
 void st_repeat(struct st_work *w)
 {
-	unsigned n = w->n, rounds = MIN(ROUNDS, ST_BLOCK_INSNS / n);
+	unsigned n = w->n, most, all;
 	uint16_t end = w->at[n];
 
-	if ((w->mode & (ST_MODE_PLAIN | ST_MODE_INSN)) != INSN_64 || !closes(w, n - 1) ||
-	    !share_windows(w)) {
+	if ((w->mode & (ST_MODE_PLAIN | ST_MODE_INSN)) != INSN_64 || !closes(w, n - 1)) {
 		return;
 	}
-	for (; w->n < n * rounds; w->n++) {
+	most = rounds(w);
+	for (all = n * MIN(most, ST_BLOCK_INSNS / n); w->n < all; w->n++) {
 		unsigned i = w->n - n;
 
 		w->insn[w->n] = w->insn[i];
@@ -235,8 +255,8 @@ void st_windows_behind(struct st_work *w, unsigned i)
 		struct st_window *v = &w->window[n];
 		int32_t by = 0;
 
-		v->open =
-			v->open && i < v->last && !w->place[i].barrier && moves(w, i, v->base, &by);
+		v->open = v->open && i < v->last && !w->place[i].barrier &&
+			  shifts(w, i, &v->place, &by);
 		v->moved += by;
 	}
 }

@@ -212,7 +212,8 @@ struct st_cold {
 
 /** A memory operand that may be in a window; none if @size is 0. */
 struct st_place {
-	uint8_t base; /* GPR */
+	uint8_t base;	      /* GPR */
+	uint8_t index, scale; /* GPR, or INSN_NO_REG */
 	bool write;
 	bool barrier; /* no window outlives the instruction */
 	uint16_t size;
@@ -224,11 +225,11 @@ struct st_place {
 
 struct st_window {
 	bool open, write;
-	uint8_t base;
-	unsigned last;	   /* instruction that may use it */
-	int32_t low, high; /* from where the base register was when it began */
-	int32_t moved;	   /* the base register, since then */
-	bool stored;	   /* the frame has its address */
+	struct st_place place; /* of the first access: its registers */
+	unsigned last;	       /* instruction that may use it */
+	int32_t low, high;     /* from where the registers led when it began */
+	int32_t moved;	       /* where they lead, since then */
+	bool stored;	       /* the frame has its address */
 };
 
 /** A guest register of the frame that R10 or R11 has, too. */
@@ -275,6 +276,10 @@ static inline unsigned st_host_reg(unsigned gpr)
 	return gpr == EM_RSP ? EM_R9 : gpr >= 9 && gpr <= 11 ? EM_ABSENT : gpr;
 }
 
+/** st_sum() - @to = the sum of GPRs and @disp; @base and @index may be INSN_NO_REG. May use R10 and
+ * R11. */
+void st_sum(struct st_work *w, unsigned base, unsigned index, unsigned scale, int32_t disp,
+	    bool wide, unsigned to);
 /** st_address() - R10 = linear address of the memory operand. May use R11. */
 void st_address(struct st_work *w, unsigned i);
 /** st_lea() - @to = what LEA gives, of 64 or 32 bits; no segment's base. May use R10 and R11. */
