@@ -17,7 +17,7 @@ run: ## install what is missing, build, and boot a Debian guest: its console is 
 
 CPUS ?= 2
 run-metal: ## the same on a bare machine that QEMU emulates: core, yado host, two Debian guests
-	@lab/setup build run
+	@lab/setup build run emulate
 	@$(MAKE) --no-print-directory build
 	@lab/image metal
 	@lab/core --cpus $(CPUS) --memory 2048 --initramfs $(B)/metal/initramfs
@@ -37,29 +37,29 @@ fuzz: need-build ## build the fuzzers into build-fuzz (clang, libFuzzer)
 	@meson compile -C $(B)-fuzz
 
 iso: need-build ## the same as an image for CD or disk, BIOS or UEFI: build/metal/yado.iso
-	@lab/setup build run iso
+	@lab/setup build run emulate iso
 	@$(MAKE) --no-print-directory build
 	@lab/image metal-gzip
 	@lab/core --iso $(B)/metal/yado.iso --initramfs $(B)/metal/initramfs.gz
 
 PROVIDER ?= kvm
 conformance: need-build ## the conformance suite on PROVIDER (kvm, core, soft, tcg; soft:interpret ...)
-	@lab/setup build run test
+	@lab/setup build run emulate test
 	@$(MAKE) --no-print-directory build
 	@tests/conformance.py $(PROVIDER) $(CASES)
 
 selftests: need-build ## Linux's own tests for KVM on PROVIDER (kvm, core)
-	@lab/setup build run test
+	@lab/setup build run emulate test
 	@$(MAKE) --no-print-directory build
 	@tests/selftests.py $(PROVIDER) $(CASES)
 
 bench: need-build ## measure; rows go to build/bench, tables into docs/promises.md
-	@lab/setup build run test
+	@lab/setup build run emulate test
 	@$(MAKE) --no-print-directory build
 	@bench/run --tables
 
 bench-soft: need-build ## measure soft beside native runs and QEMU's TCG; into docs/promises.md, too
-	@lab/setup build run test bench
+	@lab/setup build run emulate test bench
 	@$(MAKE) --no-print-directory build
 	@bench/run --tables soft
 
@@ -71,7 +71,7 @@ format: ## lay out every C file with clang-format
 	@git ls-files -co --exclude-standard '*.[ch]' | xargs clang-format -i
 
 lab-shell: ## a shell in the lab's Linux host, with build/yado and the test guest
-	@lab/setup build run test
+	@lab/setup build run emulate test
 	@$(MAKE) --no-print-directory build
 	@lab/image guest
 	@lab/run linux --tty --time 0 --in $(B)/yado --in $(B)/lab/guest/vmlinuz \

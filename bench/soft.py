@@ -50,7 +50,6 @@ ROWS = {
     'matrix product': 'work scalar 30',
     'matrix product, AVX2': 'work avx2 150',
 }
-VECTOR_ROWS = ['matrix product', 'matrix product, AVX2']
 # The same with two processors.
 PARALLEL = {
     '2 x md5': f'for j in 1 2; do (for i in {TIMES}; do md5sum /data; done) & done; wait',

@@ -5,16 +5,6 @@
 
 #include "lib/base/types.h"
 
-size_t strlen(const char *s)
-{
-	size_t n = 0;
-
-	while (s[n] != '\0') {
-		n++;
-	}
-	return n;
-}
-
 size_t strnlen(const char *s, size_t most)
 {
 	size_t n = 0;

@@ -101,9 +101,12 @@ def run_kvm(words, say):
     return results
 
 
-def run_core(words, say):
+def run_core(words, say, cpus=1):
     from lab import metal
-    code, text = metal.run(os.path.join(debian.ROOT, SUITE), *words, seconds=SUITE_SECONDS,
+    options = metal.Options()
+    options.cpus = cpus
+    code, text = metal.run(os.path.join(debian.ROOT, SUITE), *words, options=options,
+                           seconds=SUITE_SECONDS,
                            say=lambda part: say(part, end=''))
     if code not in (0, 1) or not re.search(r'\d+ passed, \d+ failed, \d+ skipped\n', text):
         raise debian.Failed(f'the suite ended with {code}: {text[-300:].strip()}')

@@ -260,9 +260,13 @@ static enum insn_outcome emulate(struct annex *a)
 
 void annex_main(struct annex_page *page)
 {
-	struct annex a = {.env = {.cpu = &page->cpu, .ops = &ops}, .page = page};
-	enum insn_outcome outcome = emulate(&a);
+	enum insn_outcome outcome;
+	struct annex a; /* not cleared: the x87 image is large, and hardly used */
 
+	a.env = (struct insn_env){.cpu = &page->cpu, .ops = &ops};
+	a.page = page;
+	a.has_x87 = false;
+	outcome = emulate(&a);
 	page->fault = a.env.fault;
 	(void)annex_call(ANNEX_END, outcome, 0, 0);
 	__builtin_trap();

@@ -125,7 +125,8 @@ static void check_cpu(void)
 		refuse("this CPU has no %s, which guests need.",
 		       f->svm ? "nested paging" : "AMD-V (SVM)");
 	}
-	if ((asm_rdmsr(MSR_VM_CR) & VM_CR_SVMDIS) != 0) {
+	/* What is not locked we turn on ourselves. */
+	if ((~asm_rdmsr(MSR_VM_CR) & (VM_CR_SVMDIS | VM_CR_LOCK)) == 0) {
 		refuse("AMD-V (SVM) is turned off in the firmware's setup.");
 	}
 }

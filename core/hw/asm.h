@@ -11,6 +11,13 @@
 
 struct cpu;
 
+/** asm_div() - high:low / by; @high below @by, or the CPU raises an exception. */
+static inline uint64_t asm_div(uint64_t high, uint64_t low, uint64_t by)
+{
+	__asm__("divq %2" : "+a"(low), "+d"(high) : "r"(by) : "cc");
+	return low;
+}
+
 #ifdef CORE_HOSTED
 #include "core/hw/asm_hosted.h"
 #else

@@ -9,6 +9,7 @@
 #include "core/hw/asm.h"
 #include "core/hw/cpu.h"
 #include "core/hw/local_apic.h"
+#include "core/hw/rate.h"
 #include "core/mem/kmap.h"
 
 #define PM_TIMER_HZ  UINT64_C(3579545)
@@ -33,22 +34,16 @@ static struct {
 	/* Constant after start-up. */
 	uint64_t base; /* TSC at zero */
 	uint64_t khz;
-	uint64_t mult;	   /* ns = ticks * mult >> 32 */
-	uint64_t mult_tsc; /* ticks = ns * mult_tsc >> 32 */
+	struct rate rate;
 	uint64_t lapic_khz;
 	uint64_t wall_ns; /* at zero */
 	const char *source;
 	uint8_t *hpet;
 } clk;
 
-static uint64_t scale(uint64_t value, uint64_t mult)
-{
-	return (uint64_t)((unsigned __int128)value * mult >> 32);
-}
-
 uint64_t clock_now_ns(void)
 {
-	return scale(asm_rdtsc() - clk.base, clk.mult);
+	return rate_ns(clk.rate, asm_rdtsc() - clk.base);
 }
 
 uint64_t clock_wall_ns(void)
@@ -63,12 +58,14 @@ uint64_t clock_tsc_khz(void)
 
 uint64_t clock_tsc_to_ns(uint64_t tsc)
 {
-	return tsc > clk.base ? scale(tsc - clk.base, clk.mult) : 0;
+	return tsc > clk.base ? rate_ns(clk.rate, tsc - clk.base) : 0;
 }
 
 uint64_t clock_ns_to_tsc(uint64_t ns)
 {
-	return clk.base + scale(ns, clk.mult_tsc);
+	uint64_t ticks = rate_ticks(clk.rate, ns);
+
+	return ticks < UINT64_MAX - clk.base ? clk.base + ticks : UINT64_MAX;
 }
 
 uint64_t clock_lapic_khz(void)
@@ -280,7 +277,6 @@ void clock_init(const struct acpi_info *acpi)
 {
 	clk.base = asm_rdtsc();
 	find_rate(acpi);
-	clk.mult = (UINT64_C(1000000) << 32) / clk.khz;
-	clk.mult_tsc = (clk.khz << 32) / 1000000;
+	clk.rate = rate_of(clk.khz);
 	read_wall_clock();
 }

@@ -17,7 +17,8 @@ uint64_t clock_wall_ns(void);
 /** clock_tsc_khz() - the TSC's frequency. */
 uint64_t clock_tsc_khz(void);
 
-/** clock_tsc_to_ns() / clock_ns_to_tsc() - between clock_now_ns() and what RDTSC reads. */
+/** clock_tsc_to_ns() / clock_ns_to_tsc() - between clock_now_ns() and what RDTSC reads; the latter
+ * is the first value at which it is that late. */
 uint64_t clock_tsc_to_ns(uint64_t tsc);
 uint64_t clock_ns_to_tsc(uint64_t ns);
 

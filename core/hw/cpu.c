@@ -16,16 +16,13 @@
 #define CPUID_1_ECX_PCID   BIT(17)
 #define CPUID_1_ECX_RDRAND BIT(30)
 #define CPUID_1_EDX_PGE	   BIT(13)
-#define CPUID_7_EBX_FSGS   BIT(0)
 #define CPUID_7_EBX_SMEP   BIT(7)
-#define CPUID_7_EBX_ERMS   BIT(9)
 #define CPUID_7_EBX_SMAP   BIT(20)
 #define CPUID_7_ECX_UMIP   BIT(2)
 #define CPUID_D1_EAX_OPT   BIT(0)
 #define CPUID_81_ECX_SVM   BIT(2)
 #define CPUID_81_EDX_NX	   BIT(20)
 #define CPUID_81_EDX_1G	   BIT(26)
-#define CPUID_87_EDX_TSC   BIT(8)
 #define CPUID_SVM	   0x8000000a
 #define CPUID_SVM_NP	   BIT(0)
 #define CPUID_SVM_NRIPS	   BIT(3)
@@ -105,9 +102,6 @@ static void read_extended(struct cpu_features *f)
 	f->nx = (r.edx & CPUID_81_EDX_NX) != 0;
 	f->gib_pages = (r.edx & CPUID_81_EDX_1G) != 0;
 	f->phys_bits = 36;
-	if (most >= CPUID_EXT_POWER) {
-		f->invariant_tsc = (asm_cpuid(CPUID_EXT_POWER, 0).edx & CPUID_87_EDX_TSC) != 0;
-	}
 	if (most >= CPUID_EXT_SIZES) {
 		f->phys_bits = asm_cpuid(CPUID_EXT_SIZES, 0).eax & 0xff;
 	}
@@ -132,9 +126,7 @@ void cpu_read_features(void)
 	f->pge = (r.edx & CPUID_1_EDX_PGE) != 0;
 	if (most >= CPUID_FEATURES7) {
 		r = asm_cpuid(CPUID_FEATURES7, 0);
-		f->fsgsbase = (r.ebx & CPUID_7_EBX_FSGS) != 0;
 		f->smep = (r.ebx & CPUID_7_EBX_SMEP) != 0;
-		f->erms = (r.ebx & CPUID_7_EBX_ERMS) != 0;
 		f->smap = (r.ebx & CPUID_7_EBX_SMAP) != 0;
 		f->umip = (r.ecx & CPUID_7_ECX_UMIP) != 0;
 	}

@@ -104,8 +104,8 @@ void cpu_idle(void);
 
 /* What the CPUs of this machine can; all of them alike. Constant after start-up. */
 struct cpu_features {
-	bool nx, smep, smap, umip, pge, pcid, gib_pages, fsgsbase, xsave, xsaveopt, invariant_tsc;
-	bool x2apic, tsc_deadline, rdrand, erms;
+	bool nx, smep, smap, umip, pge, pcid, gib_pages, xsave, xsaveopt;
+	bool x2apic, tsc_deadline, rdrand;
 	bool svm, npt, nrips, decode_assists, flush_by_asid, vgif, tsc_rate, vmcb_clean;
 	uint32_t svm_asids;
 	unsigned phys_bits; /* of a physical address */

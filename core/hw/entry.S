@@ -205,7 +205,7 @@ entry_to_user:
 	.size	entry_to_user, . - entry_to_user
 
 	/*
-	 * unsigned entry_nested(const struct user_frame *frame, uint64_t *sp, uint64_t *stack)
+	 * unsigned entry_nested(uint64_t rip, uint64_t rsp, uint64_t rdi, uint64_t *sp, uint64_t *stack)
 	 * The frame for ring 3 is below what the caller has on the stack, and 16-aligned at its end,
 	 * as interrupts would have it.
 	 */
@@ -218,16 +218,26 @@ entry_nested:
 	pushq	%r13
 	pushq	%r14
 	pushq	%r15
-	movq	%rsp, (%rsi)
+	movq	%rsp, (%rcx)
 	andq	$-16, %rsp
-	movq	%rsp, (%rdx)
+	movq	%rsp, (%r8)
 	movq	%rdi, %rbx
+	movq	%rsi, %r12
+	movq	%rdx, %r13
 	call	entry_nested_begin
-	subq	$168, %rsp		/* sizeof(struct user_frame) */
-	movq	%rbx, %rsi
-	movq	%rsp, %rdi
-	movl	$21, %ecx
-	rep	movsq
+	pushq	$USER_DS
+	pushq	%r12
+	pushq	$RFLAGS_ALWAYS
+	pushq	$USER_CS
+	pushq	%rbx
+	pushq	$-1			/* orig_rax */
+	.rept	5
+	pushq	$0
+	.endr
+	pushq	%r13			/* rdi */
+	.rept	9
+	pushq	$0
+	.endr
 	jmp	entry_leave
 	.size	entry_nested, . - entry_nested
 

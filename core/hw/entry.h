@@ -92,14 +92,14 @@ void user_frame_init(struct user_frame *frame, uint64_t rip, uint64_t rsp);
 _Noreturn void entry_to_user(void);
 
 /**
- * entry_nested() - ring 3 from within the kernel: loads @frame. What then comes from ring 3 has its
- * frame below *@stack, which entry_nested_begin() has made the thread's kernel stack. Returns by
- * entry_nested_end().
+ * entry_nested() - ring 3 from within the kernel, with these registers, all others zero, interrupts
+ * on. What then comes from ring 3 has its frame below *@stack, which entry_nested_begin() has made
+ * the thread's kernel stack. Returns by entry_nested_end().
  * @sp: what entry_nested_end() wants.
  * Return: what that was given.
  * Context: interrupts off, before and after.
  */
-unsigned entry_nested(const struct user_frame *frame, uint64_t *sp, uint64_t *stack);
+unsigned entry_nested(uint64_t rip, uint64_t rsp, uint64_t rdi, uint64_t *sp, uint64_t *stack);
 _Noreturn void entry_nested_end(uint64_t sp, unsigned result);
 
 /** entry_nested_begin() - core/task's: *@stack is known. */

@@ -12,6 +12,7 @@
 #define APIC_BASE_X2APIC BIT(10)
 #define APIC_BASE_BSP	 BIT(8)
 #define VM_CR_SVMDIS	 BIT(4)
+#define VM_CR_LOCK	 BIT(3)
 
 #define RFLAGS_DF BIT(10)
 #define RFLAGS_NT BIT(14)

@@ -1,5 +1,6 @@
-/* The four functions that compilers call by themselves. By eights: on every CPU at least as fast as
- * by bytes, on most much faster. Spec: C17, 7.24; System V ABI, AMD64 supplement, 3.2 */
+/* The functions that compilers call by themselves, for loops that look like them, too: in C they
+ * would call themselves. By eights: on every CPU at least as fast as by bytes, on most much faster.
+ * Spec: C17, 7.24; System V ABI, AMD64 supplement, 3.2 */
 
 	.text
 
@@ -64,5 +65,15 @@ memcmp:
 	subl	%edx, %eax
 1:	ret
 	.size	memcmp, . - memcmp
+
+	.globl	strlen
+	.type	strlen, @function
+strlen:
+	movq	$-1, %rax
+1:	incq	%rax
+	cmpb	$0, (%rdi,%rax)
+	jne	1b
+	ret
+	.size	strlen, . - strlen
 
 	.section .note.GNU-stack, "", @progbits

@@ -18,7 +18,7 @@ extern const struct kvm_env_ops env_ops; /* env.c */
 struct vcpu_thread {
 	_Atomic bool woken;
 	struct spinlock lock;
-	struct thread *_Atomic sleeper; /* guarded by lock; it sleeps, or is about to. Or NULL */
+	struct thread *_Atomic sleeper; /* or about to be; NULL again with lock. Or NULL */
 	uint64_t mask;			/* signals blocked in KVM_RUN */
 	uint64_t own_mask;		/* and outside, meanwhile */
 	bool has_mask;

@@ -8,6 +8,8 @@
 #include "core/task/sched.h"
 #include "core/task/signal.h"
 
+#define STEAL_STEP_NS 50000
+
 static struct vcpu_thread *of(const struct kvm_vcpu *vcpu)
 {
 	return vcpu->env_data;
@@ -23,15 +25,17 @@ static rare void count_wait(struct kvm_vcpu *vcpu, struct thread *thread)
 	}
 	t->waiter = thread;
 	t->steal_seen_ns = thread->wait_ns;
-	kvm_vcpu_note(vcpu, KVM_REQ_STEAL);
+	if (vcpu->msr[KVM_MSR_STEAL_TIME] != 0) {
+		kvm_vcpu_note(vcpu, KVM_REQ_STEAL); /* few guests ask for it */
+	}
 }
 
-/* Where the thread may have lost its CPU before. */
+/* Where the thread may have lost its CPU before. A little, as at each wake-up, is told later. */
 static inline void look_at_wait(struct kvm_vcpu *vcpu)
 {
 	struct thread *thread = thread_current();
 
-	if (thread->wait_ns != of(vcpu)->steal_seen_ns) {
+	if (thread->wait_ns - of(vcpu)->steal_seen_ns >= STEAL_STEP_NS) {
 		count_wait(vcpu, thread);
 	}
 }
@@ -107,12 +111,11 @@ static bool was_woken(struct vcpu_thread *t)
 }
 
 /* Who is awake again is not woken any more when this returns: its thread may end then. */
-static void set_sleeper(struct vcpu_thread *t, struct thread *sleeper)
+static void end_sleep(struct vcpu_thread *t)
 {
 	uint64_t flags = spin_take_irq(&t->lock);
 
-	/* Pairs with env_kick(): one of the two sees what the other has written. */
-	atomic_store_explicit(&t->sleeper, sleeper, memory_order_seq_cst);
+	atomic_store_explicit(&t->sleeper, NULL, memory_order_relaxed);
 	spin_give_irq(&t->lock, flags);
 }
 
@@ -121,7 +124,8 @@ void env_block(struct kvm_env *env, struct kvm_vcpu *vcpu)
 	struct vcpu_thread *t = of(vcpu);
 
 	(void)env;
-	set_sleeper(t, thread_current());
+	/* Pairs with env_kick(): one of the two sees what the other has written. */
+	atomic_store_explicit(&t->sleeper, thread_current(), memory_order_seq_cst);
 	for (;;) {
 		sched_prepare();
 		/* A signal is the caller's to see. */
@@ -131,7 +135,7 @@ void env_block(struct kvm_env *env, struct kvm_vcpu *vcpu)
 		(void)sched_sleep(CLOCK_NEVER);
 	}
 	sched_unprepare();
-	set_sleeper(t, NULL);
+	end_sleep(t);
 	look_at_wait(vcpu);
 }
 

@@ -9,8 +9,6 @@
 #include "core/mem/heap.h"
 #include "core/svm/internal.h"
 
-#define VM_CR_LOCK BIT(3)
-
 #define CPUID_SVM	  UINT32_C(0x8000000a)
 #define SVM_EDX_PAUSE	  BIT(10)
 #define EXT_EDX_RDTSCP	  BIT(27)

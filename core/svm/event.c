@@ -106,35 +106,22 @@ void svm_event_load(struct kvm_vcpu *vcpu, struct kvm_event *event)
 	svm->vmcb->s.rip -= moved;
 }
 
-static void set_intercept1(struct svm_vcpu *svm, uint32_t bit, bool on)
-{
-	struct vmcb_control *c = &svm->vmcb->c;
-	uint32_t value = on ? c->intercept1 | bit : c->intercept1 & ~bit;
-
-	if (value != c->intercept1) {
-		c->intercept1 = value;
-		svm->vmcb->c.clean &= ~(uint32_t)VMCB_CLEAN_INTERCEPTS;
-	}
-}
-
 /* Does an interrupt wait for the task priority to fall? Only then its writes matter. */
 static bool held_by_tpr(struct kvm_vcpu *vcpu, uint8_t tpr)
 {
 	return tpr != 0 && vcpu->apic != NULL && kvm_irq_held_back(vcpu);
 }
 
-/* @open: stop as soon as an interrupt can be taken. */
-static void store_interrupt_window(struct kvm_vcpu *vcpu, bool open)
+/* What the guest is stopped at: as soon as an interrupt can be taken (@open), at an IRET. */
+static void store_intercepts(struct kvm_vcpu *vcpu, uint8_t tpr, bool open, bool iret)
 {
-	struct svm_vcpu *svm = svm_of(vcpu);
-	struct vmcb_control *c = &svm->vmcb->c;
-	uint8_t tpr = (uint8_t)(vcpu->apic != NULL ? kvm_irq_cr8(vcpu) : vcpu->cr8);
-	uint32_t value = VMCB_V_INTR_MASKING | tpr;
+	struct vmcb_control *c = &svm_of(vcpu)->vmcb->c;
+	uint32_t first = c->intercept1 & ~(uint32_t)(VMCB_VINTR | VMCB_IRET);
+	uint32_t exceptions = c->intercept_exceptions & ~(uint32_t)BIT(EXC_BP);
 	uint16_t writes = c->intercept_cr_write & (uint16_t)~BIT(8);
 
-	if (open) {
-		value |= VMCB_V_IRQ | VMCB_V_PRIO_HIGHEST | VMCB_V_IGN_TPR;
-	}
+	first |= (open ? VMCB_VINTR : 0) | (iret ? VMCB_IRET : 0);
+	exceptions |= vcpu->intercept_bp ? (uint32_t)BIT(EXC_BP) : 0;
 	/*
 	 * Also while V_IRQ is set: QEMU 7.2 aborts at a write of CR8 by the guest that changes
 	 * what is pending. There is no such write if it is intercepted.
@@ -142,14 +129,26 @@ static void store_interrupt_window(struct kvm_vcpu *vcpu, bool open)
 	if (open || held_by_tpr(vcpu, tpr)) {
 		writes |= BIT(8);
 	}
-	set_intercept1(svm, VMCB_VINTR, open);
-	if (writes != c->intercept_cr_write) {
+	if (first != c->intercept1 || exceptions != c->intercept_exceptions ||
+	    writes != c->intercept_cr_write) {
+		c->intercept1 = first;
+		c->intercept_exceptions = exceptions;
 		c->intercept_cr_write = writes;
-		svm->vmcb->c.clean &= ~(uint32_t)VMCB_CLEAN_INTERCEPTS;
+		c->clean &= ~(uint32_t)VMCB_CLEAN_INTERCEPTS;
+	}
+}
+
+static void store_virtual_interrupt(struct svm_vcpu *svm, uint8_t tpr, bool open)
+{
+	struct vmcb_control *c = &svm->vmcb->c;
+	uint32_t value = VMCB_V_INTR_MASKING | tpr;
+
+	if (open) {
+		value |= VMCB_V_IRQ | VMCB_V_PRIO_HIGHEST | VMCB_V_IGN_TPR;
 	}
 	if (value != c->virtual_interrupt) {
 		c->virtual_interrupt = value;
-		svm->vmcb->c.clean &= ~(uint32_t)VMCB_CLEAN_INTERRUPT;
+		c->clean &= ~(uint32_t)VMCB_CLEAN_INTERRUPT;
 	}
 	svm->tpr = tpr;
 }
@@ -157,26 +156,19 @@ static void store_interrupt_window(struct kvm_vcpu *vcpu, bool open)
 __attribute__((noinline)) void svm_window_store(struct kvm_vcpu *vcpu)
 {
 	struct svm_vcpu *svm = svm_of(vcpu);
-	uint32_t exceptions = svm->vmcb->c.intercept_exceptions & ~(uint32_t)BIT(EXC_BP);
 	bool wait_for_iret = vcpu->events.nmi.masked && !svm->iret_pending;
-
-	svm->window = svm_window_wanted(vcpu);
+	uint8_t tpr = (uint8_t)(vcpu->apic != NULL ? kvm_irq_cr8(vcpu) : vcpu->cr8);
 	/*
 	 * QEMU 7.2 does not load the interrupt shadow, and would take an interrupt between STI and
 	 * HLT: there the window comes after one instruction.
 	 */
 	bool shadow = vcpu->want_irq_window && vcpu->cpu.interrupt_shadow &&
 		      vcpu->inject.kind == KVM_EVENT_NONE && !vcpu->single_step;
+	bool open = vcpu->want_irq_window && !shadow;
 
-	store_interrupt_window(vcpu, vcpu->want_irq_window && !shadow);
-	set_intercept1(svm, VMCB_IRET, wait_for_iret);
-	if (vcpu->intercept_bp) {
-		exceptions |= (uint32_t)BIT(EXC_BP);
-	}
-	if (exceptions != svm->vmcb->c.intercept_exceptions) {
-		svm->vmcb->c.intercept_exceptions = exceptions;
-		svm->vmcb->c.clean &= ~(uint32_t)VMCB_CLEAN_INTERCEPTS;
-	}
+	svm->window = svm_window_wanted(vcpu);
+	store_intercepts(vcpu, tpr, open, wait_for_iret);
+	store_virtual_interrupt(svm, tpr, open);
 	/*
 	 * The shadow of STI or MOV SS, or an IRET, is over after one instruction. Behind another
 	 * event the NMI comes before any: the guest is left as soon as that has been delivered.

@@ -306,6 +306,36 @@ static void test_sockets_meet_at_a_path(void **state)
 	assert_int_equal(CALL(unlink, PTR("/tmp/s")), 0);
 }
 
+static void test_directory_is_read_while_it_shrinks(void **state)
+{
+	struct {
+		uint64_t inode, next;
+		uint16_t bytes;
+		char type, name[5];
+	} entry;
+	char path[] = "/tmp/?";
+	int64_t fd;
+
+	(void)state;
+	assert_int_equal(tree_make_dir("/tmp", true), 0);
+	for (path[5] = 'a'; path[5] < 'e'; path[5]++) {
+		CALL(close, CALL(open, PTR(path), 0102, 0600)); /* O_RDWR, O_CREAT */
+	}
+	fd = CALL(open, PTR("/tmp"), 0200000); /* O_DIRECTORY */
+	assert_true(fd >= 0);
+	for (unsigned i = 0; i < 2; i++) {
+		assert_int_equal(CALL(getdents64, fd, PTR(&entry), sizeof(entry)), sizeof(entry));
+		assert_int_equal(entry.name[0], '.');
+	}
+	for (path[5] = 'a'; path[5] < 'e'; path[5]++) {
+		assert_int_equal(CALL(getdents64, fd, PTR(&entry), sizeof(entry)), sizeof(entry));
+		assert_int_equal(entry.name[0], path[5]);
+		assert_int_equal(CALL(unlink, PTR(path)), 0);
+	}
+	assert_int_equal(CALL(getdents64, fd, PTR(&entry), sizeof(entry)), 0);
+	CALL(close, fd);
+}
+
 static void wait_on(void *arg)
 {
 	uint32_t *word = arg;
@@ -354,6 +384,7 @@ int main(void)
 		T(test_poll),
 		T(test_descriptors_travel_with_their_bytes),
 		T(test_sockets_meet_at_a_path),
+		T(test_directory_is_read_while_it_shrinks),
 		T(test_futex),
 	};
 

@@ -59,8 +59,9 @@ struct node {
 	size_t target_len;
 
 	/* Guarded by the tree's lock. */
-	struct list in_parent;
+	struct list in_parent, in_names;
 	struct node *parent; /* held; NULL: the root, or removed */
+	uint64_t position;   /* in its directory: who came later has a larger one */
 	struct list children;
 	char *name;
 	uint32_t permissions;

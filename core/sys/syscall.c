@@ -17,13 +17,13 @@ static rare void tell_unknown(uint64_t number)
 {
 	struct thread *t = thread_current();
 	struct process *p = t->process;
+	/* The last bit is that of all above. */
+	uint64_t bit = MIN(number, ARRAY_SIZE(p->told_unknown) * 64 - 1);
 
-	if (number < ARRAY_SIZE(p->told_unknown) * 64 &&
-	    (atomic_fetch_or_explicit(&p->told_unknown[number / 64], BIT(number % 64),
+	if ((atomic_fetch_or_explicit(&p->told_unknown[bit / 64], BIT(bit % 64),
 				      memory_order_relaxed) &
-	     BIT(number % 64)) == 0) {
-		log_program("%s[%d]: system call %u is not offered", t->name, p->pid,
-			    (unsigned)number);
+	     BIT(bit % 64)) == 0) {
+		log_program("%s[%d]: system call %lu is not offered", t->name, p->pid, number);
 	}
 }
 

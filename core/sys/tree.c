@@ -8,11 +8,15 @@
 #include "core/mem/object.h"
 #include "core/task/process.h"
 
-#define LINKS_MAX 40
+#define LINKS_MAX    40
+#define NAME_BUCKETS 512
+#define MADE_ANEW    BIT(40) /* positions of entries that their directory makes, from here on */
 
 struct mutex tree_lock;
 
-static struct node *root; /* constant after tree_init() */
+static uint64_t last_position = 1;	/* tree_lock; 0 and 1 are "." and ".." */
+static struct node *root;		/* constant after tree_init() */
+static struct list names[NAME_BUCKETS]; /* tree_lock: what is in directories, by its name there */
 
 struct node *tree_root(void)
 {
@@ -21,13 +25,23 @@ struct node *tree_root(void)
 
 /* Names. Callers hold the lock. */
 
+static struct list *bucket_of(const struct node *dir, const char *name, size_t len)
+{
+	uint64_t hash = dir->inode;
+
+	for (size_t i = 0; i < len; i++) {
+		hash = (hash ^ (uint8_t)name[i]) * UINT64_C(0x100000001b3);
+	}
+	return &names[(hash >> 32) % NAME_BUCKETS];
+}
+
 static struct node *child_named(struct node *dir, const char *name, size_t len)
 {
-	list_each(&dir->children, l)
+	list_each(bucket_of(dir, name, len), l)
 	{
-		struct node *n = container_of(l, struct node, in_parent);
+		struct node *n = container_of(l, struct node, in_names);
 
-		if (strlen(n->name) == len && memcmp(n->name, name, len) == 0) {
+		if (n->parent == dir && strlen(n->name) == len && memcmp(n->name, name, len) == 0) {
 			return n;
 		}
 	}
@@ -253,6 +267,17 @@ static int set_name(struct node *n, const char *name)
 	return 0;
 }
 
+static void attach(struct node *dir, struct node *n)
+{
+	node_get(n);
+	node_get(dir);
+	n->parent = dir;
+	n->links = 1;
+	n->position = ++last_position;
+	list_add_last(&dir->children, &n->in_parent);
+	list_add_first(bucket_of(dir, n->name, strlen(n->name)), &n->in_names);
+}
+
 /* Whether ring 3 may is the caller's to ask. Caller holds the lock. */
 static int add_locked(struct node *dir, const char *name, struct node *n)
 {
@@ -265,11 +290,7 @@ static int add_locked(struct node *dir, const char *name, struct node *n)
 	if (error != 0) {
 		return error;
 	}
-	node_get(n);
-	node_get(dir);
-	n->parent = dir;
-	n->links = 1;
-	list_add_last(&dir->children, &n->in_parent);
+	attach(dir, n);
 	dir->mtime_ns = clock_wall_ns();
 	return 0;
 }
@@ -279,6 +300,7 @@ static void remove_locked(struct node *n)
 	struct node *dir = n->parent;
 
 	list_remove(&n->in_parent);
+	list_remove(&n->in_names);
 	n->parent = NULL;
 	n->links = 0;
 	dir->mtime_ns = clock_wall_ns();
@@ -372,11 +394,7 @@ int tree_rename(struct node *from_dir, const char *from, struct node *to_dir, co
 				remove_locked(other);
 			}
 			remove_locked(n);
-			node_get(n);
-			node_get(to_dir);
-			n->parent = to_dir;
-			n->links = 1;
-			list_add_last(&to_dir->children, &n->in_parent);
+			attach(to_dir, n);
 		}
 		node_put(n);
 	}
@@ -424,29 +442,28 @@ int tree_path(struct node *n, char *buf, size_t size)
 	return result;
 }
 
+/* The first one at *index or behind it: what is removed meanwhile hides none of the others. */
 static int child_entry(struct node *dir, uint64_t *index, char name[NODE_NAME_MAX + 1],
 		       uint64_t *inode, uint32_t *mode)
 {
-	uint64_t i = 2;
-
 	list_each(&dir->children, l)
 	{
 		struct node *n = container_of(l, struct node, in_parent);
 
-		if (i++ == *index) {
+		if (n->position >= *index) {
 			memcpy(name, n->name, strlen(n->name) + 1);
 			*inode = n->inode;
 			*mode = n->mode;
-			++*index;
+			*index = n->position + 1;
 			return 0;
 		}
 	}
 	if (dir->ops != NULL && dir->ops->list != NULL) {
-		uint64_t own = *index - i;
+		uint64_t own = MAX(*index, MADE_ANEW) - MADE_ANEW;
 		int error = dir->ops->list(dir, &own, name, mode);
 
 		*inode = 1;
-		*index = own + i;
+		*index = own + MADE_ANEW;
 		return error;
 	}
 	return -ENOENT;
@@ -571,6 +588,9 @@ int tree_init(void)
 {
 	mutex_init(&tree_lock);
 	node_init();
+	for (unsigned i = 0; i < NAME_BUCKETS; i++) {
+		list_init(&names[i]);
+	}
 	root = node_create(NODE_DIR | 0755);
 	return root != NULL ? 0 : -ENOMEM;
 }

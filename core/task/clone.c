@@ -154,6 +154,11 @@ static int64_t start_process(const struct clone *c)
 	if (inherit(child, p, c) == 0) {
 		t = create_thread(child, c);
 	}
+	/* It has a number, so a signal to all from now on is for it, too; was there one before? */
+	if (t != NULL && signal_is_deadly()) {
+		thread_discard(t);
+		t = NULL;
+	}
 	if (t == NULL) {
 		undo(child);
 		return -ENOMEM;

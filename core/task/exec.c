@@ -19,13 +19,12 @@
 #include "core/task/elf.h"
 #include "core/task/process.h"
 
-#define STACK_BYTES	(8 * MIB)
-#define PIE_BASE	UINT64_C(0x555555554000)
-#define RANDOM_PAGES	UINT64_C(0xfffff) /* how far bases are moved */
-#define RANDOM_BYTES	16
-#define AUX_WORDS	48
-#define AT_MINSIGSTK	51
-#define HWCAP2_FSGSBASE BIT(1)
+#define STACK_BYTES  (8 * MIB)
+#define PIE_BASE     UINT64_C(0x555555554000)
+#define RANDOM_PAGES UINT64_C(0xfffff) /* how far bases are moved */
+#define RANDOM_BYTES 16
+#define AUX_WORDS    48
+#define AT_MINSIGSTK 51
 
 static const char platform[] = "x86_64";
 
@@ -163,7 +162,7 @@ static unsigned fill_aux(const struct image *im, uint64_t *aux, uint64_t random,
 		{AT_CLKTCK, 100},
 		{AT_RANDOM, random},
 		{AT_HWCAP, asm_cpuid(1, 0).edx},
-		{AT_HWCAP2, cpu_features()->fsgsbase ? HWCAP2_FSGSBASE : 0},
+		{AT_HWCAP2, 0}, /* not RDFSBASE: see context.c */
 		{AT_MINSIGSTK, fpu_area_bytes() + 1024},
 		{AT_EXECFN, name},
 		{AT_PLATFORM, platform_at},

@@ -162,6 +162,7 @@ struct thread *thread_find(int tid)
 int process_add_thread(struct process *p, struct thread *t)
 {
 	int error = -EAGAIN;
+	uint64_t flags;
 
 	spin_take(&task_lock);
 	if (p->thread_count < PROCESS_THREADS_MAX && !p->ending) {
@@ -171,6 +172,10 @@ int process_add_thread(struct process *p, struct thread *t)
 			list_add_last(&p->threads, &t->in_process);
 			p->thread_count++;
 			error = 0;
+			/* What was sent to its process while there was nobody to be told. */
+			flags = spin_take_irq(&p->signals.lock);
+			signal_update(t);
+			spin_give_irq(&p->signals.lock, flags);
 		}
 	}
 	spin_give(&task_lock);

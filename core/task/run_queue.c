@@ -25,11 +25,13 @@ void run_queue_init(struct run_queue *q)
 	q->levels[1] = 0;
 	q->count = 0;
 	q->virtual_ns = 0;
+	q->weight = 0;
+	q->running = 0;
 }
 
 void run_entity_init(struct run_entity *e)
 {
-	*e = (struct run_entity){.policy = RUN_OTHER, .weight = WEIGHT_NORMAL};
+	*e = (struct run_entity){.policy = RUN_OTHER, .weight = WEIGHT_NORMAL, .cpus = UINT64_MAX};
 	list_init(&e->node);
 	e->slice_ns = RUN_SLICE_FAIR_NS;
 }
@@ -70,6 +72,9 @@ void run_queue_enter(struct run_queue *q, struct run_entity *e, uint64_t now_ns)
 	lag = MAX(lag, -(int64_t)RUN_SLICE_FAIR_NS);
 	lag = MIN(lag, (int64_t)LAG_MAX_NS);
 	e->virtual_ns = q->virtual_ns + (uint64_t)lag;
+	if (e->priority != 0) {
+		e->slice_ns = 0; /* behind those who are there */
+	}
 }
 
 void run_queue_leave(struct run_queue *q, struct run_entity *e, uint64_t now_ns)
@@ -95,13 +100,21 @@ static void put_fair(struct list *level, struct run_entity *e)
 	list_add_before(place, &e->node);
 }
 
+static void add_weight(struct run_queue *q, const struct run_entity *e, uint64_t weight)
+{
+	if (e->priority == 0) {
+		weight += atomic_load_explicit(&q->weight, memory_order_relaxed);
+		atomic_store_explicit(&q->weight, weight, memory_order_relaxed);
+	}
+}
+
 void run_queue_put(struct run_queue *q, struct run_entity *e)
 {
 	struct list *level = &q->level[e->priority];
 
 	if (e->priority == 0) {
 		put_fair(level, e);
-	} else if (e->slice_ns != 0 && e->slice_ns != full_slice(e)) {
+	} else if (e->slice_ns != 0) {
 		list_add_first(level, &e->node);
 	} else {
 		list_add_last(level, &e->node);
@@ -112,6 +125,7 @@ void run_queue_put(struct run_queue *q, struct run_entity *e)
 	e->queued = true;
 	q->levels[e->priority / 64] |= BIT(e->priority % 64);
 	q->count++;
+	add_weight(q, e, e->weight);
 }
 
 void run_queue_remove(struct run_queue *q, struct run_entity *e)
@@ -119,6 +133,7 @@ void run_queue_remove(struct run_queue *q, struct run_entity *e)
 	list_remove(&e->node);
 	e->queued = false;
 	q->count--;
+	add_weight(q, e, -(uint64_t)e->weight);
 	if (list_is_empty(&q->level[e->priority])) {
 		q->levels[e->priority / 64] &= ~BIT(e->priority % 64);
 	}
@@ -134,6 +149,60 @@ struct run_entity *run_queue_first(struct run_queue *q)
 		}
 	}
 	return NULL;
+}
+
+void run_queue_run(struct run_queue *q, const struct run_entity *e)
+{
+	uint64_t running = 0;
+
+	if (e != NULL) {
+		running = e->priority != 0 ? (uint64_t)e->priority << 32 : e->weight;
+	}
+	atomic_store_explicit(&q->running, running, memory_order_relaxed);
+}
+
+unsigned run_queue_priority(const struct run_queue *q)
+{
+	return (unsigned)(atomic_load_explicit(&q->running, memory_order_relaxed) >> 32);
+}
+
+/* Weight to serve; more than any number of fair threads has while a real-time one runs. */
+static uint64_t load(const struct run_queue *q)
+{
+	uint64_t running = atomic_load_explicit(&q->running, memory_order_relaxed);
+
+	return atomic_load_explicit(&q->weight, memory_order_relaxed) + MIN(running, BIT(32));
+}
+
+struct run_entity *run_queue_spare(struct run_queue *from, const struct run_queue *to, unsigned cpu,
+				   bool fair)
+{
+	struct run_entity *oldest = NULL, *first = run_queue_first(from);
+	uint64_t here = load(from), there = load(to);
+	unsigned level = first != NULL ? first->priority : 0;
+
+	for (; level > run_queue_priority(to); level--) {
+		list_each(&from->level[level], node)
+		{
+			if ((entity_of(node)->cpus & BIT(cpu)) != 0) {
+				return entity_of(node);
+			}
+		}
+	}
+	if (!fair) {
+		return NULL;
+	}
+	list_each(&from->level[0], node)
+	{
+		struct run_entity *e = entity_of(node);
+
+		/* The difference may change sides, but does not grow. */
+		if ((e->cpus & BIT(cpu)) != 0 && there + e->weight <= here &&
+		    (oldest == NULL || e->left_ns < oldest->left_ns)) {
+			oldest = e;
+		}
+	}
+	return oldest;
 }
 
 void run_queue_account(struct run_queue *q, struct run_entity *e, uint64_t ns)

@@ -12,15 +12,19 @@
 #include "core/task/thread.h"
 #include "core/task/upcall.h"
 
+/* Fair threads change their CPU once in that time at most, but when they wake or a CPU is idle. */
+#define BALANCE_NS UINT64_C(100000000)
+
 struct cpu_queue {
 	struct spinlock lock;
 	struct run_queue queue;	 /* guarded by lock */
 	struct thread *current;	 /* guarded by lock; written by this CPU */
 	struct thread *previous; /* who is being switched away from; this CPU only */
 	struct timer slice;
-	uint64_t slice_end_ns;	 /* of the turn, CLOCK_NEVER: none; this CPU only */
-	uint64_t slice_timer_ns; /* what the timer is set to, likewise */
-	_Atomic bool slice_runs; /* there is an end */
+	uint64_t slice_end_ns;	      /* of the turn, CLOCK_NEVER: none; this CPU only */
+	uint64_t slice_timer_ns;      /* what the timer is set to, likewise */
+	_Atomic bool slice_runs;      /* there is an end */
+	_Atomic uint64_t balanced_ns; /* when balance() last moved a fair thread from or to here */
 	struct thread idle;
 };
 
@@ -62,11 +66,12 @@ static struct cpu_queue *take_queue_of(struct thread *t, uint64_t *flags)
 	}
 }
 
-/* Fewest threads; idle ones first. Without locks: a wrong guess costs time only. */
+/* Idle ones first; then what runs nothing real-time, with the fewest threads. Without locks: a
+ * wrong guess costs time only. */
 static unsigned choose_cpu(const struct thread *t)
 {
 	uint64_t started = atomic_load_explicit(&started_cpus, memory_order_relaxed);
-	uint64_t allowed = t->affinity & started;
+	uint64_t allowed = t->entity.cpus & started;
 	uint64_t idle;
 	unsigned best = t->cpu;
 	unsigned least = ~0u;
@@ -80,14 +85,11 @@ static unsigned choose_cpu(const struct thread *t)
 	}
 	for (; allowed != 0; allowed &= allowed - 1) {
 		unsigned cpu = (unsigned)__builtin_ctzll(allowed);
-		const struct thread *running = queues[cpu]->current;
-		unsigned load = __atomic_load_n(&queues[cpu]->queue.count, __ATOMIC_RELAXED) * 2;
+		const struct run_queue *q = &queues[cpu]->queue;
+		unsigned load = __atomic_load_n(&q->count, __ATOMIC_RELAXED) * 2;
 
-		/* A real-time thread looks for the least important opponent. */
-		if (t->entity.priority != 0) {
-			load += running->entity.priority * 1024;
-		}
-		load += cpu == t->cpu ? 0 : 1;
+		/* The least important opponent counts more than the shortest queue. */
+		load += run_queue_priority(q) * 4 * TID_MAX + (cpu == t->cpu ? 0 : 1);
 		if (load < least) {
 			least = load;
 			best = cpu;
@@ -96,27 +98,38 @@ static unsigned choose_cpu(const struct thread *t)
 	return best;
 }
 
+static void account(struct cpu_queue *s, struct thread *t, uint64_t now)
+{
+	uint64_t ran = now - MIN(now, t->run_since_ns); /* clocks may differ a little */
+
+	t->run_since_ns += ran;
+	t->run_ns += ran;
+	if (!is_idle(s, t)) {
+		run_queue_account(&s->queue, &t->entity, ran);
+	}
+}
+
 /* Caller holds the lock. */
 static void put_locked(struct cpu_queue *s, struct thread *t)
 {
 	struct thread *current = s->current;
 
 	t->wait_since_ns = clock_now_ns();
+	if (!is_idle(s, current)) {
+		account(s, current, t->wait_since_ns); /* it may have been alone for long */
+	}
 	run_queue_enter(&s->queue, &t->entity, t->wait_since_ns);
 	run_queue_put(&s->queue, &t->entity);
 	if (is_idle(s, current) || run_entity_beats(&t->entity, &current->entity) ||
-	    (!s->slice_runs && current->entity.policy != RUN_FIFO &&
-	     current->entity.priority == t->entity.priority)) {
+	    !s->slice_runs) {
 		cpu_add_work(cpu_by_index(t->cpu), CPU_WORK_RESCHED);
 	}
 }
 
-/* Puts a runnable thread that is in no queue into the best one. */
-static void place(struct thread *t, struct cpu_queue *s, uint64_t flags)
+/* A runnable thread that is in no queue goes into that of @cpu. @s, its CPU's so far, is locked. */
+static void place(struct thread *t, unsigned cpu, struct cpu_queue *s, uint64_t flags)
 {
 	for (;;) {
-		unsigned cpu = choose_cpu(t);
-
 		if (queues[cpu] == s) {
 			put_locked(s, t);
 			spin_give_irq(&s->lock, flags);
@@ -126,12 +139,25 @@ static void place(struct thread *t, struct cpu_queue *s, uint64_t flags)
 		spin_give_irq(&s->lock, flags);
 		/* Its affinity may change meanwhile; hence the loop. */
 		s = take_queue_of(t, &flags);
-		if ((t->affinity & BIT(t->cpu)) != 0) {
+		if ((t->entity.cpus & BIT(t->cpu)) != 0) {
 			put_locked(s, t);
 			spin_give_irq(&s->lock, flags);
 			return;
 		}
+		cpu = choose_cpu(t);
 	}
+}
+
+/* One that waits; its queue @s is locked. */
+static void move(struct cpu_queue *s, struct run_entity *e, unsigned cpu, uint64_t flags)
+{
+	struct thread *t = container_of(e, struct thread, entity);
+	uint64_t now = clock_now_ns();
+
+	run_queue_remove(&s->queue, e);
+	run_queue_leave(&s->queue, e, now);
+	t->wait_ns += now - t->wait_since_ns;
+	place(t, cpu, s, flags);
 }
 
 void sched_wake(struct thread *t)
@@ -152,7 +178,7 @@ void sched_wake(struct thread *t)
 		spin_give_irq(&s->lock, flags); /* it had not gone to sleep yet */
 		return;
 	}
-	place(t, s, flags);
+	place(t, choose_cpu(t), s, flags);
 }
 
 void sched_start(struct thread *t)
@@ -160,7 +186,7 @@ void sched_start(struct thread *t)
 	uint64_t flags;
 	struct cpu_queue *s = take_queue_of(t, &flags);
 
-	place(t, s, flags);
+	place(t, choose_cpu(t), s, flags);
 }
 
 static void set_slice_timer(struct cpu_queue *s, uint64_t at_ns)
@@ -169,12 +195,48 @@ static void set_slice_timer(struct cpu_queue *s, uint64_t at_ns)
 	timer_start(&s->slice, at_ns);
 }
 
+/* Who waits here and would be better off elsewhere. Caller holds no lock, interrupts off. */
+static void balance(struct cpu_queue *s, uint64_t now)
+{
+	unsigned self = cpu_index();
+	uint64_t flags = spin_take_irq(&s->lock);
+	const struct run_entity *current = &s->current->entity;
+	uint64_t waited = now - MIN(now, s->balanced_ns);
+	bool fair = waited >= BALANCE_NS;
+
+	for (unsigned i = 1; i < cpu_count(); i++) {
+		unsigned cpu = (self + i) % cpu_count();
+		struct run_entity *e;
+
+		if (queues[cpu] == NULL) {
+			continue;
+		}
+		e = run_queue_spare(&s->queue, &queues[cpu]->queue, cpu, fair);
+		if (e == NULL) {
+			continue;
+		}
+		if (e->priority == 0) {
+			/* In turn: if it is that of who runs, after the next slice, perhaps. */
+			if (current->priority == 0 && current->left_ns < e->left_ns &&
+			    waited < 2 * BALANCE_NS) {
+				break;
+			}
+			s->balanced_ns = now;
+			queues[cpu]->balanced_ns = now;
+		}
+		move(s, e, cpu, flags);
+		return;
+	}
+	spin_give_irq(&s->lock, flags);
+}
+
 static void slice_over(struct timer *timer)
 {
 	struct cpu_queue *s = container_of(timer, struct cpu_queue, slice);
+	uint64_t now = clock_now_ns();
 
 	s->slice_timer_ns = CLOCK_NEVER;
-	if (s->slice_end_ns > clock_now_ns()) {
+	if (s->slice_end_ns > now) {
 		if (s->slice_end_ns != CLOCK_NEVER) {
 			set_slice_timer(s, s->slice_end_ns);
 		}
@@ -182,35 +244,26 @@ static void slice_over(struct timer *timer)
 	}
 	s->slice_end_ns = CLOCK_NEVER;
 	s->slice_runs = false;
+	balance(s, now);
 	cpu_add_work(cpu_this(), CPU_WORK_RESCHED);
 }
 
 /*
- * A turn has an end only while somebody waits for it. The timer may be set to an earlier moment
+ * A turn has an end only while somebody waits, be it one who does not get the CPU then: so
+ * balance() looks after who waits in vain. The timer may be set to an earlier moment
  * than that, and stays so when turns change: once a slice it costs less to look than to set it
  * with each turn.
  */
 static void set_slice(struct cpu_queue *s, struct thread *next, uint64_t now)
 {
 	struct run_entity *first = run_queue_first(&s->queue);
-	bool ends = first != NULL && !is_idle(s, next) && next->entity.policy != RUN_FIFO &&
-		    first->priority == next->entity.priority;
+	bool ends = first != NULL && !is_idle(s, next);
 
+	run_queue_run(&s->queue, is_idle(s, next) ? NULL : &next->entity);
 	s->slice_end_ns = ends ? now + MAX(next->entity.slice_ns, RUN_GRANULARITY_NS) : CLOCK_NEVER;
 	atomic_store_explicit(&s->slice_runs, ends, memory_order_relaxed);
 	if (s->slice_end_ns < s->slice_timer_ns) {
 		set_slice_timer(s, s->slice_end_ns);
-	}
-}
-
-static void account(struct cpu_queue *s, struct thread *t, uint64_t now)
-{
-	uint64_t ran = now - t->run_since_ns;
-
-	t->run_since_ns = now;
-	t->run_ns += ran;
-	if (!is_idle(s, t)) {
-		run_queue_account(&s->queue, &t->entity, ran);
 	}
 }
 
@@ -219,39 +272,22 @@ static void pull(struct cpu_queue *s)
 {
 	unsigned self = cpu_index();
 
+	run_queue_run(&s->queue, NULL);
 	for (unsigned i = 1; i < cpu_count(); i++) {
 		struct cpu_queue *other = queues[(self + i) % cpu_count()];
-		struct thread *found = NULL;
+		struct run_entity *found;
 		uint64_t flags;
 
 		if (other == NULL || __atomic_load_n(&other->queue.count, __ATOMIC_RELAXED) == 0) {
 			continue;
 		}
 		flags = spin_take_irq(&other->lock);
-		for (unsigned level = RUN_PRIORITIES; level-- > 0 && found == NULL;) {
-			list_each(&other->queue.level[level], node)
-			{
-				struct thread *t = container_of(node, struct thread, entity.node);
-
-				if ((t->affinity & BIT(self)) != 0) {
-					found = t;
-					break;
-				}
-			}
-		}
+		found = run_queue_spare(&other->queue, &s->queue, self, true);
 		if (found != NULL) {
-			run_queue_remove(&other->queue, &found->entity);
-			run_queue_leave(&other->queue, &found->entity, clock_now_ns());
-			__atomic_store_n(&found->cpu, self, __ATOMIC_RELAXED);
-		}
-		spin_give_irq(&other->lock, flags);
-		if (found != NULL) {
-			flags = spin_take_irq(&s->lock);
-			run_queue_enter(&s->queue, &found->entity, clock_now_ns());
-			run_queue_put(&s->queue, &found->entity);
-			spin_give_irq(&s->lock, flags);
+			move(other, found, self, flags);
 			return;
 		}
+		spin_give_irq(&other->lock, flags);
 	}
 }
 
@@ -273,6 +309,18 @@ static void load(struct thread *from, struct thread *to)
 	}
 }
 
+/* Does a real-time thread that ran here go elsewhere, for one above it? Caller holds the lock. */
+static bool displaced(struct cpu_queue *s, const struct thread *t)
+{
+	const struct run_entity *first = run_queue_first(&s->queue);
+
+	if (t->entity.priority == 0 || first == NULL || first->priority <= t->entity.priority) {
+		return false;
+	}
+	run_queue_run(&s->queue, first);
+	return run_queue_priority(&queues[choose_cpu(t)]->queue) < t->entity.priority;
+}
+
 /* Interrupts off. Returns when the current thread runs again, perhaps on another CPU. */
 static void reschedule(void)
 {
@@ -281,17 +329,17 @@ static void reschedule(void)
 	struct run_entity *first;
 	uint64_t now, flags;
 
-	atomic_fetch_and(&cpu_this()->work, ~CPU_WORK_RESCHED);
 	if (s->queue.count == 0 &&
 	    (is_idle(s, prev) || atomic_load(&prev->state) != THREAD_RUNNABLE)) {
 		pull(s);
 	}
+	atomic_fetch_and(&cpu_this()->work, ~CPU_WORK_RESCHED);
 	flags = spin_take_irq(&s->lock);
 	now = clock_now_ns();
 	account(s, prev, now);
 	if (!is_idle(s, prev)) {
 		if (atomic_load(&prev->state) == THREAD_RUNNABLE &&
-		    (prev->affinity & BIT(prev->cpu)) != 0) {
+		    (prev->entity.cpus & BIT(prev->cpu)) != 0 && !displaced(s, prev)) {
 			prev->wait_since_ns = now;
 			run_queue_put(&s->queue, &prev->entity);
 		} else {
@@ -329,12 +377,12 @@ void sched_finish_switch(void)
 	struct cpu_queue *s = this_queue();
 	struct thread *prev = s->previous;
 	bool dead = atomic_load(&prev->state) == THREAD_DEAD;
-	/* Not where it may not be: it was put into no queue. */
+	/* Not where it may not or should not be: it was put into no queue. */
 	bool moves = atomic_load(&prev->state) == THREAD_RUNNABLE && !is_idle(s, prev) &&
 		     !prev->entity.queued;
 
 	if (moves) {
-		place(prev, s, 0);
+		place(prev, choose_cpu(prev), s, 0);
 		return;
 	}
 	spin_give_irq(&s->lock, 0);
@@ -443,6 +491,7 @@ int sched_set_policy(struct thread *t, int policy, int priority, int nice)
 	}
 	error = run_entity_set(&t->entity, policy, priority, nice);
 	if (queued) {
+		t->entity.slice_ns = 0; /* at the end of its new level */
 		run_queue_put(&s->queue, &t->entity);
 	}
 	if (queued || s->current == t) {
@@ -461,14 +510,9 @@ int sched_set_affinity(struct thread *t, uint64_t cpus)
 		return -EINVAL;
 	}
 	s = take_queue_of(t, &flags);
-	t->affinity = cpus;
+	t->entity.cpus = cpus;
 	if ((cpus & BIT(t->cpu)) == 0 && t->entity.queued) {
-		uint64_t now = clock_now_ns();
-
-		run_queue_remove(&s->queue, &t->entity);
-		run_queue_leave(&s->queue, &t->entity, now);
-		t->wait_ns += now - t->wait_since_ns;
-		place(t, s, flags);
+		move(s, &t->entity, choose_cpu(t), flags);
 	} else {
 		if (s->current == t) {
 			cpu_add_work(cpu_by_index(t->cpu), CPU_WORK_RESCHED);
@@ -515,7 +559,7 @@ int sched_init_cpu(void)
 	signal_queue_init(&s->idle.pending);
 	thread_set_name(&s->idle, "idle");
 	s->idle.cpu = cpu->index;
-	s->idle.affinity = BIT(cpu->index);
+	s->idle.entity.cpus = BIT(cpu->index);
 	s->idle.run_since_ns = clock_now_ns();
 	s->current = &s->idle;
 	cpu->thread = &s->idle;

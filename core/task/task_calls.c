@@ -579,7 +579,7 @@ SYSCALL(sched_getaffinity)
 	if (t == NULL) {
 		return -ESRCH;
 	}
-	cpus = t->affinity & cpu_all();
+	cpus = t->entity.cpus & cpu_all();
 	thread_put(t);
 	return user_put64(a[2], cpus) != 0 ? -EFAULT : (int64_t)sizeof(cpus);
 }

@@ -33,7 +33,7 @@ static void reap(struct work *w)
 
 static void inherit(struct thread *t, const struct thread *from)
 {
-	t->affinity = from->process != NULL ? from->affinity : UINT64_MAX;
+	t->entity.cpus = from->process != NULL ? from->entity.cpus : UINT64_MAX;
 	t->cpu = from->cpu;
 	if (from->process != NULL) {
 		t->blocked = from->blocked;

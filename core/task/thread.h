@@ -42,7 +42,6 @@ struct thread {
 	/* Guarded by the lock of the queue of CPU `cpu`. */
 	struct run_entity entity;
 	unsigned cpu;
-	uint64_t affinity;
 	uint64_t run_ns, run_since_ns;
 	uint64_t wait_ns, wait_since_ns; /* in the queue; the sum changes while it is there only */
 	uint64_t turns;

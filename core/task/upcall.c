@@ -42,14 +42,11 @@ void entry_nested_begin(void)
 enum upcall_end upcall_run(struct upcall *u, uint64_t rip, uint64_t rsp, uint64_t argument)
 {
 	struct thread *t = thread_current();
-	struct user_frame frame;
 	unsigned how;
 
-	user_frame_init(&frame, rip, rsp);
-	frame.rdi = argument;
 	irq_off();
 	t->upcall = u;
-	how = entry_nested(&frame, &u->sp, &u->stack);
+	how = entry_nested(rip, rsp, argument, &u->sp, &u->stack);
 	irq_on();
 	return how;
 }

@@ -94,6 +94,7 @@ void kvm_vm_put(struct kvm_vm *vm)
 	if (__atomic_sub_fetch((uint32_t *)&vm->refs, 1, __ATOMIC_ACQ_REL) != 0) {
 		return;
 	}
+	kvm_irq_vm_stop(vm);
 	for (uint32_t i = 0; i < kvm_vm_count(vm); i++) {
 		destroy_vcpu(kvm_vm_vcpu(vm, i));
 	}

@@ -489,7 +489,7 @@ static rare unsigned decoded_length(struct kvm_vcpu *vcpu, uint32_t *opcode)
 
 static struct kvm_decoded *place_of(struct kvm_exits *x, uint64_t rip)
 {
-	return &x->decoded[(rip ^ rip >> 5) % KVM_DECODED];
+	return &x->decoded[(rip ^ rip >> 5 ^ rip >> 10) % KVM_DECODED];
 }
 
 /* The 16th byte is not the instruction's. */
@@ -498,11 +498,10 @@ static uint64_t key_of(uint64_t last)
 	return last << 8 >> 8 | UINT64_C(1) << 56;
 }
 
-/* The instruction at RIP, if it is a plain one that was emulated before: its bytes are compared. */
-static const struct kvm_plain *find_plain(struct kvm_vcpu *vcpu)
+/* The instruction at RIP, if it is a plain one that was emulated before. */
+static const struct kvm_plain *find_plain(struct kvm_vcpu *vcpu, struct kvm_code_bytes bytes)
 {
 	const struct kvm_decoded *d = place_of(vcpu->exits, vcpu->cpu.rip);
-	struct kvm_code_bytes bytes = peek(vcpu);
 
 	return d->bytes[0] == bytes.word[0] && d->bytes[1] == key_of(bytes.word[1]) ? &d->plain
 										    : NULL;
@@ -520,11 +519,11 @@ static void remember(struct kvm_exits *x, uint64_t rip)
 	}
 }
 
-/* x->code gets what is at RIP, or the beginning of it. Return: false: nothing. */
-static bool find_code(struct kvm_vcpu *vcpu)
+/* x->code gets what is at RIP, or the beginning of it. @bytes: by peek(). Return: false: nothing.
+ */
+static bool take_code(struct kvm_vcpu *vcpu, struct kvm_code_bytes bytes)
 {
 	struct kvm_exits *x = vcpu->exits;
-	struct kvm_code_bytes bytes = peek(vcpu);
 
 	if (is_code(bytes)) {
 		store_le64(x->code, bytes.word[0]);
@@ -752,33 +751,36 @@ static bool store(struct kvm_vcpu *vcpu, const struct kvm_plain *plain, uint64_t
 
 bool kvm_emul_access(struct kvm_vcpu *vcpu, uint64_t gpa, bool write)
 {
-	const struct kvm_plain *plain;
+	struct kvm_exits *x = vcpu->exits;
 
-	if (!vcpu->exits->resumed) {
-		plain = find_plain(vcpu);
+	if (!x->resumed) {
+		struct kvm_code_bytes bytes = peek(vcpu);
+		const struct kvm_plain *plain = find_plain(vcpu, bytes);
+
 		if (plain != NULL && plain->store == write && is_plain_at(vcpu, plain, gpa)) {
 			return write ? store(vcpu, plain, gpa) : load(vcpu, plain, gpa);
 		}
+		if (!take_code(vcpu, bytes)) {
+			return failed(vcpu);
+		}
 	}
-	vcpu->exits->operand_gpa = gpa;
-	vcpu->exits->operand_write = write;
-	return kvm_emul_insn(vcpu);
+	x->operand_gpa = gpa;
+	x->operand_write = write;
+	return emulate(vcpu);
 }
 
 /*
  * MOV to a control register, which kernels use all the time to flush a TLB: by 64-bit code, with no
  * prefix but REX. Return: false if it is something else; nothing has happened.
  */
-static bool write_cr(struct kvm_vcpu *vcpu)
+static bool write_cr(struct kvm_vcpu *vcpu, struct kvm_code_bytes bytes)
 {
-	struct kvm_code_bytes bytes;
 	const uint8_t *code = (const uint8_t *)bytes.word;
 	unsigned rex = 0, at = 0;
 
 	if (vcpu->single_step || (vcpu->cpu.rflags & RFLAGS_TF) != 0) {
 		return false;
 	}
-	bytes = peek(vcpu);
 	if ((code[0] & 0xf0) == 0x40) {
 		rex = code[0];
 		at = 1;
@@ -800,11 +802,15 @@ static bool write_cr(struct kvm_vcpu *vcpu)
 
 bool kvm_emul_insn(struct kvm_vcpu *vcpu)
 {
-	if (!vcpu->exits->resumed && write_cr(vcpu)) {
-		return false;
-	}
-	if (!vcpu->exits->resumed && !find_code(vcpu)) {
-		return failed(vcpu);
+	if (!vcpu->exits->resumed) {
+		struct kvm_code_bytes bytes = peek(vcpu);
+
+		if (write_cr(vcpu, bytes)) {
+			return false;
+		}
+		if (!take_code(vcpu, bytes)) {
+			return failed(vcpu);
+		}
 	}
 	return emulate(vcpu);
 }

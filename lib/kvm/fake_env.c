@@ -298,7 +298,25 @@ static enum insn_outcome fake_emulate(struct kvm_env *env, struct kvm_vcpu *vcpu
 	return f->emulate != NULL ? f->emulate(vcpu) : kvm_emulate_here(vcpu, NULL);
 }
 
+static int fake_find_code(struct kvm_env *env, const struct kvm_slot *slot, struct kvm_code *code)
+{
+	code->user = slot->user + code->linear;
+	return of_env(env)->finds_code ? 0 : -EAGAIN;
+}
+
+static struct kvm_code_bytes fake_fetch_code(struct kvm_env *env, const struct kvm_code *code,
+					     unsigned at)
+{
+	struct kvm_code_bytes bytes;
+
+	(void)env;
+	memcpy(&bytes, (const void *)(code->user + at), sizeof(bytes));
+	return bytes;
+}
+
 static const struct kvm_env_ops fake_ops = {
+	.find_code = fake_find_code,
+	.fetch_code = fake_fetch_code,
 	.emulate = fake_emulate,
 	.alloc = fake_alloc,
 	.free = fake_free,

@@ -60,6 +60,7 @@ struct fake {
 	struct kvm_fault last_fault;
 	int map_result;
 
+	bool finds_code; /* of 64-bit code, where its linear address is, too */
 	/* who emulates; NULL: lib/insn */
 	enum insn_outcome (*emulate)(struct kvm_vcpu *vcpu);
 

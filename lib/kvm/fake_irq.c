@@ -5,6 +5,7 @@
 
 #include "lib/kvm/irq.h"
 #include "lib/kvm/vcpu.h"
+#include "tests/unit.h"
 
 struct fake_irq fake_irq;
 
@@ -17,6 +18,12 @@ int kvm_irq_vm_init(struct kvm_vm *vm)
 void kvm_irq_vm_fini(struct kvm_vm *vm)
 {
 	(void)vm;
+}
+
+void kvm_irq_vm_stop(struct kvm_vm *vm)
+{
+	(void)vm;
+	fake_irq.stopped = true;
 }
 
 void kvm_irq_vm_closed(struct kvm_vm *vm)
@@ -34,6 +41,8 @@ int kvm_irq_vcpu_init(struct kvm_vcpu *vcpu)
 
 void kvm_irq_vcpu_fini(struct kvm_vcpu *vcpu)
 {
+	/* Its VM's timers would look for it. */
+	assert_true(vcpu->vm->refs != 0 || fake_irq.stopped);
 	vcpu->apic = NULL;
 }
 

@@ -8,6 +8,7 @@
 struct fake_irq {
 	int pending; /* vector + 1; 0: none */
 	bool init_sipi;
+	bool stopped;
 	uint64_t deadline;
 };
 

@@ -35,15 +35,19 @@ void kvm_irq_vm_closed(struct kvm_vm *vm)
 	irq_fd_fini(vm->irq);
 }
 
+void kvm_irq_vm_stop(struct kvm_vm *vm)
+{
+	if (vm->irq->pit_there) {
+		kvm_ops(vm->env)->timer_cancel(vm->env, &vm->irq->pit_timer);
+	}
+}
+
 void kvm_irq_vm_fini(struct kvm_vm *vm)
 {
 	struct kvm_env *env = vm->env;
 	struct kvm_irq *irq = vm->irq;
 
 	irq_fd_fini(irq);
-	if (irq->pit_there) {
-		kvm_ops(env)->timer_cancel(env, &irq->pit_timer);
-	}
 	irq_routes_free(irq, irq->routes);
 	kvm_ops(env)->lock_fini(env, &irq->irqfds_lock);
 	kvm_ops(env)->free(env, KVM_STORE_TABLE, irq->lapics, lapics_bytes(vm));

@@ -22,11 +22,15 @@ struct kvm_vcpu;
 /* ---- life ---- */
 
 /**
- * kvm_irq_vm_init() / _fini() - of a VM without chips; fini drops irqfds, timers, storage.
+ * kvm_irq_vm_init() / _fini() - of a VM without chips; fini drops irqfds, storage.
  * Context: fini: no vCPU exists any more, no lock is held.
  */
 must_use int kvm_irq_vm_init(struct kvm_vm *vm);
 void kvm_irq_vm_fini(struct kvm_vm *vm);
+
+/** kvm_irq_vm_stop() - the chips have nothing more to tell to vCPUs, which may go now. Context:
+ * nobody else knows the VM, no lock is held. */
+void kvm_irq_vm_stop(struct kvm_vm *vm);
 
 /** kvm_irq_vm_closed() - the VM's descriptor was closed: irqfds end, vCPUs may live on. */
 void kvm_irq_vm_closed(struct kvm_vm *vm);

@@ -302,12 +302,26 @@ static struct fixture *start(enum kvm_irqchip_form form)
 	return f;
 }
 
+/* Runs those timers whose time has come. */
+static void run_timers(uint64_t until)
+{
+	now = until;
+	for (unsigned i = 0; i < ARRAY_SIZE(timer); i++) {
+		if (timer[i] != NULL && deadline[i] <= now) {
+			deadline[i] = UINT64_MAX;
+			timer[i]->expired(timer[i]);
+		}
+	}
+}
+
 static void finish(struct fixture *f)
 {
 	kvm_irq_vm_closed(&f->vm);
+	kvm_irq_vm_stop(&f->vm);
 	for (unsigned i = 0; i < CPUS; i++) {
 		kvm_irq_vcpu_fini(&f->vcpu[i]);
 	}
+	run_timers(now + UINT64_C(1000000000000)); /* none is left that looks for them */
 	kvm_irq_vm_fini(&f->vm);
 	env_lock_fini(&env, &f->vm.irq_lock);
 	for (unsigned i = 0; i < EVENTS; i++) {
@@ -355,18 +369,6 @@ static int line(struct fixture *f, uint32_t gsi, bool level)
 
 	assert_int_equal(kvm_irq_line(&f->vm, gsi, level, &status), 0);
 	return status;
-}
-
-/* Runs those timers whose time has come. */
-static void run_timers(uint64_t until)
-{
-	now = until;
-	for (unsigned i = 0; i < ARRAY_SIZE(timer); i++) {
-		if (timer[i] != NULL && deadline[i] <= now) {
-			deadline[i] = UINT64_MAX;
-			timer[i]->expired(timer[i]);
-		}
-	}
 }
 
 static struct kvm_irq_routing_entry msi_entry(uint32_t gsi, uint32_t data)

@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
 """Debian's own programs on soft, each with the same results as natively, on this machine.
 
-usage: tests/soft/work.py [--engine NAME] [--cpus N] [--seconds N] [WORK]...
+usage: tests/soft/work.py [--engine NAME] [--cpus N] [--seconds N] [--kinds KIND,...] [WORK]...
 
 WORK is one of python, perl, openssl, sqlite, compiler and stress; all of them unless told. The
-guest has N processors (2); stress-ng's part lasts N seconds (20) for each of its kinds of work. The
-exit status is 1 if a result is another one than natively.
+guest has N processors (2); stress-ng's part lasts N seconds (20) for each of its kinds of work.
+--kinds picks from these, by the names of stress-ng's options, and WORK is stress then unless told:
+--kinds cpu,vm,atomic --seconds 600 verifies each of the three for ten minutes. The exit status is 1
+if a result is another one than natively.
 """
 
 import argparse
@@ -87,9 +89,14 @@ for f in *.i; do
 done
 {LINK} && sha256sum <compiled && ./compiled data''',
 }
-STRESS = ['--cpu 2 --cpu-method all', '--vm 2 --vm-bytes 64M --vm-method all', '--atomic 2',
-          '--fp 2', '--vecmath 2', '--memcpy 2', '--str 2', '--qsort 2', '--mutex 2', '--futex 2',
-          '--pipe 2', '--fork 2', '--mmap 2 --mmap-bytes 32M', '--switch 2']
+STRESS = {
+    'cpu': '--cpu-method all',
+    'vm': '--vm-bytes 64M --vm-method all',
+    **dict.fromkeys(('atomic', 'fp', 'vecmath', 'memcpy', 'str', 'qsort', 'mutex', 'futex', 'pipe',
+                     'fork'), ''),
+    'mmap': '--mmap-bytes 32M',
+    'switch': '',
+}  # kind: further options
 
 
 # ---- the files ----
@@ -166,18 +173,19 @@ def difference(work, there, here):
     return None if there == here else f'{work}: {len(there)} bytes in the guest, {len(here)} natively'
 
 
-def stress(guest, seconds):
+def stress(guest, seconds, kinds):
     """Return: what went wrong."""
     wrong = []
-    for kind in STRESS:
-        command = f'stress-ng --verify --timeout {seconds} --temp-path /tmp {kind}'
+    for kind in kinds:
+        command = (f'stress-ng --verify --timeout {seconds} --temp-path /tmp --{kind} 2 '
+                   f'{STRESS[kind]}').strip()
         status, output = guest.sh(command, seconds * 10 + 120)
         if status != 0 or 'fail' in output.replace('failed: 0', ''):
             wrong.append(f'{command}: {status}: {output[-400:]}')
     return wrong
 
 
-def run(lab, works, seconds, engine='auto', cpus=2, say=lambda text: None):
+def run(lab, works, seconds, engine='auto', cpus=2, say=lambda text: None, kinds=tuple(STRESS)):
     """All of it, in one guest. Return: what is wrong, a line each."""
     directory = os.path.join(lab.directory, '-'.join(works))
     os.makedirs(directory)
@@ -191,7 +199,7 @@ def run(lab, works, seconds, engine='auto', cpus=2, say=lambda text: None):
         for work in works:
             say(f'{work}\n')
             if work == 'stress':
-                wrong += stress(guest, seconds)
+                wrong += stress(guest, seconds, kinds)
                 continue
             status, output = guest.sh(f'cd /work; ({COMMANDS[work]}) 2>&1', 600)
             found = difference(work, output, natively(directory, work))
@@ -206,17 +214,29 @@ def run(lab, works, seconds, engine='auto', cpus=2, say=lambda text: None):
     return wrong
 
 
+def kinds_of(text):
+    """For argparse: the kinds of a list with commas."""
+    kinds = text.split(',')
+    for kind in kinds:
+        if kind not in STRESS:
+            raise argparse.ArgumentTypeError(f'no kind is called "{kind}"; there are: '
+                                             f'{",".join(STRESS)}')
+    return kinds
+
+
 def main():
     parser = argparse.ArgumentParser(usage=__doc__.split('usage: ')[1])
     parser.add_argument('--engine', default='auto')
     parser.add_argument('--cpus', type=int, default=2)
     parser.add_argument('--seconds', type=int, default=20)
+    parser.add_argument('--kinds', type=kinds_of)
     parser.add_argument('works', nargs='*', choices=[*PROGRAMS, []])
     options = parser.parse_args()
+    works = options.works or (['stress'] if options.kinds else list(PROGRAMS))
     lab = frame.Lab(native=True)
     try:
-        wrong = run(lab, options.works or list(PROGRAMS), options.seconds, options.engine,
-                    options.cpus, lambda text: print(text, end='', flush=True))
+        wrong = run(lab, works, options.seconds, options.engine, options.cpus,
+                    lambda text: print(text, end='', flush=True), options.kinds or list(STRESS))
     except debian.Failed as error:
         debian.say(error)
         return 1

@@ -239,6 +239,38 @@ def test_two_guests_side_by_side():
         host.power_off()
 
 
+def stolen(guests, seconds):
+    """What share of their time the guests' neighbours have, as each says itself, in percent."""
+    def times(guest):
+        # Spec: proc(5), /proc/stat: the eighth number is stolen time. Of the guest's own time Linux
+        # counts whole ticks only, so it is compared with the clock.
+        stat, uptime = guest.must('head -n 1 /proc/stat; cat /proc/uptime').splitlines()
+        return int(stat.split()[8]) / 100, float(uptime.split()[0])
+
+    before = [times(guest) for guest in guests]
+    time.sleep(seconds)
+    shares = []
+    for (stolen_before, start), guest in zip(before, guests):
+        stolen_now, end = times(guest)
+        shares.append(100 * (stolen_now - stolen_before) / (end - start))
+    _write(f'{shares}\n')
+    return shares
+
+
+def test_guests_see_what_their_neighbours_take():
+    """Two guests that compute share a processor; then one rests."""
+    with Host(cpus=1) as host:
+        guests = [host.guest(number) for number in (0, 1)]
+        for guest in guests:
+            guest.wait_ready()
+            guest.must('while :; do :; done & echo $! >/tmp/pid')
+        for share in stolen(guests, 12):
+            assert 35 < share < 65, share
+        guests[1].must('kill $(cat /tmp/pid)')
+        assert stolen(guests[:1], 8)[0] < 15
+        host.power_off()
+
+
 def debian_guest(host, number):
     """Boots the Debian guest of `make run`, with a disk of its own in memory. Return: a Program."""
     run_to_end(host, 9, '/bin/busybox', 'cp', '/root.img', f'/tmp/root{number}.img')

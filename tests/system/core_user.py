@@ -11,9 +11,10 @@ from lab import cpio, debian
 from tests.system import core
 
 TEST_SECONDS = 300
-NAMES = ('threads', 'signals', 'faults', 'interrupted', 'children', 'forks', 'remapping',
+NAMES = ('threads', 'signals', 'faults', 'interrupted', 'children', 'long_strings', 'forks', 'broadcasts', 'remapping',
          'rebooting', 'waiting', 'memory', 'sockets',
          'files', 'refusals', 'scheduling')
+NAMES_SMP = ('fair_beside_real_time', 'real_time_beside_higher', 'equal_shares')
 
 
 def build(name):
@@ -47,8 +48,8 @@ def run(programs, **options):
             return m.text
 
 
-def check_user(text):
-    for name in NAMES:
+def check_user(text, names=NAMES):
+    for name in names:
         assert f'pass {name}' in text, text
     assert 'FAIL' not in text and 'status 7' in text, text
 
@@ -56,7 +57,7 @@ def check_user(text):
 def test_offers_what_programs_need():
     program = build('user')
     check_user(run({'init': program}))
-    check_user(run({'init': program}, cpus=4))
+    check_user(run({'init': program}, cpus=4), NAMES + NAMES_SMP)
 
 
 def test_gives_back_what_ended_programs_had():

@@ -9,6 +9,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <spawn.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -159,6 +160,28 @@ static bool children(const char *self)
 	       waitpid(-1, &status, 0) < 0 && errno == ECHILD;
 }
 
+/* Longer than a kernel stack, and the longest path there is, behind a link. */
+static bool long_strings(const char *self)
+{
+	static char text[100001], path[4096] = "/tmp/link";
+	char *const argv[] = {"child", text, NULL}, *const no_env[] = {NULL};
+	int status = 0, fd;
+	pid_t pid;
+
+	memset(text, 'x', sizeof(text) - 1);
+	for (size_t len = strlen(path); len < 4080; len += 2) {
+		memcpy(path + len, "/.", 3);
+	}
+	if (symlink("/tmp", "/tmp/link") != 0) {
+		return false;
+	}
+	fd = open(path, O_RDONLY | O_DIRECTORY);
+	close(fd);
+	return unlink("/tmp/link") == 0 && fd >= 0 &&
+	       posix_spawn(&pid, self, NULL, NULL, argv, no_env) == 0 &&
+	       waitpid(pid, &status, 0) == pid && WIFEXITED(status) && WEXITSTATUS(status) == 42;
+}
+
 static bool waiting(void)
 {
 	struct itimerspec soon = {.it_value = {.tv_nsec = 10000000}};
@@ -235,6 +258,32 @@ static bool forks(void)
 	close(fds[0]);
 	return ok && waitpid(pid, &status, 0) == pid && WIFEXITED(status) &&
 	       WEXITSTATUS(status) == 43 && *own == 1 && *both == 2 && local == 5;
+}
+
+/* A signal to all reaches all, also those who are just being made: none is left behind. */
+static bool broadcasts(void)
+{
+	for (int round = 0; round < 20; round++) {
+		pid_t pid = fork();
+
+		while (pid == 0) {
+			if (fork() == 0) {
+				pause();
+			}
+		}
+		usleep(2000 + (useconds_t)round * 137);
+		kill(-1, SIGKILL);
+		for (int ms = 0; (pid = waitpid(-1, NULL, WNOHANG)) >= 0;) {
+			if (pid == 0) {
+				usleep(1000);
+				ms++;
+			}
+			if (ms > 5000) {
+				return false;
+			}
+		}
+	}
+	return true;
 }
 
 static bool remapping(void)
@@ -332,6 +381,167 @@ static bool scheduling(void)
 	return ok && sched_setscheduler(0, SCHED_OTHER, &p) == 0;
 }
 
+/* Who gets CPU time on CPUs 0 and 1. A thread's CPU time is the kernel's account, so none of this
+ * depends on how fast the machine is; but where CPUs stand still for long, once is not enough. */
+
+#define MS	 1000000ull
+#define SPINNERS 4
+#define ATTEMPTS 4
+#define BOTH	 3ul
+
+struct spinner {
+	pthread_t thread;
+	int priority;	     /* 0: fair */
+	unsigned long start; /* CPUs where it begins, as bits */
+	unsigned long cpus;  /* where it may run from then on */
+	uint64_t occupy_ns;  /* 0: until all stop; else they do after that, and the gains count */
+	_Atomic uint64_t ran_ns;
+	uint64_t gain_ns; /* while another occupied a CPU */
+};
+
+static struct spinner spinners[SPINNERS];
+static atomic_bool stop;
+
+static bool allow(unsigned long cpus)
+{
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	for (size_t i = 0; i < 2; i++) {
+		if ((cpus & 1ul << i) != 0) {
+			CPU_SET(i, &set);
+		}
+	}
+	return sched_setaffinity(0, sizeof(set), &set) == 0;
+}
+
+static uint64_t cpu_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
+	return (uint64_t)ts.tv_sec * 1000 * MS + (uint64_t)ts.tv_nsec;
+}
+
+/* The first time for what they have had, the second for what they have gained. */
+static void take_stock(void)
+{
+	for (int i = 0; i < SPINNERS; i++) {
+		spinners[i].gain_ns = spinners[i].ran_ns - spinners[i].gain_ns;
+	}
+}
+
+static void *spin(void *arg)
+{
+	struct spinner *s = arg;
+	struct sched_param p = {.sched_priority = s->priority};
+	uint64_t end_ns;
+
+	if ((s->priority != 0 && sched_setscheduler(0, SCHED_FIFO, &p) != 0) || !allow(s->start) ||
+	    !allow(s->cpus)) {
+		abort();
+	}
+	if (s->occupy_ns == 0) {
+		while (!stop) {
+			s->ran_ns = cpu_ns();
+		}
+		return NULL;
+	}
+	take_stock();
+	end_ns = cpu_ns() + s->occupy_ns;
+	while (cpu_ns() < end_ns) {
+	}
+	take_stock();
+	stop = true;
+	return NULL;
+}
+
+static void start(int number, struct spinner s)
+{
+	spinners[number] = s;
+	if (pthread_create(&spinners[number].thread, NULL, spin, &spinners[number]) != 0) {
+		abort();
+	}
+	/* Each runs where it begins before the next one does; who occupies may end first. */
+	while (s.occupy_ns == 0 && spinners[number].ran_ns == 0) {
+		usleep(1000);
+	}
+}
+
+static void finish(int count)
+{
+	for (int i = 0; i < count; i++) {
+		pthread_join(spinners[i].thread, NULL);
+	}
+	memset(spinners, 0, sizeof(spinners));
+	stop = false;
+}
+
+/* Who waits behind a real-time thread goes to the other CPU, although that is not idle. */
+static bool fair_beside_real_time(void)
+{
+	bool ok = allow(BOTH);
+
+	start(0, (struct spinner){.start = 1, .cpus = BOTH});
+	start(1, (struct spinner){.start = 2, .cpus = BOTH});
+	start(2, (struct spinner){.priority = 10, .start = 1, .cpus = 1, .occupy_ns = 1000 * MS});
+	pthread_join(spinners[2].thread, NULL);
+	ok = ok && spinners[0].gain_ns >= 200 * MS && spinners[1].gain_ns >= 200 * MS;
+	finish(2);
+	return ok;
+}
+
+/* A real-time thread that must give way goes to the other CPU, where something lower runs. */
+static bool real_time_beside_higher(void)
+{
+	bool ok = allow(2);
+
+	start(0, (struct spinner){.start = 2, .cpus = 2});
+	start(1, (struct spinner){.priority = 10, .start = 1, .cpus = BOTH});
+	start(2, (struct spinner){.priority = 20, .start = 1, .cpus = 1, .occupy_ns = 500 * MS});
+	pthread_join(spinners[2].thread, NULL);
+	ok = ok && spinners[1].gain_ns >= 250 * MS;
+	finish(2);
+	return ok;
+}
+
+/* All of them begin on one CPU, and none gets much more than another. */
+static bool equal_shares_of(int count)
+{
+	uint64_t least = UINT64_MAX, most = 0;
+	bool ok = allow(BOTH);
+
+	for (int i = 0; i < count; i++) {
+		start(i, (struct spinner){.start = 1, .cpus = BOTH});
+	}
+	usleep(200000);
+	take_stock();
+	sleep(2);
+	take_stock();
+	for (int i = 0; i < count; i++) {
+		least = spinners[i].gain_ns < least ? spinners[i].gain_ns : least;
+		most = spinners[i].gain_ns > most ? spinners[i].gain_ns : most;
+	}
+	stop = true;
+	finish(count);
+	return ok && most > 0 && least * 3 >= most * 2;
+}
+
+static bool equal_shares(void)
+{
+	return equal_shares_of(3) && equal_shares_of(4);
+}
+
+static bool attempts(bool (*fn)(void))
+{
+	for (int i = 0; i < ATTEMPTS; i++) {
+		if (fn()) {
+			return true;
+		}
+	}
+	return false;
+}
+
 int main(int argc, char **argv)
 {
 	(void)argc;
@@ -343,7 +553,9 @@ int main(int argc, char **argv)
 	say("faults", faults());
 	say("interrupted", interrupted());
 	say("children", children(argv[0]));
+	say("long_strings", long_strings(argv[0]));
 	say("forks", forks());
+	say("broadcasts", broadcasts());
 	say("remapping", remapping());
 	say("rebooting", rebooting());
 	say("waiting", waiting());
@@ -352,5 +564,10 @@ int main(int argc, char **argv)
 	say("files", files());
 	say("refusals", refusals());
 	say("scheduling", scheduling());
+	if (sysconf(_SC_NPROCESSORS_ONLN) > 1) {
+		say("fair_beside_real_time", attempts(fair_beside_real_time));
+		say("real_time_beside_higher", attempts(real_time_beside_higher));
+		say("equal_shares", attempts(equal_shares));
+	}
 	return 7;
 }
