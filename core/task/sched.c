@@ -115,8 +115,9 @@ static void put_locked(struct cpu_queue *s, struct thread *t)
 	struct thread *current = s->current;
 
 	t->wait_since_ns = clock_now_ns();
-	if (!is_idle(s, current)) {
-		account(s, current, t->wait_since_ns); /* it may have been alone for long */
+	/* It may have been alone for long. */
+	if (!is_idle(s, current) && t->wait_since_ns > current->run_since_ns + RUN_SLICE_FAIR_NS) {
+		account(s, current, t->wait_since_ns);
 	}
 	run_queue_enter(&s->queue, &t->entity, t->wait_since_ns);
 	run_queue_put(&s->queue, &t->entity);
