@@ -58,6 +58,9 @@ int run_entity_set(struct run_entity *e, int policy, int priority, int nice)
 	e->priority = (unsigned)priority;
 	e->nice = nice;
 	e->weight = policy == RUN_IDLE ? WEIGHT_IDLE : nice_weight[nice - NICE_MIN];
+	if (real_time) {
+		e->weight = 0;
+	}
 	e->slice_ns = full_slice(e);
 	return 0;
 }
@@ -100,12 +103,10 @@ static void put_fair(struct list *level, struct run_entity *e)
 	list_add_before(place, &e->node);
 }
 
-static void add_weight(struct run_queue *q, const struct run_entity *e, uint64_t weight)
+static void add_weight(struct run_queue *q, uint64_t weight)
 {
-	if (e->priority == 0) {
-		weight += atomic_load_explicit(&q->weight, memory_order_relaxed);
-		atomic_store_explicit(&q->weight, weight, memory_order_relaxed);
-	}
+	weight += atomic_load_explicit(&q->weight, memory_order_relaxed);
+	atomic_store_explicit(&q->weight, weight, memory_order_relaxed);
 }
 
 void run_queue_put(struct run_queue *q, struct run_entity *e)
@@ -125,7 +126,7 @@ void run_queue_put(struct run_queue *q, struct run_entity *e)
 	e->queued = true;
 	q->levels[e->priority / 64] |= BIT(e->priority % 64);
 	q->count++;
-	add_weight(q, e, e->weight);
+	add_weight(q, e->weight);
 }
 
 void run_queue_remove(struct run_queue *q, struct run_entity *e)
@@ -133,7 +134,7 @@ void run_queue_remove(struct run_queue *q, struct run_entity *e)
 	list_remove(&e->node);
 	e->queued = false;
 	q->count--;
-	add_weight(q, e, -(uint64_t)e->weight);
+	add_weight(q, -(uint64_t)e->weight);
 	if (list_is_empty(&q->level[e->priority])) {
 		q->levels[e->priority / 64] &= ~BIT(e->priority % 64);
 	}
@@ -153,11 +154,8 @@ struct run_entity *run_queue_first(struct run_queue *q)
 
 void run_queue_run(struct run_queue *q, const struct run_entity *e)
 {
-	uint64_t running = 0;
+	uint64_t running = (uint64_t)e->priority << 32 | e->weight;
 
-	if (e != NULL) {
-		running = e->priority != 0 ? (uint64_t)e->priority << 32 : e->weight;
-	}
 	atomic_store_explicit(&q->running, running, memory_order_relaxed);
 }
 

@@ -35,10 +35,10 @@ enum run_policy {
 struct run_entity {
 	struct list node;
 	enum run_policy policy;
-	unsigned priority; /* 1 to 99 with FIFO and RR, else 0 */
-	uint64_t cpus;	   /* where it may run, bit n being CPU n */
-	int nice;	   /* -20 to 19 */
-	uint32_t weight;
+	unsigned priority;   /* 1 to 99 with FIFO and RR, else 0 */
+	uint64_t cpus;	     /* where it may run, bit n being CPU n */
+	int nice;	     /* -20 to 19 */
+	uint32_t weight;     /* 0: real-time, or the idle thread */
 	uint64_t virtual_ns; /* in a queue: absolute; outside: as int64_t, from the queue's */
 	uint64_t slice_ns;   /* what is left of its turn */
 	uint64_t left_ns;    /* when it left its queue; 0: it was in none yet */
@@ -80,7 +80,7 @@ void run_queue_remove(struct run_queue *q, struct run_entity *e);
 /** run_queue_first() - whose turn it is; NULL if nobody waits. */
 struct run_entity *run_queue_first(struct run_queue *q);
 
-/** run_queue_run() - @e runs from now on; NULL: nobody. */
+/** run_queue_run() - @e runs from now on, perhaps the idle thread. */
 void run_queue_run(struct run_queue *q, const struct run_entity *e);
 
 /** run_queue_priority() - of who runs; 0: fair, or nobody. Context: no lock. */

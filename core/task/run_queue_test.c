@@ -4,6 +4,8 @@
 
 #include "tests/unit.h"
 
+static const struct run_entity idle; /* of no weight */
+
 static void set(struct run_entity *e, int policy, int priority, int nice)
 {
 	run_entity_init(e);
@@ -176,7 +178,7 @@ static void test_real_time_goes_where_something_lower_runs(void **state)
 	set(&other, RUN_RR, 10, 0);
 	run_queue_run(&to, &other);
 	assert_null(run_queue_spare(&from, &to, 1, true));
-	run_queue_run(&to, NULL);
+	run_queue_run(&to, &idle);
 	assert_ptr_equal(run_queue_spare(&from, &to, 1, true), &first);
 }
 
@@ -226,7 +228,7 @@ static void test_weight_moves_if_the_difference_does_not_grow(void **state)
 	run_queue_remove(&from, &light);
 	run_queue_remove(&from, &waits);
 	assert_null(run_queue_spare(&from, &to, 1, true));
-	run_queue_run(&from, NULL);
+	run_queue_run(&from, &idle);
 	assert_null(run_queue_spare(&to, &from, 0, true));
 }
 

@@ -257,14 +257,16 @@ static void slice_over(struct timer *timer)
  */
 static void set_slice(struct cpu_queue *s, struct thread *next, uint64_t now)
 {
-	struct run_entity *first = run_queue_first(&s->queue);
-	bool ends = first != NULL && !is_idle(s, next);
+	bool ends = s->queue.count != 0 && !is_idle(s, next);
 
-	run_queue_run(&s->queue, is_idle(s, next) ? NULL : &next->entity);
-	s->slice_end_ns = ends ? now + MAX(next->entity.slice_ns, RUN_GRANULARITY_NS) : CLOCK_NEVER;
+	run_queue_run(&s->queue, &next->entity);
 	atomic_store_explicit(&s->slice_runs, ends, memory_order_relaxed);
-	if (s->slice_end_ns < s->slice_timer_ns) {
-		set_slice_timer(s, s->slice_end_ns);
+	s->slice_end_ns = CLOCK_NEVER;
+	if (ends) {
+		s->slice_end_ns = now + MAX(next->entity.slice_ns, RUN_GRANULARITY_NS);
+		if (s->slice_end_ns < s->slice_timer_ns) {
+			set_slice_timer(s, s->slice_end_ns);
+		}
 	}
 }
 
@@ -273,7 +275,6 @@ static void pull(struct cpu_queue *s)
 {
 	unsigned self = cpu_index();
 
-	run_queue_run(&s->queue, NULL);
 	for (unsigned i = 1; i < cpu_count(); i++) {
 		struct cpu_queue *other = queues[(self + i) % cpu_count()];
 		struct run_entity *found;
@@ -282,6 +283,7 @@ static void pull(struct cpu_queue *s)
 		if (other == NULL || __atomic_load_n(&other->queue.count, __ATOMIC_RELAXED) == 0) {
 			continue;
 		}
+		run_queue_run(&s->queue, &s->idle.entity);
 		flags = spin_take_irq(&other->lock);
 		found = run_queue_spare(&other->queue, &s->queue, self, true);
 		if (found != NULL) {
@@ -311,11 +313,11 @@ static void load(struct thread *from, struct thread *to)
 }
 
 /* Does a real-time thread that ran here go elsewhere, for one above it? Caller holds the lock. */
-static bool displaced(struct cpu_queue *s, const struct thread *t)
+static rare bool displaced(struct cpu_queue *s, const struct thread *t)
 {
 	const struct run_entity *first = run_queue_first(&s->queue);
 
-	if (t->entity.priority == 0 || first == NULL || first->priority <= t->entity.priority) {
+	if (first == NULL || first->priority <= t->entity.priority) {
 		return false;
 	}
 	run_queue_run(&s->queue, first);
@@ -340,7 +342,8 @@ static void reschedule(void)
 	account(s, prev, now);
 	if (!is_idle(s, prev)) {
 		if (atomic_load(&prev->state) == THREAD_RUNNABLE &&
-		    (prev->entity.cpus & BIT(prev->cpu)) != 0 && !displaced(s, prev)) {
+		    (prev->entity.cpus & BIT(prev->cpu)) != 0 &&
+		    (prev->entity.priority == 0 || !displaced(s, prev))) {
 			prev->wait_since_ns = now;
 			run_queue_put(&s->queue, &prev->entity);
 		} else {
@@ -377,10 +380,10 @@ void sched_finish_switch(void)
 {
 	struct cpu_queue *s = this_queue();
 	struct thread *prev = s->previous;
-	bool dead = atomic_load(&prev->state) == THREAD_DEAD;
+	unsigned state = atomic_load(&prev->state);
+	bool dead = state == THREAD_DEAD;
 	/* Not where it may not or should not be: it was put into no queue. */
-	bool moves = atomic_load(&prev->state) == THREAD_RUNNABLE && !is_idle(s, prev) &&
-		     !prev->entity.queued;
+	bool moves = state == THREAD_RUNNABLE && !is_idle(s, prev) && !prev->entity.queued;
 
 	if (moves) {
 		place(prev, choose_cpu(prev), s, 0);
@@ -557,6 +560,7 @@ int sched_init_cpu(void)
 	timer_init(&s->slice, slice_over);
 	s->slice_end_ns = s->slice_timer_ns = CLOCK_NEVER;
 	run_entity_init(&s->idle.entity);
+	s->idle.entity.weight = 0;
 	signal_queue_init(&s->idle.pending);
 	thread_set_name(&s->idle, "idle");
 	s->idle.cpu = cpu->index;
