@@ -51,6 +51,9 @@ void env_run_begin(struct kvm_env *env, struct kvm_vcpu *vcpu)
 	struct vcpu_thread *t = of(vcpu);
 
 	(void)env;
+	if (t->waiter != thread_current()) {
+		count_wait(vcpu, thread_current());
+	}
 	look_at_wait(vcpu);
 	if (t->has_mask) {
 		t->own_mask = thread_current()->blocked;
