@@ -199,8 +199,8 @@ static void bad_values(void **unused)
 	refused("--cpu x86-64-v4",
 		"\"x86-64-v4\" is none of host|x86-64-v2|x86-64-v3; did you mean");
 	refused("--accel tcg", "none of auto|kvm|soft");
-	refused("--soft=jit",
-		"--soft: \"jit\" is none of auto|interpret|translate|translate-checked");
+	refused("--soft=jit", "--soft: \"jit\" is none of "
+			      "auto|interpret|translate|translate-checked|translate-exact");
 	refused("--soft=", "is none of auto|");
 	refused("--sandbox yes", "\"yes\" is neither on nor off");
 	refused("--name=", "--name: it must not be empty");

@@ -221,7 +221,8 @@ static const struct group virtio_console_group = {
 /* In the order of the enums in vmm/config.h. */
 static const char *const cpu_models[] = {"host", "x86-64-v2", "x86-64-v3", NULL};
 static const char *const accels[] = {"auto", "kvm", "soft", NULL};
-static const char *const softs[] = {"auto", "interpret", "translate", "translate-checked", NULL};
+static const char *const softs[] = {
+	"auto", "interpret", "translate", "translate-checked", "translate-exact", NULL};
 static const char *const restarts[] = {"no", "on-failure", "always", NULL};
 
 const struct field options[] = {
@@ -256,10 +257,11 @@ const struct field options[] = {
 	 IN(struct cli_config, vm.balloon_bytes)},
 	{"accel", "auto|kvm|soft", "who runs the guest's CPUs (auto); see `yado doctor`",
 	 FIELD_CHOICE, IN(struct cli_config, vm.accel), .choices = accels},
-	{"soft", "auto|interpret|translate|translate-checked",
+	{"soft", "auto|interpret|translate|translate-checked|translate-exact",
 	 "--accel soft, and how it executes guest code (auto):\n"
 	 "the translator is fast, the interpreter its reference;\n"
-	 "checked, each piece of translated code is judged before it runs",
+	 "checked, each piece of translated code is judged before it runs;\n"
+	 "exact, it keeps flags that nobody reads but a handler of faults",
 	 FIELD_CHOICE, IN(struct cli_config, vm.soft), .choices = softs},
 	{"sandbox", "on|off", "drop privileges and system calls after set-up (on)", FIELD_SWITCH,
 	 IN(struct cli_config, vm.sandbox)},

@@ -22,6 +22,9 @@ static const struct host_provider soft = {
 	.ioctl = soft_ioctl,
 	.map = soft_mmap,
 	.close = soft_close,
+	.writes_open = soft_writes_open,
+	.writes_close = soft_writes_close,
+	.wrote = soft_wrote,
 };
 
 /* As soft/engine.h calls them. */
@@ -29,6 +32,7 @@ static const char *const engines[] = {
 	[SOFT_INTERPRET] = "interpret",
 	[SOFT_TRANSLATE] = "translate",
 	[SOFT_TRANSLATE_CHECKED] = "translate-checked",
+	[SOFT_TRANSLATE_EXACT] = "translate-exact",
 };
 
 void run_help(FILE *out)

@@ -16,12 +16,10 @@
 #include "core/hw/asm.h"
 #include "lib/base/types.h"
 
-/* Outermost first. LOCK_TASK to LOCK_KVM are for core/task, core/sys and core/kvm. */
+/* Outermost first. LOCK_TASK and LOCK_FILE are for core/task and core/sys. */
 enum lock_rank {
 	LOCK_TASK,	 /* a table of processes, a process */
 	LOCK_FILE,	 /* an open file, a table of files */
-	LOCK_FS,	 /* the file tree */
-	LOCK_KVM,	 /* a VM, a vCPU */
 	LOCK_SPACE,	 /* struct space */
 	LOCK_OBJECT,	 /* struct object */
 	LOCK_KVM_MMU,	 /* nested page tables; taken by notifiers under LOCK_SPACE, too */
@@ -35,8 +33,6 @@ enum lock_rank {
 	LOCK_SIGNAL,
 	LOCK_SCHED,   /* a run queue */
 	LOCK_TIMER,   /* a CPU's timers */
-	LOCK_IRQ,     /* vectors */
-	LOCK_IOAPIC,  /* IOAPICs */
 	LOCK_HEAP,    /* struct heap */
 	LOCK_PAGE,    /* free pages */
 	LOCK_LOG,     /* how many messages there were */

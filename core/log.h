@@ -30,7 +30,6 @@ void log_at(enum log_level level, const char *fmt, ...) printf_like(2, 3);
 #define log_warning(...) log_at(LOG_WARNING, __VA_ARGS__)
 #define log_notice(...)	 log_at(LOG_NOTICE, __VA_ARGS__)
 #define log_info(...)	 log_at(LOG_INFO, __VA_ARGS__)
-#define log_debug(...)	 log_at(LOG_DEBUG, __VA_ARGS__)
 
 /**
  * log_program() - as log_notice(), about what a program of ring 3 did: all of them together get

@@ -42,12 +42,13 @@ static void say(const char *fmt, ...)
 	va_end(args);
 }
 
-static void say_address(uint64_t rip)
+/* @behind: 1 for return addresses: a call that does not return may be the last of its function. */
+static void say_address(uint64_t rip, unsigned behind)
 {
 	uint64_t offset;
-	const char *name = symbol_at(rip, &offset);
+	const char *name = symbol_at(rip - behind, &offset);
 
-	say("  %p %s+0x%lx\n", (void *)rip, name, offset);
+	say("  %p %s+0x%lx\n", (void *)rip, name, offset + behind);
 }
 
 /* Frame pointers lie on this CPU's stack: upwards, and not far from each other. */
@@ -58,7 +59,7 @@ static void say_backtrace(uint64_t rbp)
 		if (frame[1] < (uint64_t)kernel_start || frame[1] >= (uint64_t)kernel_text_end) {
 			break;
 		}
-		say_address(frame[1]);
+		say_address(frame[1], 1);
 		if (frame[0] <= rbp || frame[0] - rbp > 65536) {
 			break;
 		}
@@ -110,7 +111,7 @@ void panic_frame(const struct user_frame *f, const char *fmt, ...)
 	say("  r8  %016lx r9  %016lx r10 %016lx r11 %016lx\n", f->r8, f->r9, f->r10, f->r11);
 	say("  r12 %016lx r13 %016lx r14 %016lx r15 %016lx\n", f->r12, f->r13, f->r14, f->r15);
 	say("  rip %016lx cs %lx rflags %lx ss %lx\n", f->rip, f->cs, f->rflags, f->ss);
-	say_address(f->rip);
+	say_address(f->rip, 0);
 	say_backtrace(f->rbp);
 	end();
 }

@@ -8,7 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#define WORDS 64
+#define WORDS 128
 
 extern char **environ;
 

@@ -35,6 +35,8 @@ class Options:
         self.uefi = False
         self.count = False  # count instructions: one processor, and a run repeats exactly
         self.terminal = False  # the console is this terminal
+        self.serial_port = 0  # which one the console is; those before it lead nowhere
+        self.writes = None  # a file for a list of all writes to devices
 
 
 def iso(out, initramfs=None, cmdline=''):
@@ -80,6 +82,9 @@ def argv(options, variables=None):
     if options.disk:
         words += ['-drive', f'file={options.disk},format=raw,if=none,id=disk,snapshot=on',
                   '-device', 'virtio-blk-pci,drive=disk,bootindex=1']
+    if options.writes:
+        words += ['-trace', 'memory_region_ops_write', '-D', options.writes]
+    words += ['-serial', 'null'] * options.serial_port
     if options.uefi:
         words += ['-drive', f'if=pflash,format=raw,readonly=on,file={FIRMWARE}',
                   '-drive', f'if=pflash,format=raw,file={variables}']
@@ -91,6 +96,15 @@ class Machine:
 
     def __init__(self, options):
         self._work = tempfile.TemporaryDirectory(prefix='yado-metal-')
+        self.text = ''
+        self._seen = 0
+        self._news = threading.Condition()
+        self._process, self._input, self._output = self._start(options)
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _start(self, options):
+        """Return: the emulator's process, and the descriptors of its console: input, output."""
         variables = None
         if options.uefi:
             variables = os.path.join(self._work.name, 'variables')
@@ -98,14 +112,10 @@ class Machine:
                 copy.write(f.read())
         words = argv(options, variables)
         words += ['-chardev', 'stdio,id=console,signal=off', '-serial', 'chardev:console']
-        self.text = ''
-        self._seen = 0
-        self._news = threading.Condition()
-        self._qemu = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                      stderr=subprocess.STDOUT, preexec_fn=host.die_with_parent,
-                                      start_new_session=True)
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
+        process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                   stderr=subprocess.STDOUT, preexec_fn=host.die_with_parent,
+                                   start_new_session=True)
+        return process, process.stdin.fileno(), process.stdout.fileno()
 
     def __enter__(self):
         return self
@@ -115,7 +125,10 @@ class Machine:
 
     def _read(self):
         while True:
-            data = os.read(self._qemu.stdout.fileno(), 65536)
+            try:
+                data = os.read(self._output, 65536)
+            except OSError:  # of a terminal: nobody has its other end any more
+                data = b''
             with self._news:
                 if not data:
                     self._news.notify_all()
@@ -124,11 +137,11 @@ class Machine:
                 self._news.notify_all()
 
     def running(self):
-        return self._qemu.poll() is None
+        return self._process.poll() is None
 
     def wait(self, pattern, seconds=60):
         """Waits until the console shows the regular expression. Return: the match, or None if it did
-        not come in time, or QEMU ended before."""
+        not come in time, or the machine ended before."""
         expression = re.compile(pattern)
         deadline = time.monotonic() + seconds
         with self._news:
@@ -149,13 +162,14 @@ class Machine:
 
     def send(self, data):
         """Types."""
-        self._qemu.stdin.write(data.encode())
-        self._qemu.stdin.flush()
+        data = data.encode()
+        while data:
+            data = data[os.write(self._input, data):]
 
     def ended(self, seconds=60):
-        """Waits for QEMU to end. Return: did it?"""
+        """Waits for the emulator to end. Return: did it?"""
         try:
-            self._qemu.wait(seconds)
+            self._process.wait(seconds)
         except subprocess.TimeoutExpired:
             return False
         self._reader.join(5)
@@ -163,8 +177,8 @@ class Machine:
 
     def close(self):
         if self.running():
-            self._qemu.kill()
-        self._qemu.wait()
+            self._process.kill()
+        self._process.wait()
         self._reader.join(5)
         self._work.cleanup()
 
@@ -181,10 +195,11 @@ def _init():
     return out
 
 
-def run(program, *words, options=None, files=None, seconds=300, say=None):
+def run(program, *words, options=None, files=None, seconds=300, say=None, emulator=Machine):
     """Boots core, runs a static program with arguments, and waits for its end.
 
     `files`: more {name: path} for the initramfs. say() gets the console's text as it comes.
+    `emulator`: which kind of Machine.
     Return: (exit status, what the console showed from the program's start on).
     """
     options = options or Options()
@@ -201,7 +216,7 @@ def run(program, *words, options=None, files=None, seconds=300, say=None):
         initramfs.write(archive.getvalue())
         initramfs.flush()
         options.initramfs = initramfs.name
-        with Machine(options) as machine:
+        with emulator(options) as machine:
             return _watch(machine, name, seconds, say)
 
 

@@ -45,6 +45,12 @@ must_use int soft_access_xsavec(void *area, uint64_t components);
 must_use int soft_access_xrstor(const void *area, uint64_t components);
 
 /**
+ * soft_access_pkru() - adds @pkru to an image that XSAVEC has made without, @place bytes behind its
+ * begin; if it is 0, only that the image has a place for it. Return: 0 or -EFAULT.
+ */
+must_use int soft_access_pkru(void *area, uint64_t place, uint32_t pkru);
+
+/**
  * soft_access_same() - compares @count times 32 bytes, at least one, without vector registers.
  * Return: 0: they are equal; 1: they are not; -EFAULT.
  */

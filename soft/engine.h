@@ -40,7 +40,7 @@ extern const struct soft_engine
 
 /*
  * Likewise, but flags are kept that the code that follows does not need, and that an instruction
- * which overwrites that code would lose. For tests: to tell this from defects.
+ * which overwrites that code would lose. A handler of faults finds those of hardware.
  */
 extern const struct soft_engine soft_translate_exact;
 

@@ -179,9 +179,23 @@ static enum insn_outcome intercepted(struct soft_vcpu *vcpu, const struct insn *
 	case INSN_RDPMC:
 		return cpu->cpl != 0 && (cpu->cr4 & CR4_PCE) == 0 ? general_protection(vcpu)
 								  : soft_stop(vcpu, KVM_STOP_RDPMC);
-	case INSN_VMCALL: /* an AMD CPU does not know it */
-		vcpu->stop->exception.vector = INSN_EXC_UD;
-		return soft_stop(vcpu, KVM_STOP_EXCEPTION);
+	case INSN_SYSENTER:
+	case INSN_SYSEXIT:
+		/* In long mode, those that say they are Intel's know it. As Linux KVM does. */
+		if ((cpu->efer & EFER_LMA) != 0 && !vcpu->kvm->features.intel) {
+			return insn_raise(&vcpu->env, INSN_EXC_UD, 0);
+		}
+		break;
+	case INSN_VMCALL:
+		/*
+		 * As on AMD's CPUs, which do not know it, so that lib/kvm patches it. A guest that
+		 * is shown Intel's may have it in memory that it has protected.
+		 */
+		if (!vcpu->kvm->features.intel) {
+			vcpu->stop->exception.vector = INSN_EXC_UD;
+			return soft_stop(vcpu, KVM_STOP_EXCEPTION);
+		}
+		return soft_stop(vcpu, KVM_STOP_HYPERCALL);
 	case INSN_VMMCALL:
 		return soft_stop(vcpu, KVM_STOP_HYPERCALL);
 	case INSN_MONITOR:

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "lib/kvm/irq.h"
+#include "lib/kvm/registers.h"
 #include "lib/x86/regs.h"
 #include "lib/x86/walk.h"
 #include "soft/access.h"
@@ -36,16 +37,29 @@ static struct st_view *view_of(const struct soft_mmu *mmu, const struct soft_spa
 	return mmu->st != NULL && n < mmu->st->nframes ? &mmu->st->frames[n].view[kind] : NULL;
 }
 
-static void flush_space(struct soft_mmu *mmu, struct soft_space *space)
+/* What may be read and written. */
+static void flush_data(struct soft_mmu *mmu, struct soft_space *space)
 {
 	struct st_view *user = view_of(mmu, space, ST_VIEW_USER);
 	struct st_view *ac = view_of(mmu, space, ST_VIEW_KERNEL_AC);
 
-	/* All bits set: SOFT_NO_PAGE. */
+	/* All bits set: SOFT_NO_PAGE. What the interpreter fetches goes along. */
 	memset(space->user, 0xff, sizeof(space->user));
+	space->keys = 0;
 	if (user != NULL) {
-		st_flush_view(user);
-		st_flush_view(ac);
+		st_flush_pages(user);
+		st_flush_pages(ac);
+	}
+}
+
+static void flush_space(struct soft_mmu *mmu, struct soft_space *space)
+{
+	struct st_view *user = view_of(mmu, space, ST_VIEW_USER);
+
+	flush_data(mmu, space);
+	if (user != NULL) {
+		st_flush_exec(user);
+		st_flush_exec(view_of(mmu, space, ST_VIEW_KERNEL_AC));
 	}
 }
 
@@ -59,6 +73,7 @@ static void flush_kernel(struct soft_mmu *mmu)
 		st_flush_view(v);
 	}
 	mmu->kernel_private = false;
+	mmu->kernel_keys = 0;
 }
 
 void soft_mmu_init(struct soft_mmu *mmu, struct st_translator *st)
@@ -107,12 +122,6 @@ void soft_mmu_flush_pcid(struct soft_mmu *mmu, uint64_t pcid)
 	}
 }
 
-/* Is anything known of it? */
-static bool in_use(const struct soft_mmu *mmu, const struct soft_space *space)
-{
-	return space->cr3 != SOFT_NO_SPACE || space == mmu->now;
-}
-
 void soft_mmu_doubt_code(struct soft_mmu *mmu)
 {
 	struct st_view *kernel = view_of(mmu, mmu->now, ST_VIEW_KERNEL);
@@ -120,7 +129,7 @@ void soft_mmu_doubt_code(struct soft_mmu *mmu)
 	for (unsigned n = 0; n < SOFT_SPACES && kernel != NULL; n++) {
 		struct st_view *user = view_of(mmu, &mmu->space[n], ST_VIEW_USER);
 
-		if (user != NULL && in_use(mmu, &mmu->space[n])) {
+		if (user != NULL && soft_mmu_in_use(mmu, &mmu->space[n])) {
 			st_doubt_exec(user);
 		}
 	}
@@ -149,7 +158,7 @@ void soft_mmu_protect(struct soft_vcpu *vcpu, uint64_t host)
 		struct soft_space *space = &mmu->space[n];
 		struct st_view *ac = view_of(mmu, space, ST_VIEW_KERNEL_AC);
 
-		if (!in_use(mmu, space)) {
+		if (!soft_mmu_in_use(mmu, space)) {
 			continue;
 		}
 		protect(space->user, view_of(mmu, space, ST_VIEW_USER), host);
@@ -204,6 +213,30 @@ void soft_mmu_follow(struct soft_vcpu *vcpu)
 	}
 }
 
+void soft_mmu_obey_keys(struct soft_vcpu *vcpu)
+{
+	struct soft_mmu *mmu = &vcpu->mmu;
+	uint32_t pkru = kvm_reg_pkru(vcpu->kvm);
+	uint32_t taken = pkru & ~mmu->pkru;
+
+	mmu->pkru = pkru;
+	if (taken == 0) {
+		return;
+	}
+	for (unsigned i = 0; i < SOFT_SPACES; i++) {
+		struct soft_space *space = &mmu->space[i];
+
+		/* ST_VIEW_KERNEL_AC of any may have what the kernel's have. */
+		if (soft_mmu_in_use(mmu, space) &&
+		    soft_mmu_binds(taken, space->keys | mmu->kernel_keys)) {
+			flush_data(mmu, space);
+		}
+	}
+	if (soft_mmu_binds(taken, mmu->kernel_keys)) {
+		flush_kernel(mmu);
+	}
+}
+
 static void flush_page(struct soft_tlb_entry *tlb, struct st_view *v, uint64_t linear)
 {
 	struct soft_tlb_entry *e = &tlb[(linear >> 12) % SOFT_TLB];
@@ -226,7 +259,7 @@ void soft_mmu_flush_page(struct soft_mmu *mmu, uint64_t linear)
 		struct soft_space *space = &mmu->space[n];
 		struct st_view *ac = view_of(mmu, space, ST_VIEW_KERNEL_AC);
 
-		if (!in_use(mmu, space)) {
+		if (!soft_mmu_in_use(mmu, space)) {
 			continue;
 		}
 		flush_page(space->user, view_of(mmu, space, ST_VIEW_USER), linear);
@@ -248,7 +281,6 @@ static enum insn_outcome nowhere(struct soft_vcpu *vcpu, uint64_t gpa, uint64_t 
 	vcpu->stop->memory.write = access == SOFT_WRITE;
 	vcpu->stop->memory.fetch = access == SOFT_FETCH;
 	vcpu->stop->memory.walk = walk;
-	vcpu->stop->memory.linear_known = true;
 	vcpu->stop->memory.linear = linear;
 	return INSN_EXIT;
 }
@@ -317,6 +349,7 @@ static enum walk_outcome translate(struct soft_vcpu *vcpu, uint64_t linear, enum
 		.phys_bits = kvm->features.phys_bits,
 		.pages_1g = kvm->features.pages_1g,
 		.ac = (kvm->cpu.rflags & RFLAGS_AC) != 0,
+		.pkru = vcpu->mmu.pkru,
 	};
 	unsigned bits = WALK_SET_AD;
 
@@ -350,8 +383,13 @@ static void fill(struct soft_vcpu *vcpu, uint64_t linear, enum soft_access acces
 	uint8_t *host = host_of(page, 0);
 	bool user_view = cpu->cpl == 3 && !system;
 
-	/* What SMAP and RFLAGS.AC have a say in is asked each time. */
-	if (!user_view && result->user && (cpu->cr4 & CR4_SMAP) != 0 && access != SOFT_FETCH) {
+	/* What SMAP and RFLAGS.AC have a say in is asked each time, or is in ST_VIEW_KERNEL_AC. */
+	bool asked = !user_view && result->user && (cpu->cr4 & CR4_SMAP) != 0;
+
+	if (result->user && access != SOFT_FETCH) {
+		soft_mmu_note_key(&vcpu->mmu, result->key, !user_view && !asked);
+	}
+	if (asked && access != SOFT_FETCH) {
 		return;
 	}
 	if (!user_view && !result->global) {

@@ -24,7 +24,8 @@ struct soft_tlb_entry {
 
 /** What is known of an address space. */
 struct soft_space {
-	uint64_t cr3; /* PCID included; SOFT_NO_SPACE: nothing that is valid */
+	uint64_t cr3;  /* PCID included; SOFT_NO_SPACE: nothing that is valid */
+	uint16_t keys; /* protection keys of pages that are known: bits */
 	struct soft_tlb_entry user[SOFT_TLB]; /* what CPL 3 may do */
 };
 
@@ -36,6 +37,8 @@ struct soft_mmu {
 	/* What the others may do, in all spaces. */
 	struct soft_tlb_entry kernel[SOFT_TLB];
 	bool kernel_private;	  /* pages among these, or in ST_VIEW_KERNEL, are not global */
+	uint16_t kernel_keys;	  /* of users' pages among these */
+	uint32_t pkru;		  /* no more than this allows is in any of the TLBs */
 	unsigned oldest;	  /* who is next to make room */
 	struct st_translator *st; /* has further TLBs for each space; or NULL */
 	uint64_t flushes;	  /* how often all was forgotten */
@@ -94,6 +97,11 @@ void soft_mmu_protect(struct soft_vcpu *vcpu, uint64_t host);
 void soft_mmu_doubt_code(struct soft_mmu *mmu);
 /** soft_mmu_follow() - CR3 may have changed. */
 void soft_mmu_follow(struct soft_vcpu *vcpu);
+/**
+ * soft_mmu_obey_keys() - PKRU may have changed. What it does not allow any more is forgotten, so
+ * that changes cost nothing as long as the keys in question have no pages in the TLBs.
+ */
+void soft_mmu_obey_keys(struct soft_vcpu *vcpu);
 
 /** soft_mmu_init() - @st: a translator, or NULL. */
 void soft_mmu_init(struct soft_mmu *mmu, struct st_translator *st);
@@ -102,6 +110,48 @@ void soft_mmu_flush(struct soft_mmu *mmu);
 void soft_mmu_flush_pcid(struct soft_mmu *mmu, uint64_t pcid);
 /** soft_mmu_flush_page() - as INVLPG. */
 void soft_mmu_flush_page(struct soft_mmu *mmu, uint64_t linear);
+
+/**
+ * soft_mmu_note_key() - a user's page with @key comes into a TLB of the space, or, if @kernel, into
+ * that of all of them.
+ */
+static inline void soft_mmu_note_key(struct soft_mmu *mmu, unsigned key, bool kernel)
+{
+	mmu->now->keys |= (uint16_t)(1u << key);
+	if (kernel) {
+		mmu->kernel_keys |= (uint16_t)(1u << key);
+	}
+}
+
+/** soft_mmu_in_use() - is anything known of it? */
+static inline bool soft_mmu_in_use(const struct soft_mmu *mmu, const struct soft_space *space)
+{
+	return space->cr3 != SOFT_NO_SPACE || space == mmu->now;
+}
+
+/** soft_mmu_binds() - are among the rights in @taken, bits as in PKRU, some of @keys? */
+static inline bool soft_mmu_binds(uint32_t taken, unsigned keys)
+{
+	uint32_t rights = keys;
+
+	/* Each bit becomes two. */
+	rights = (rights | rights << 8) & 0x00ff00ff;
+	rights = (rights | rights << 4) & 0x0f0f0f0f;
+	rights = (rights | rights << 2) & 0x33333333;
+	rights = (rights | rights << 1) & 0x55555555;
+	return (taken & (rights | rights << 1)) != 0;
+}
+
+/** soft_mmu_must_forget() - would soft_mmu_obey_keys() forget anything with this PKRU? */
+static inline bool soft_mmu_must_forget(const struct soft_mmu *mmu, uint32_t pkru)
+{
+	unsigned keys = mmu->kernel_keys;
+
+	for (unsigned i = 0; i < SOFT_SPACES; i++) {
+		keys |= soft_mmu_in_use(mmu, &mmu->space[i]) ? mmu->space[i].keys : 0U;
+	}
+	return soft_mmu_binds(pkru & ~mmu->pkru, keys);
+}
 
 /** soft_mmu_note_size() - the page at @linear has 2 to the power of @shift bytes. */
 static inline void soft_mmu_note_size(struct soft_mmu *mmu, uint64_t linear, unsigned shift)

@@ -9,12 +9,16 @@
 #include <unistd.h>
 
 #include "lib/base/bytes.h"
+#include "lib/kvm/registers.h"
 #include "soft/vcpu.h"
 
 #define SLOT_BYTES 32
 #define BYTES	   ((size_t)SOFT_NATIVE_SLOTS * SLOT_BYTES)
 
-#define XCR0_KNOWN 7 /* x87, SSE, AVX */
+#define XCR0_KNOWN  7	   /* x87, SSE, AVX */
+#define LEAF7_OSPKE BIT(4) /* in ECX */
+#define PKRU	    9	   /* its component */
+#define PKRU_BYTES  8
 
 /* In the XSAVE area. Spec: Intel SDM vol. 1, 13.4 "XSAVE Area" */
 #define AT_FOP	      6
@@ -22,7 +26,6 @@
 #define AT_FDP	      16
 #define AT_MXCSR      24
 #define AT_MXCSR_MASK 28
-#define AT_XSTATE_BV  512
 #define AT_HEADER_END 576
 #define AT_AVX	      576
 #define AVX_BYTES     256
@@ -133,16 +136,34 @@ uint64_t soft_native_features(void)
 		return 0;
 	}
 	__asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
-	return low & XCR0_KNOWN;
+	low &= XCR0_KNOWN | (uint32_t)XCR0_PKRU;
+	return soft_native_pkru_at() != 0 ? low : low & XCR0_KNOWN;
 }
 
-/* The only one beyond x87 and SSE; its place is the same in all CPUs. */
-void soft_native_component(uint32_t i, uint32_t regs[4])
+uint32_t soft_native_pkru_at(void)
 {
-	bool avx = i == 2;
+	uint32_t regs[4] = {0}, low, high;
 
-	regs[0] = avx ? AVX_BYTES : 0;
-	regs[1] = avx ? AT_AVX : 0;
+	if (__get_cpuid_count(7, 0, &regs[0], &regs[1], &regs[2], &regs[3]) == 0 ||
+	    (regs[2] & LEAF7_OSPKE) == 0) {
+		return 0;
+	}
+	__asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+	__cpuid_count(0xd, PKRU, regs[0], regs[1], regs[2], regs[3]);
+	/* Guests are told what this CPU says; of the compact format, that it is not aligned. */
+	return (low & XCR0_PKRU) != 0 && regs[0] == PKRU_BYTES && regs[2] == 0 &&
+			       regs[1] <= SOFT_NATIVE_IMAGE - PKRU_BYTES
+		       ? regs[1]
+		       : 0;
+}
+
+/* The place of AVX is the same in all CPUs. */
+void soft_native_component(uint32_t i, uint32_t pkru_at, uint32_t regs[4])
+{
+	bool avx = i == 2, pkru = i == PKRU;
+
+	regs[0] = avx ? AVX_BYTES : pkru ? PKRU_BYTES : 0;
+	regs[1] = avx ? AT_AVX : pkru ? pkru_at : 0;
 	regs[2] = 0;
 	regs[3] = 0;
 }
@@ -236,9 +257,9 @@ void soft_native_restorable(struct soft_vcpu *vcpu)
 	uint8_t *area = vcpu->kvm->xsave;
 
 	store_le32(area + AT_MXCSR, load_le32(area + AT_MXCSR) & vcpu->native.mxcsr);
-	store_le64(area + AT_XSTATE_BV,
-		   load_le64(area + AT_XSTATE_BV) & vcpu->kvm->env->backend->xcr0);
-	memset(area + AT_XSTATE_BV + 8, 0, AT_HEADER_END - AT_XSTATE_BV - 8);
+	store_le64(area + KVM_AT_XSTATE_BV,
+		   load_le64(area + KVM_AT_XSTATE_BV) & vcpu->kvm->env->backend->xcr0);
+	memset(area + KVM_AT_XSTATE_BV + 8, 0, AT_HEADER_END - KVM_AT_XSTATE_BV - 8);
 }
 
 /* The last x87 instruction: where the guest has it, not where it was executed here. */
@@ -247,7 +268,7 @@ static void set_place(uint8_t *area, const struct insn_native *n, uint64_t fdp)
 	store_le16(area + AT_FOP, n->fop);
 	store_le64(area + AT_FIP, n->fip);
 	store_le64(area + AT_FDP, n->base == INSN_NO_REG ? fdp : n->fdp);
-	area[AT_XSTATE_BV] |= 1;
+	area[KVM_AT_XSTATE_BV] |= 1;
 }
 
 /* The host's CPU may not have saved it. @was: the area, up to MXCSR, as it was loaded. */
@@ -255,7 +276,7 @@ static void keep_place(uint8_t *area, const uint8_t *was)
 {
 	if (load_le64(was + AT_FIP) != 0 || load_le64(was + AT_FDP) != 0) {
 		memcpy(area + AT_FOP, was + AT_FOP, AT_MXCSR - AT_FOP);
-		area[AT_XSTATE_BV] |= 1;
+		area[KVM_AT_XSTATE_BV] |= 1;
 	}
 }
 
@@ -278,14 +299,14 @@ enum insn_outcome soft_native_run(struct soft_vcpu *vcpu, struct insn_native *n)
 	uint8_t *area = vcpu->kvm->xsave;
 	struct run run = {
 		.area = area,
-		.mask = backend->xcr0,
+		.mask = soft_native_mask(backend->xcr0),
 		.rflags = n->rflags & FLAGS_ARITH,
 		.avx = backend->xcr0 & 4,
 	};
 	uint8_t was[AT_MXCSR] = {0};
 	int r;
 
-	if ((area[AT_XSTATE_BV] & 1) != 0) {
+	if ((area[KVM_AT_XSTATE_BV] & 1) != 0) {
 		memcpy(was, area, sizeof(was));
 	}
 

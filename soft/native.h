@@ -13,20 +13,39 @@ struct soft_vcpu;
 
 #define SOFT_NATIVE_SLOTS 256
 
+/** No image in standard format is longer: x87 to AVX-512, and PKRU. */
+#define SOFT_NATIVE_IMAGE 2696
+
 struct soft_native {
 	uint8_t *write;	  /* the slots, to fill them */
 	uint8_t *execute; /* the same memory */
 	uint32_t mxcsr;	  /* bits that the host's CPU has, AMD's one more than Intel's */
 };
 
-/** soft_native_features() - of XCR0, those that this host restores: x87, SSE, AVX. 0: no XSAVE. */
+/**
+ * soft_native_features() - of XCR0, those that guests may have here: x87, SSE, AVX, and PKRU, if
+ * this host's XRSTOR takes images with it. 0: no XSAVE.
+ */
 uint64_t soft_native_features(void);
+
+/** soft_native_pkru_at() - where an image has PKRU, if guests may have it; else 0. */
+uint32_t soft_native_pkru_at(void);
+
+/**
+ * soft_native_mask() - of @xcr0, what the host's registers hold for a guest: not PKRU, which would
+ * bind this process. It is in vcpu->xsave always.
+ */
+static inline uint64_t soft_native_mask(uint64_t xcr0)
+{
+	return xcr0 & ~XCR0_PKRU;
+}
 
 /**
  * soft_native_component() - CPUID leaf 0xd of component @i, 2 or more: length, place, flags.
+ * @pkru_at: as above.
  * Context: any; no CPUID, which takes long in a virtual machine.
  */
-void soft_native_component(uint32_t i, uint32_t regs[4]);
+void soft_native_component(uint32_t i, uint32_t pkru_at, uint32_t regs[4]);
 
 /** soft_native_init() - maps the slots. Return: 0, -errno; -ENODEV: the host has no XSAVE. */
 must_use int soft_native_init(struct soft_native *native);

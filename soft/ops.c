@@ -10,8 +10,6 @@
 #include "lib/x86/regs.h"
 #include "soft/vcpu.h"
 
-#define AT_XSTATE_BV 512 /* in the XSAVE area */
-
 #define DR7_ENABLED UINT64_C(0xff)
 #define DR_EXECUTE  0
 #define DR_WRITE    1
@@ -297,16 +295,32 @@ static enum insn_outcome op_read_xcr(struct insn_env *env, uint32_t index, uint6
 	}
 	*value = kvm->xcr0;
 	if (index == 1) {
-		*value &= load_le64(kvm->xsave + AT_XSTATE_BV);
+		*value &= load_le64(kvm->xsave + KVM_AT_XSTATE_BV);
+		/* User space may have said that 0 is not its initial value. */
+		*value &= kvm_reg_pkru(kvm) != 0 ? UINT64_MAX : ~XCR0_PKRU;
 	}
+	return INSN_DONE;
+}
+
+static enum insn_outcome op_read_pkru(struct insn_env *env, uint32_t *value)
+{
+	*value = kvm_reg_pkru(vcpu_of(env)->kvm);
+	return INSN_DONE;
+}
+
+static enum insn_outcome op_write_pkru(struct insn_env *env, uint32_t value)
+{
+	struct soft_vcpu *vcpu = vcpu_of(env);
+
+	kvm_reg_set_pkru(vcpu->kvm, value);
+	soft_mmu_obey_keys(vcpu);
 	return INSN_DONE;
 }
 
 /* Only the emulator of XSAVE asks: CPUID itself is lib/kvm's. */
 static enum insn_outcome op_cpuid(struct insn_env *env, uint32_t regs[4])
 {
-	(void)env;
-	soft_native_component(regs[2], regs);
+	soft_native_component(regs[2], vcpu_of(env)->kvm->env->backend->pkru_at, regs);
 	return INSN_DONE;
 }
 
@@ -377,6 +391,8 @@ static const struct insn_ops ops = {
 	.write_msr = op_write_msr,
 	.read_tsc = op_read_tsc,
 	.read_xcr = op_read_xcr,
+	.read_pkru = op_read_pkru,
+	.write_pkru = op_write_pkru,
 	.cpuid = op_cpuid,
 	.invlpg = op_invlpg,
 	.invpcid = op_invpcid,

@@ -30,3 +30,23 @@ void *soft_mmap(size_t bytes, int protection, int flags, int fd, off_t offset);
 
 /** soft_close() - as close(). */
 int soft_close(int fd);
+
+/*
+ * What hardware sees by itself, and a translator does not: devices write to the guest's memory,
+ * perhaps over code. Who tells of it has guests see new code as soon as they can know of it; who
+ * does not, at the next KVM_RUN, or within 16 ms.
+ */
+
+/** soft_writes_open() - of a VM, which is there until soft_writes_close(). Return: NULL and errno.
+ */
+void *soft_writes_open(int vm_fd);
+void soft_writes_close(void *writes);
+
+/**
+ * soft_wrote() - @bytes at @at, in this process, were written to: when it returns, no vCPU executes
+ * what was there before. To be called before the guest can know of it: before the used index of a
+ * ring is published, or an interrupt sent. If they do not hold code, as nearly always, that is a
+ * look-up for each page, without a lock.
+ * Context: any thread that is not in KVM_RUN; any locks of the caller's.
+ */
+void soft_wrote(void *writes, const void *at, size_t bytes);

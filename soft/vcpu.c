@@ -10,6 +10,10 @@
 /* Inside, unless another vCPU wants to be alone: either it sees us, or we see it. */
 static void go_inside(struct soft_vcpu *vcpu)
 {
+	uint32_t visit = atomic_load_explicit(&vcpu->visit, memory_order_relaxed);
+
+	/* Pairs with may_write() of soft/code.c. */
+	atomic_store_explicit(&vcpu->visit, visit + 1, memory_order_release);
 	for (;;) {
 		struct soft_vcpu *owner;
 
@@ -28,6 +32,7 @@ static void go_inside(struct soft_vcpu *vcpu)
 		soft_mmu_flush(&vcpu->mmu);
 	}
 	soft_mmu_follow(vcpu);
+	soft_mmu_obey_keys(vcpu);
 }
 
 static bool enter_guest(struct soft_vcpu *vcpu)

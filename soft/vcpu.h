@@ -53,10 +53,12 @@ struct soft_vcpu {
 	/*
 	 * Atomic. inside: uses mappings right now. stale: mappings were taken away, the TLB is to
 	 * be flushed before they are used again. Both are sequentially consistent: either who
-	 * takes mappings away sees `inside`, or we see `stale`.
+	 * takes mappings away sees `inside`, or we see `stale`. visit: another number each time
+	 * that it goes inside.
 	 */
 	_Atomic bool inside;
 	_Atomic bool stale;
+	_Atomic uint32_t visit;
 	/* Set to 1 they end what the engine does; SOFT_SPACES, so many bytes apart; NULL: not
 	 * needed. */
 	_Atomic uint32_t *kick;

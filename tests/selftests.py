@@ -89,6 +89,7 @@ TESTS = [
     _of('steal_time'),
     _of('x86_64/kvm_pv_test'),
     _of('x86_64/fix_hypercall_test'),
+    _of('rseq_test', seconds=600, cpus=2),
 ]
 
 
@@ -263,7 +264,7 @@ HEAD = '''# Linux's selftests for KVM
 Programs that were not written for Yado: `tools/testing/selftests/kvm` of Linux 6.1, built from Debian's package `linux-source-6.1` when they are
 needed. `make selftests PROVIDER=core` runs them on `core`, `PROVIDER=kvm` on Linux KVM, both in the lab, most on one CPU. Left out is what needs
 nested guests, SMM, Hyper-V, Xen, SEV or a PMU, and what this lab cannot run: `hardware_disable_test` and `memslot_perf_test` hang it, `debug_regs`
-wants intercepts of #BP. `rseq_test` is about rseq(2), which `core` does not offer, more than about KVM.
+wants intercepts of #BP.
 
 This file is written by `tests/selftests.py --table`; a test compares it with what they say.
 '''

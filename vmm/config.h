@@ -28,6 +28,7 @@ enum soft_kind {
 	SOFT_INTERPRET,
 	SOFT_TRANSLATE,
 	SOFT_TRANSLATE_CHECKED, /* judges all that the translator emits */
+	SOFT_TRANSLATE_EXACT,	/* keeps flags that nobody reads but at a fault */
 };
 
 enum console_kind {

@@ -253,6 +253,13 @@ static void host_down(struct machine *m)
 	host_close(&m->host);
 }
 
+static void on_device_write(void *ctx, const void *at, uint64_t len)
+{
+	const struct machine *m = ctx;
+
+	host_wrote(&m->host, at, len);
+}
+
 static int memory_up(struct machine *m)
 {
 	int r = guest_memory_init(&m->mem, m->config->memory_bytes);
@@ -268,6 +275,10 @@ static int memory_up(struct machine *m)
 			guest_memory_fini(&m->mem);
 			return r;
 		}
+	}
+	if (m->host.writes != NULL) {
+		m->mem.wrote = on_device_write;
+		m->mem.wrote_ctx = m;
 	}
 	return 0;
 }

@@ -215,5 +215,6 @@ int guest_write(const struct guest_memory *mem, gpa_t addr, const void *src, uin
 		return -EFAULT;
 	}
 	memcpy(p, src, len);
+	guest_wrote(mem, p, len);
 	return 0;
 }

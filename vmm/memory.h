@@ -27,6 +27,9 @@ struct guest_memory {
 	bool huge; /* it is made of reserved huge pages */
 	unsigned nregions;
 	struct guest_region region[GUEST_REGIONS_MAX];
+	/* Set before the guest runs; NULL: nobody wants to know what devices write. */
+	void (*wrote)(void *ctx, const void *at, uint64_t len);
+	void *wrote_ctx;
 };
 
 /**
@@ -70,6 +73,19 @@ static inline must_use bool guest_addr(const struct guest_memory *mem, const voi
 		}
 	}
 	return false;
+}
+
+/**
+ * guest_wrote() - a device has written to @len bytes of guest RAM at @at. Called before the guest
+ * can know of it, by an interrupt or by a ring that it polls: vq_push() does so for what it gives
+ * back, guest_write() for what it writes. Before the guest runs, nobody needs to.
+ * Context: any thread that is not in KVM_RUN; any locks.
+ */
+static inline void guest_wrote(const struct guest_memory *mem, const void *at, uint64_t len)
+{
+	if (mem->wrote != NULL) {
+		mem->wrote(mem->wrote_ctx, at, len);
+	}
 }
 
 /** guest_read() - copies out of guest RAM. Return: 0, or -EFAULT and nothing copied. */

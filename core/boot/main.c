@@ -313,10 +313,10 @@ static void say_summary(void)
 {
 	const struct cpu_features *f = cpu_features();
 
-	log_info("core %s, by %s on %s; %u CPU%s, %s, TSC %lu MHz by %s", YADO_VERSION,
+	log_info("core %s, by %s on %s; %u CPU%s, %s, TSC %lu MHz by %s%s%s", YADO_VERSION,
 		 boot.info.loader, f->vendor, cpu_count(), cpu_count() == 1 ? "" : "s",
 		 local_apic_is_x2apic() ? "x2APIC" : "xAPIC", clock_tsc_khz() / 1000,
-		 clock_source());
+		 clock_source(), f->tsc_deadline ? ", TSC deadlines" : "", f->pcid ? ", PCID" : "");
 	log_info("memory: %lu MiB, %lu KiB in use; initramfs %lu KiB", page_total() >> 8,
 		 (page_total() - page_used(PAGE_USE_FREE)) << 2, boot.initramfs_len / KIB);
 	log_info("svm: %u ASIDs%s%s%s%s", f->svm_asids, f->nrips ? ", next RIP" : "",
@@ -381,7 +381,7 @@ NO_CANARY void boot_start(uint32_t magic, uint32_t info)
 	start_memory();
 	start_devices();
 	uint64_t stack = kmap_stack_create();
-	if (stack == 0) {
+	if (stack == 0 || cpu_guard_stacks() != 0) {
 		refuse("there is no memory for a stack.");
 	}
 	cpu_set_kernel_stack(stack);

@@ -19,8 +19,7 @@
 #define MADT_ENABLED	    BIT(0)
 #define MADT_PCAT_COMPAT    BIT(0)
 
-#define FADT_TMR_VAL_EXT BIT(8)
-#define FADT_RESET_REG	 BIT(10)
+#define FADT_RESET_REG BIT(10)
 
 struct reader {
 	struct acpi_info *info;
@@ -254,7 +253,6 @@ static void read_fadt(struct reader *r, const struct table *t)
 	info->pm1a_control = read_port(t, 64, 172);
 	info->pm1b_control = read_port(t, 68, 184);
 	info->pm_timer = field(t, 91, 1) == 4 ? read_port(t, 76, 208) : 0;
-	info->pm_timer_is_32 = (flags & FADT_TMR_VAL_EXT) != 0;
 	if ((flags & FADT_RESET_REG) != 0 && t->len >= 129) {
 		read_register(&info->reset, t->p + 116);
 		info->reset_value = t->p[128];

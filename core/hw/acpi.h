@@ -64,7 +64,6 @@ struct acpi_info {
 	uint16_t smi_command;		     /* port; 0: none, ACPI mode is on */
 	uint8_t acpi_enable;		     /* what to write there */
 	uint16_t pm_timer;		     /* port; 0: none */
-	bool pm_timer_is_32;
 	struct acpi_register reset;
 	uint8_t reset_value;
 	bool has_s5;

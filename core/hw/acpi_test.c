@@ -129,7 +129,6 @@ static void tables_are_understood(void **state)
 	assert_int_equal(a.pm1a_control, 0x604);
 	assert_int_equal(a.pm1b_control, 0);
 	assert_int_equal(a.pm_timer, 0x608);
-	assert_true(a.pm_timer_is_32);
 	assert_int_equal(a.smi_command, 0xb2);
 	assert_int_equal(a.acpi_enable, 0xf1);
 	assert_int_equal(a.reset.kind, ACPI_REGISTER_PORT);

@@ -203,11 +203,6 @@ static inline void asm_invlpg(uint64_t va)
 	__asm__ volatile("invlpg (%0)" ::"r"(va) : "memory");
 }
 
-static inline void asm_wbinvd(void)
-{
-	__asm__ volatile("wbinvd" ::: "memory");
-}
-
 /* Ports. */
 
 #define ASM_PORT(name, type, suffix)                                                           \
@@ -258,18 +253,6 @@ static inline void asm_xrstor(const void *area, uint64_t mask)
 	__asm__ volatile("xrstor64 (%0)" ::"r"(area), "a"((uint32_t)mask),
 			 "d"((uint32_t)(mask >> 32))
 			 : "memory");
-}
-
-/* User memory is reachable between them. */
-
-static inline void asm_stac(void)
-{
-	__asm__ volatile("stac" ::: "memory");
-}
-
-static inline void asm_clac(void)
-{
-	__asm__ volatile("clac" ::: "memory");
 }
 
 /* Device registers: one access of exactly this size. */

@@ -153,9 +153,8 @@ static bool serve(void)
 	return news;
 }
 
-static void on_irq(void *ctx)
+static void on_irq(void)
 {
-	(void)ctx;
 	spin_take(&console.lock);
 	(void)in(IIR); /* an empty transmitter is acknowledged by that */
 	bool news = serve();
@@ -173,7 +172,7 @@ bool console_connect(void)
 		return false;
 	}
 	/* COM1 and COM3 have IRQ 4, COM2 and COM4 have IRQ 3. */
-	if (irq_connect_isa(is_even ? 3 : 4, on_irq, NULL, "console") < 0) {
+	if (irq_connect_isa(is_even ? 3 : 4, IRQ_VECTOR_CONSOLE, on_irq) != 0) {
 		return false;
 	}
 	uint64_t flags = spin_take_irq(&console.lock);

@@ -1,5 +1,6 @@
 #include "core/hw/cpu.h"
 
+#include <errno.h>
 #include <string.h>
 
 #include "core/hw/cpu_tables.h"
@@ -8,6 +9,7 @@
 #include "core/hw/irq.h"
 #include "core/hw/regs.h"
 #include "core/mem/heap.h"
+#include "core/mem/kmap.h"
 #include "lib/base/check.h"
 #include "lib/x86/cpuid.h"
 
@@ -36,6 +38,7 @@
 
 struct cpu cpu_boot; /* start.S points GS to it */
 static struct cpu_tables boot_tables;
+static _Alignas(16) uint8_t boot_exception_stack[2048];
 
 static struct {
 	/* Constant after start-up. */
@@ -119,11 +122,12 @@ void cpu_read_features(void)
 	memcpy(f->vendor, (uint32_t[]){r.ebx, r.edx, r.ecx}, 12);
 	r = asm_cpuid(CPUID_FEATURES, 0);
 	f->xsave = (r.ecx & CPUID_1_ECX_XSAVE) != 0 && most >= CPUID_XSAVE;
-	f->pcid = (r.ecx & CPUID_1_ECX_PCID) != 0;
 	f->rdrand = (r.ecx & CPUID_1_ECX_RDRAND) != 0;
 	f->x2apic = (r.ecx & CPUID_1_ECX_X2APIC) != 0;
 	f->tsc_deadline = (r.ecx & CPUID_1_ECX_TSC_DEADLINE) != 0;
 	f->pge = (r.edx & CPUID_1_EDX_PGE) != 0;
+	/* What is flushed of the kernel's own pages is to be gone in all contexts: it is global. */
+	f->pcid = f->pge && (r.ecx & CPUID_1_ECX_PCID) != 0;
 	if (most >= CPUID_FEATURES7) {
 		r = asm_cpuid(CPUID_FEATURES7, 0);
 		f->smep = (r.ebx & CPUID_7_EBX_SMEP) != 0;
@@ -162,7 +166,9 @@ void cpu_add_work(struct cpu *cpu, uint64_t work)
 
 void cpu_idle(void)
 {
-	if (atomic_load_explicit(&cpu_this()->work, memory_order_acquire) == 0) {
+	uint64_t work = atomic_load_explicit(&cpu_this()->work, memory_order_acquire);
+
+	if ((work & ~CPU_WORK_ARRIVED) == 0) {
 		asm_wait_irq();
 	}
 }
@@ -175,6 +181,7 @@ static void set_control_registers(void)
 
 	asm_wrmsr(MSR_EFER, asm_rdmsr(MSR_EFER) | EFER_NXE | EFER_SCE);
 	cr4 |= f->pge ? CR4_PGE : 0;
+	cr4 |= f->pcid ? CR4_PCIDE : 0;
 	cr4 |= f->smep ? CR4_SMEP : 0;
 	cr4 |= f->smap ? CR4_SMAP : 0;
 	cr4 |= f->umip ? CR4_UMIP : 0;
@@ -209,10 +216,7 @@ static void fill_tables(struct cpu_tables *t)
 	t->gdt[TSS_SEL / 8] =
 		limit | (base & 0xffffff) << 16 | UINT64_C(0x89) << 40 | (base >> 24 & 0xff) << 56;
 	t->gdt[TSS_SEL / 8 + 1] = base >> 32;
-	t->tss = (struct tss){.io_map_base = sizeof(t->tss)}; /* behind the limit: no ports */
-	for (size_t i = 0; i < IST_COUNT; i++) {
-		t->tss.ist[i] = (uint64_t)(t->stacks[i] + sizeof(t->stacks[i]));
-	}
+	t->tss.io_map_base = sizeof(t->tss); /* behind the limit: no ports */
 }
 
 void cpu_load(struct cpu *cpu)
@@ -245,8 +249,28 @@ static void add(struct cpu *cpu)
 void cpu_start_boot(void)
 {
 	cpu_boot.tables = &boot_tables;
+	for (size_t i = 0; i < IST_COUNT; i++) {
+		boot_tables.tss.ist[i] = (uint64_t)(&boot_exception_stack + 1);
+	}
 	add(&cpu_boot);
 	cpu_load(&cpu_boot);
+}
+
+static must_use int make_exception_stacks(struct tss *tss, unsigned index)
+{
+	for (unsigned i = 0; i < IST_COUNT; i++) {
+		uint64_t top = kmap_exception_stack(index * IST_COUNT + i);
+		if (top == 0) {
+			return -ENOMEM;
+		}
+		tss->ist[i] = top;
+	}
+	return 0;
+}
+
+int cpu_guard_stacks(void)
+{
+	return make_exception_stacks(&boot_tables.tss, cpu_boot.index);
 }
 
 struct cpu *cpu_create(uint32_t apic_id, uint32_t acpi_id)
@@ -254,7 +278,8 @@ struct cpu *cpu_create(uint32_t apic_id, uint32_t acpi_id)
 	struct cpu *cpu = mem_alloc(sizeof(*cpu));
 	struct cpu_tables *tables = mem_alloc(sizeof(*tables));
 
-	if (cpu == NULL || tables == NULL || cpu_count() == CPU_MAX) {
+	if (cpu == NULL || tables == NULL || cpu_count() == CPU_MAX ||
+	    make_exception_stacks(&tables->tss, cpu_count()) != 0) {
 		mem_free(cpu, sizeof(*cpu));
 		mem_free(tables, sizeof(*tables));
 		return NULL;

@@ -22,6 +22,8 @@ struct lapic_ops;
 /* Bits of struct cpu, work: things to do before this CPU goes back to ring 3 or into a guest. */
 #define CPU_WORK_RESCHED BIT(0) /* another thread should run */
 #define CPU_WORK_SIGNAL	 BIT(1) /* the current thread has a signal; core/task sets and clears it */
+/* The current thread has come here: ring 3 wants to know, guests do not. core/task's, too */
+#define CPU_WORK_ARRIVED BIT(2)
 
 struct cpu {
 	/* entry.S and the compiler know these offsets. */
@@ -41,10 +43,9 @@ struct cpu {
 	/* This CPU only. */
 	struct thread *thread; /* who runs; NULL until core/task sets it */
 	struct space *space;   /* whose page tables are loaded; NULL: the kernel's own */
-	unsigned irq_depth;    /* > 0: in an interrupt handler */
 	unsigned spin_depth;   /* spinlocks held: no sleeping, no user memory */
 	uint64_t irqs;	       /* interrupts taken, for statistics */
-	void *sched;	       /* for core/task */
+	uint64_t timer_irqs;   /* those of the timer among them */
 	void *virt;	       /* for core/svm */
 
 	/* Any CPU. */

@@ -17,8 +17,6 @@ enum {
 	IST_COUNT,
 };
 
-#define IST_STACK_BYTES 4096
-
 struct tss {
 	uint32_t reserved0;
 	uint64_t rsp0, rsp1, rsp2;
@@ -34,7 +32,6 @@ _Static_assert(sizeof(struct tss) == 104, "AMD APM vol. 2, figure 12-8");
 struct cpu_tables {
 	uint64_t gdt[7];
 	struct tss tss;
-	_Alignas(16) uint8_t stacks[IST_COUNT][IST_STACK_BYTES];
 };
 
 extern struct cpu cpu_boot;
@@ -44,6 +41,10 @@ void cpu_read_features(void);
 
 /** cpu_start_boot() - the CPU that runs becomes CPU 0. Context: once, before any other call. */
 void cpu_start_boot(void);
+
+/** cpu_guard_stacks() - CPU 0 gets stacks with guard pages for these exceptions; until then they
+ * share one without. Return: 0 or -ENOMEM. Context: once there is an allocator. */
+must_use int cpu_guard_stacks(void);
 
 /** cpu_create() - a CPU that does not run yet. Return: it, or NULL: no memory, or CPU_MAX. */
 must_use struct cpu *cpu_create(uint32_t apic_id, uint32_t acpi_id);

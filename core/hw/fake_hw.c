@@ -94,7 +94,9 @@ void tlb_flush(uint64_t set, uint64_t start, uint64_t end)
 	fake_tlb.end = end;
 }
 
-void tlb_load(hpa_t root)
+void tlb_load(hpa_t root, uint64_t id, uint64_t seq)
 {
 	(void)root;
+	fake_tlb.id = id;
+	fake_tlb.seq = seq;
 }

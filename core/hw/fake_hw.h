@@ -20,4 +20,5 @@ void fake_cpu_join(unsigned index);
 extern struct fake_tlb {
 	unsigned flushes;
 	uint64_t cpus, start, end; /* of the last one */
+	uint64_t id, seq;	   /* what was loaded last */
 } fake_tlb;

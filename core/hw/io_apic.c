@@ -4,7 +4,6 @@
 
 #include "core/hw/asm.h"
 #include "core/hw/cpu.h"
-#include "core/lock.h"
 #include "core/mem/kmap.h"
 
 #define SELECT	     0x00
@@ -17,16 +16,15 @@
 #define PIC_MASTER   0x21
 #define PIC_SLAVE    0xa1
 
+/* Constant after start-up, as are the registers. */
 static struct {
-	struct spinlock lock; /* guards the registers */
-	/* Constant after start-up. */
 	struct ioapic {
 		uint8_t *regs;
 		uint32_t gsi_base, wires;
 	} chip[ACPI_IOAPICS_MAX];
 	size_t n;
 	struct acpi_isa_irq isa[ACPI_ISA_IRQS];
-} ioapics = {.lock = SPINLOCK_INIT(LOCK_IOAPIC)};
+} ioapics;
 
 static uint32_t get(const struct ioapic *chip, uint32_t reg)
 {
@@ -86,9 +84,7 @@ int io_apic_connect_isa(unsigned irq, unsigned vector, bool *is_level)
 	for (size_t i = 0; i < ioapics.n; i++) {
 		const struct ioapic *chip = &ioapics.chip[i];
 		if (isa->gsi >= chip->gsi_base && isa->gsi - chip->gsi_base < chip->wires) {
-			uint64_t flags = spin_take_irq(&ioapics.lock);
 			put_entry(chip, isa->gsi - chip->gsi_base, entry);
-			spin_give_irq(&ioapics.lock, flags);
 			return 0;
 		}
 	}

@@ -18,7 +18,8 @@ void io_apic_mask_pics(const struct acpi_info *acpi);
 /** io_apic_init() - all wires masked. IOAPICs that cannot be mapped are left out. */
 void io_apic_init(const struct acpi_info *acpi);
 
-/** io_apic_connect_isa() - leads an ISA interrupt to @vector of the first CPU. Return: 0 or
- * -ENODEV.
+/** io_apic_connect_isa() - leads an ISA interrupt to @vector of the first CPU. Start-up.
+ * @is_level: is it one? Written before the first can come.
+ * Return: 0 or -ENODEV.
  */
 must_use int io_apic_connect_isa(unsigned irq, unsigned vector, bool *is_level);

@@ -41,22 +41,15 @@ static void run_calls(void)
 	}
 }
 
-static void on_call(void *ctx)
-{
-	(void)ctx;
-	run_calls();
-}
-
-static void on_reschedule(void *ctx)
+static void on_reschedule(void)
 {
 	/* That the interrupt came is all: on the way out the CPU looks at its work. */
-	(void)ctx;
 }
 
 void ipi_init(void)
 {
-	irq_set_handler(IRQ_VECTOR_CALL, on_call, "call");
-	irq_set_handler(IRQ_VECTOR_RESCHED, on_reschedule, "reschedule");
+	irq_set_handler(IRQ_VECTOR_CALL, run_calls);
+	irq_set_handler(IRQ_VECTOR_RESCHED, on_reschedule);
 }
 
 static void post(unsigned cpu, struct call_link *l)

@@ -8,16 +8,14 @@
 #include "core/hw/asm.h"
 #include "lib/base/types.h"
 
-/* The fixed ones; those between IRQ_VECTOR_FIRST and IRQ_VECTOR_LAST are given out. */
-#define IRQ_VECTOR_FIRST    0x30
-#define IRQ_VECTOR_LAST	    0xdf
+#define IRQ_VECTOR_CONSOLE  0x30
 #define IRQ_VECTOR_TIMER    0xf0
 #define IRQ_VECTOR_CALL	    0xf1 /* ipi.h */
 #define IRQ_VECTOR_RESCHED  0xf2
 #define IRQ_VECTOR_ERROR    0xfe
 #define IRQ_VECTOR_SPURIOUS 0xff
 
-typedef void irq_handler(void *ctx);
+typedef void irq_handler(void);
 
 /** irq_save() - interrupts off. Return: how they were, for irq_restore(). */
 static inline must_use uint64_t irq_save(void)
@@ -47,28 +45,16 @@ static inline bool irq_is_on(void)
 }
 
 /**
- * irq_alloc_vector() - a vector of one's own.
- * @name: for statistics; not copied.
- * Return: the vector, or -ENOSPC.
- * Context: any without LOCK_IRQ.
- */
-must_use int irq_alloc_vector(irq_handler *fn, void *ctx, const char *name);
-
-/** irq_free_vector() - when it returns, no CPU runs the handler any more. Context: interrupts on.
- */
-void irq_free_vector(int vector);
-
-/**
  * irq_connect_isa() - leads the wire that ISA calls @irq (0 to 15; the MADT's overrides are
- * applied) to a new vector on CPU 0, unmasked.
- * Return: the vector, -ENOSPC, or -ENODEV without an IOAPIC that has the wire.
+ * applied) to @vector on CPU 0, unmasked. Start-up.
+ * Return: 0, or -ENODEV without an IOAPIC that has the wire.
  */
-must_use int irq_connect_isa(unsigned irq, irq_handler *fn, void *ctx, const char *name);
+must_use int irq_connect_isa(unsigned irq, unsigned vector, irq_handler *fn);
 
 /* Start-up, and for entry.c. */
 
 /** irq_dispatch() - the handler of @vector, with all around it. Context: interrupts off. */
 void irq_dispatch(unsigned vector);
 
-/** irq_set_handler() - of one of the fixed vectors. Start-up. */
-void irq_set_handler(unsigned vector, irq_handler *fn, const char *name);
+/** irq_set_handler() - of one of the vectors above. Start-up. */
+void irq_set_handler(unsigned vector, irq_handler *fn);

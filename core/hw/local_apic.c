@@ -17,8 +17,6 @@
 #define REG_ICR_LOW  0x300
 #define REG_ICR_HIGH 0x310
 #define REG_TIMER    0x320
-#define REG_THERMAL  0x330
-#define REG_PERF     0x340
 #define REG_LINT0    0x350
 #define REG_LINT1    0x360
 #define REG_ERROR    0x370

@@ -29,11 +29,6 @@ static inline void svm_vmsave(hpa_t pa)
 	__asm__ volatile("vmsave %0" ::"a"(pa.v) : "memory");
 }
 
-static inline void svm_vmload(hpa_t pa)
-{
-	__asm__ volatile("vmload %0" ::"a"(pa.v) : "memory");
-}
-
 /**
  * svm_run() - runs the guest of @vmcb until its next #VMEXIT.
  * @gpr: its general registers, in their order of encoding; RAX and RSP are not looked at, they are

@@ -18,9 +18,9 @@ static struct {
 	uint64_t ns_max; /* what the counter can hold */
 } device;
 
-static void on_timer(void *ctx)
+static void on_timer(void)
 {
-	(void)ctx;
+	cpu_this()->timer_irqs++;
 	timer_run();
 }
 
@@ -31,7 +31,7 @@ void timer_device_init(void)
 		device.mult = (clock_lapic_khz() << 32) / 1000000;
 		device.ns_max = (UINT64_C(1) << 31) * 1000000 / MAX(clock_lapic_khz(), 1);
 	}
-	irq_set_handler(IRQ_VECTOR_TIMER, on_timer, "timer");
+	irq_set_handler(IRQ_VECTOR_TIMER, on_timer);
 }
 
 void timer_device_start(void)

@@ -29,55 +29,37 @@
 
 	.text
 
-	/* size_t user_copy(void *to, const void *from, size_t len): bytes that were not copied */
-	.globl	user_copy
-	.type	user_copy, @function
-user_copy:
+	/* Up to @left bytes by a string instruction; in RAX those that were not done. */
+	.macro	bulk name, string, left, left32
+	.globl	\name
+	.type	\name, @function
+\name:
 	open
-	movq	%rdx, %rcx
-	shrq	$3, %rcx
-	andl	$7, %edx
-1:	rep	movsq
-	movl	%edx, %ecx
-2:	rep	movsb
 	xorl	%eax, %eax
+	movq	\left, %rcx
+	shrq	$3, %rcx
+	andl	$7, \left32
+1:	rep	\string\()q
+	movl	\left32, %ecx
+2:	rep	\string\()b
 	close
 	ret
 	/* Once more by bytes, from where it stopped: up to the first bad one. */
-3:	leaq	(%rdx,%rcx,8), %rcx
-4:	rep	movsb
+3:	leaq	(\left,%rcx,8), %rcx
+4:	rep	\string\()b
 5:	movq	%rcx, %rax
 	close
 	ret
-	.size	user_copy, . - user_copy
+	.size	\name, . - \name
 	fixup	1b, 3b, 0
 	fixup	2b, 5b, 0
 	fixup	4b, 5b, 0
+	.endm
 
+	/* size_t user_copy(void *to, const void *from, size_t len): bytes that were not copied */
+	bulk	user_copy, movs, %rdx, %edx
 	/* size_t user_zero(void *to, size_t len): bytes that were not cleared */
-	.globl	user_zero
-	.type	user_zero, @function
-user_zero:
-	open
-	xorl	%eax, %eax
-	movq	%rsi, %rcx
-	shrq	$3, %rcx
-	andl	$7, %esi
-1:	rep	stosq
-	movl	%esi, %ecx
-2:	rep	stosb
-	xorl	%eax, %eax
-	close
-	ret
-3:	leaq	(%rsi,%rcx,8), %rcx
-4:	rep	stosb
-5:	movq	%rcx, %rax
-	close
-	ret
-	.size	user_zero, . - user_zero
-	fixup	1b, 3b, 0
-	fixup	2b, 5b, 0
-	fixup	4b, 5b, 0
+	bulk	user_zero, stos, %rsi, %esi
 
 	/* int user_load32(const uint32_t *from, uint32_t *to), and without faults: 0 or -1 */
 	.macro	load name, no_fault, register, store

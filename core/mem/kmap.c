@@ -10,6 +10,10 @@
 #define STACKS_MAX  65536
 #define DEVICES_MAX (16 * GIB)
 
+/* Behind all stacks of threads: a page that is a hole, a page that is a stack, ... */
+#define EXCEPTIONS_BASE (KMAP_STACKS_BASE + STACKS_MAX * STACK_SLOT)
+#define EXCEPTION_SLOT	(2 * PAGE_SIZE)
+
 _Static_assert(KMAP_STACK_BYTES == PAGE_SIZE << STACK_ORDER, "");
 
 /* At the very top of a stack that nobody uses. */
@@ -23,6 +27,7 @@ static struct {
 	struct free_stack *free;
 	uint64_t stacks; /* made so far */
 	uint64_t used;
+	uint64_t exception_stacks; /* made so far */
 	uint64_t devices_bytes;
 } kmap = {.lock = SPINLOCK_INIT(LOCK_KMAP)};
 
@@ -79,11 +84,31 @@ uint64_t kmap_stacks(void)
 	return used;
 }
 
+uint64_t kmap_exception_stack(unsigned number)
+{
+	uint64_t bottom = EXCEPTIONS_BASE + number * EXCEPTION_SLOT + PAGE_SIZE;
+
+	spin_take(&kmap.lock);
+	if (number >= kmap.exception_stacks) {
+		hpa_t pa = page_alloc_zero(0, PAGE_USE_STACK);
+		if (!page_is_none(pa) &&
+		    paging_map(bottom, pa.v, PAGE_SIZE, PTE_RW | PTE_NX) == 0) {
+			kmap.exception_stacks = number + 1;
+		} else if (!page_is_none(pa)) {
+			page_free(pa, 0);
+		}
+	}
+	bool is_made = number < kmap.exception_stacks;
+	spin_give(&kmap.lock);
+	return is_made ? bottom + PAGE_SIZE : 0;
+}
+
 bool kmap_is_guard(uint64_t va)
 {
-	uint64_t offset = va - KMAP_STACKS_BASE;
+	uint64_t offset = va - KMAP_STACKS_BASE, number = (va - EXCEPTIONS_BASE) / PAGE_SIZE;
 
-	return offset < STACKS_MAX * STACK_SLOT && offset % STACK_SLOT < KMAP_STACK_BYTES;
+	return (offset < STACKS_MAX * STACK_SLOT && offset % STACK_SLOT < KMAP_STACK_BYTES) ||
+	       (va >= EXCEPTIONS_BASE && number % 2 == 0 && number / 2 < kmap.exception_stacks);
 }
 
 void *kmap_device(hpa_t pa, size_t len)

@@ -27,6 +27,14 @@ must_use uint64_t kmap_stack_create(void);
  * they count as free stacks (kmap_stacks()). Context: as kmap_stack_create(), on another stack. */
 void kmap_stack_destroy(uint64_t top);
 
+/**
+ * kmap_exception_stack() - a stack of one page for an exception, for ever, with an unmapped page
+ * below it.
+ * @number: by rising numbers, from 0 on; the same one for the same number.
+ * Return: the first address behind it, or 0 without memory. Context: as kmap_stack_create().
+ */
+must_use uint64_t kmap_exception_stack(unsigned number);
+
 /** kmap_stacks() - how many are in use. */
 uint64_t kmap_stacks(void);
 

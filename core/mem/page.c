@@ -457,17 +457,6 @@ uint32_t page_refs(hpa_t pa)
 	return atomic_load_explicit(refs_of(pa), memory_order_relaxed);
 }
 
-bool page_is_ram(hpa_t pa)
-{
-	uint64_t n = pa.v >> HUGE_SHIFT;
-
-	if (n >= ram.n_blocks || ram.blocks[n].state == STATE_NONE) {
-		return false;
-	}
-	return !ram.blocks[n].is_fixed ||
-	       record_of((uint32_t)(pa.v >> PAGE_SHIFT))->state != STATE_NONE;
-}
-
 uint64_t page_used(enum page_use use)
 {
 	return (uint64_t)MAX(atomic_load_explicit(&ram.used[use], memory_order_relaxed), 0);

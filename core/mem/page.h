@@ -70,17 +70,13 @@ void page_put(hpa_t pa);
 /** page_refs() - how many hold it. For tests, and where a lock keeps it from changing. */
 uint32_t page_refs(hpa_t pa);
 
-/** page_is_ram() - does the allocator manage this address? */
-bool page_is_ram(hpa_t pa);
-
 /** page_used() - pages (of 4 KiB) in use for @use at this moment; PAGE_USE_FREE: free ones. */
 uint64_t page_used(enum page_use use);
 
 /** page_total() - all pages (of 4 KiB) that the allocator manages. */
 uint64_t page_total(void);
 
-/** page_drain_cpu() - gives this CPU's own free pages back to all. For tests, and when RAM is low.
- */
+/** page_drain_cpu() - gives this CPU's own free pages back to all: for tests. */
 void page_drain_cpu(void);
 
 /* Start-up. */

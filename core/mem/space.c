@@ -79,11 +79,15 @@ void space_switch(struct space *s)
 	}
 	if (s != NULL) {
 		/* Before the load: whoever changes the tables either sees this CPU in the set, or
-		 * this CPU sees the change. Pairs with the fence in flush(). */
+		 * this CPU sees the change, and its number. Pairs with flush(). */
 		atomic_fetch_or_explicit(&s->cpus, BIT(cpu->index), memory_order_seq_cst);
 	}
 	cpu->space = s;
-	tlb_load(s != NULL ? s->root : paging_root());
+	if (s != NULL) {
+		tlb_load(s->root, s->id, atomic_load_explicit(&s->seq, memory_order_seq_cst));
+	} else {
+		tlb_load(paging_root(), 0, 0);
+	}
 	if (old != NULL) {
 		atomic_fetch_and_explicit(&old->cpus, ~BIT(cpu->index), memory_order_release);
 	}
@@ -133,9 +137,10 @@ void space_free_mapping(struct mapping *m)
 
 static void flush(struct space *s, uint64_t start, uint64_t end)
 {
-	/* Pairs with space_switch(). */
-	atomic_thread_fence(memory_order_seq_cst);
-	tlb_flush(atomic_load_explicit(&s->cpus, memory_order_relaxed), start, end);
+	/* The tables are changed: a CPU that has loaded them before, and has others loaded by now,
+	 * keeps what it knows under an older number. Pairs with space_switch(). */
+	atomic_fetch_add_explicit(&s->seq, 1, memory_order_seq_cst);
+	tlb_flush(atomic_load_explicit(&s->cpus, memory_order_seq_cst), start, end);
 }
 
 void space_zap(struct space *s, uint64_t start, uint64_t end)
@@ -662,12 +667,4 @@ void space_each(struct space *s,
 		fn(ctx, m->start, m->end - m->start, m->prot, m->flags, m->offset);
 	}
 	spin_give(&s->lock);
-}
-
-uint64_t space_resident(struct space *s)
-{
-	spin_take(&s->lock);
-	uint64_t pages = table_count(s->root, 0, USER_END);
-	spin_give(&s->lock);
-	return pages;
 }

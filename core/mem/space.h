@@ -191,6 +191,3 @@ void space_each(struct space *s,
 		void (*fn)(void *ctx, uint64_t va, uint64_t len, unsigned prot, unsigned flags,
 			   uint64_t offset),
 		void *ctx);
-
-/** space_resident() - pages of 4 KiB that page tables show. */
-uint64_t space_resident(struct space *s);

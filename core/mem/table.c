@@ -117,26 +117,3 @@ void table_free_gathered(struct table_gather *g)
 	}
 	table_gather_init(g);
 }
-
-static uint64_t count(const uint64_t *table, unsigned shift, uint64_t start, uint64_t end)
-{
-	uint64_t size = UINT64_C(1) << shift;
-	uint64_t sum = 0;
-
-	while (start < end) {
-		uint64_t entry = table[index_of(start, shift)];
-		uint64_t stop = MIN(ALIGN_DOWN(start, size) + size, end);
-		if (entry != 0 && (shift == PAGE_SHIFT || (entry & PTE_PS) != 0)) {
-			sum += (stop - start) / PAGE_SIZE;
-		} else if (entry != 0) {
-			sum += count(entries(entry), shift - 9, start, stop);
-		}
-		start = stop;
-	}
-	return sum;
-}
-
-uint64_t table_count(hpa_t root, uint64_t start, uint64_t end)
-{
-	return count(phys_ptr(root), TOP_SHIFT, start, end);
-}

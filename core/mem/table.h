@@ -42,6 +42,3 @@ uint64_t table_zap(hpa_t root, uint64_t start, uint64_t end, struct table_gather
 
 /** table_free_gathered() - after the flush. */
 void table_free_gathered(struct table_gather *g);
-
-/** table_count() - pages of 4 KiB that are shown in [start, end). */
-uint64_t table_count(hpa_t root, uint64_t start, uint64_t end);

@@ -1,16 +1,21 @@
 #include "core/mem/tlb.h"
 
 #include "core/hw/asm.h"
+#include "core/hw/cpu.h"
 #include "core/hw/ipi.h"
+#include "core/mem/pcid.h"
 #include "core/mem/phys.h"
 
 #define ONE_BY_ONE_MAX 32 /* pages; from there on all at once is cheaper */
+
+static struct pcids pcids[CPU_MAX]; /* each its CPU's */
 
 struct flush {
 	uint64_t start, end;
 };
 
-/* Kernel pages are global: they stay. */
+/* Kernel pages are global: they stay. If this CPU has another space loaded by now, what it keeps of
+ * this one is of a number that is past. */
 static void flush_here(void *arg)
 {
 	const struct flush *f = arg;
@@ -31,7 +36,10 @@ void tlb_flush(uint64_t cpus, uint64_t start, uint64_t end)
 	ipi_call(cpus, flush_here, &f);
 }
 
-void tlb_load(hpa_t root)
+void tlb_load(hpa_t root, uint64_t id, uint64_t seq)
 {
-	asm_write_cr3(root.v);
+	uint64_t pcid =
+		cpu_features()->pcid && id != 0 ? pcid_choose(&pcids[cpu_index()], id, seq) : 0;
+
+	asm_write_cr3(root.v | pcid);
 }

@@ -12,5 +12,10 @@
  */
 void tlb_flush(uint64_t cpus, uint64_t start, uint64_t end);
 
-/** tlb_load() - this CPU uses the tables at @root from now on. Context: interrupts off. */
-void tlb_load(hpa_t root);
+/**
+ * tlb_load() - this CPU uses the tables at @root from now on.
+ * @id: the space's, which no other one has ever had; 0: the kernel's own tables.
+ * @seq: of the space, read after this CPU was in its set: grows with each tlb_flush(), before that.
+ * Context: interrupts off.
+ */
+void tlb_load(hpa_t root, uint64_t id, uint64_t seq);

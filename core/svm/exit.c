@@ -55,7 +55,6 @@ static void decode_memory(struct vmcb *vmcb, struct kvm_stop *stop)
 	stop->memory.fetch = (vmcb->c.exitinfo1 & VMCB_NPF_FETCH) != 0;
 	stop->memory.walk = (vmcb->c.exitinfo1 & VMCB_NPF_WALK) != 0;
 	stop->memory.exact = !stop->memory.walk && !stop->memory.fetch;
-	stop->memory.linear_known = false;
 }
 
 /* Exits that say all by their number; one more than the reason, 0: unknown. */

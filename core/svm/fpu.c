@@ -46,14 +46,20 @@ rare bool svm_fpu_change(struct kvm_vcpu *vcpu)
 void svm_fpu_enter(struct kvm_vcpu *vcpu)
 {
 	struct svm_vcpu *svm = svm_of(vcpu);
+	const struct svm_cpu *cpu = cpu_this()->virt;
 	struct user_state *user = &thread_current()->user;
 
 	save(user->xsave);
 	svm->host_xsave = user->xsave;
 	user->xsave = vcpu->xsave;
 	svm->fpu_away = false;
-	/* Another CPU saves it for itself: svm_is_at_home(). */
-	svm_vmsave(((struct svm_cpu *)cpu_this()->virt)->host);
+	/*
+	 * It may be another thread that runs the vCPU now. Where that is not at home, it is saved
+	 * when it comes: until then what is there is another vCPU's, whose thread may be next.
+	 */
+	if (cpu->last == svm) {
+		svm_vmsave(cpu->host);
+	}
 	load(vcpu->xsave);
 }
 

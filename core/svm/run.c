@@ -247,7 +247,7 @@ static __attribute__((noinline)) void arrive(struct kvm_vcpu *vcpu, struct svm_c
 static inline bool must_not_enter(struct kvm_vcpu *vcpu, const struct cpu *cpu)
 {
 	return kvm_vcpu_must_not_enter(vcpu) ||
-	       atomic_load_explicit(&cpu->work, memory_order_relaxed) != 0;
+	       (atomic_load_explicit(&cpu->work, memory_order_relaxed) & ~CPU_WORK_ARRIVED) != 0;
 }
 
 /*
@@ -430,5 +430,7 @@ void svm_backend_init(void)
 	svm_backend.phys_bits = (uint8_t)MIN(f->phys_bits, 48u);
 	svm_backend.xcr0 = f->xsave ? f->xcr0 : 0;
 	svm_backend.xsave_bytes = (uint32_t)MAX(fpu_area_bytes(), (size_t)576);
+	svm_backend.pkru_at =
+		(svm_backend.xcr0 & XCR0_PKRU) != 0 ? asm_cpuid(CPUID_XSAVE, 9).ebx : 0;
 	svm_backend.tsc_scale_bits = svm_features.tsc_rate ? 32 : 0;
 }

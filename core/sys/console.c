@@ -172,7 +172,7 @@ static void on_work(struct work *w)
 			group = tty.foreground;
 			spin_give(&tty.lock);
 			if (signo != 0) {
-				process_signal_group(
+				process_signal_many(
 					group,
 					&(struct signal_info){.signo = signo, .code = SI_KERNEL});
 			}

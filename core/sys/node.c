@@ -247,7 +247,6 @@ static int memory_truncate(struct file *f, uint64_t size)
 
 #define KEEP_SIZE  0x1
 #define PUNCH_HOLE 0x2
-#define ZERO_RANGE 0x10
 
 static int memory_allocate(struct file *f, int mode, uint64_t offset, uint64_t len)
 {

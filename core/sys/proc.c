@@ -109,6 +109,36 @@ static int64_t vmstat_text(struct node *n, char *buf, size_t size)
 	return (int64_t)len;
 }
 
+static size_t interrupts_row(char *buf, size_t size, bool timer)
+{
+	size_t len = format(buf, size, "%s:", timer ? "LOC" : "OTH");
+
+	for (unsigned i = 0; i < cpu_count() && len < size; i++) {
+		const struct cpu *c = cpu_by_index(i);
+
+		len += format(buf + len, size - len, " %10lu",
+			      timer ? c->timer_irqs : c->irqs - c->timer_irqs);
+	}
+	return len + (len < size ? format(buf + len, size - len, "   %s interrupts\n",
+					  timer ? "Local timer" : "Other")
+				 : 0);
+}
+
+/* Of Linux's rows only that of the timer; all others are one. */
+static int64_t interrupts_text(struct node *n, char *buf, size_t size)
+{
+	size_t len = format(buf, size, "   ");
+
+	(void)n;
+	for (unsigned i = 0; i < cpu_count() && len < size; i++) {
+		len += format(buf + len, size - len, "        CPU%u", i);
+	}
+	len += len < size ? format(buf + len, size - len, "\n") : 0;
+	len += len < size ? interrupts_row(buf + len, size - len, true) : 0;
+	len += len < size ? interrupts_row(buf + len, size - len, false) : 0;
+	return (int64_t)len;
+}
+
 struct text {
 	char *buf;
 	size_t len, size;
@@ -531,6 +561,7 @@ static const struct node_ops huge_ops = {.text = huge_text};
 static const struct node_ops huge_size_ops = {.text = huge_size_text};
 static const struct node_ops version_ops = {.text = version_text};
 static const struct node_ops uptime_ops = {.text = uptime_text};
+static const struct node_ops interrupts_ops = {.text = interrupts_text};
 static const struct node_ops mounts_ops = {.text = mounts_text};
 
 int proc_init(void)
@@ -548,6 +579,7 @@ int proc_init(void)
 		{"/proc/uptime", NODE_FILE | 0444, &uptime_ops},
 		{"/proc/vmstat", NODE_FILE | 0444, &vmstat_ops},
 		{"/proc/slabinfo", NODE_FILE | 0444, &slabinfo_ops},
+		{"/proc/interrupts", NODE_FILE | 0444, &interrupts_ops},
 		{"/proc/mounts", NODE_FILE | 0444, &mounts_ops},
 		{"/sys", NODE_DIR | 0555, NULL},
 		{"/sys/devices", NODE_DIR | 0555, NULL},

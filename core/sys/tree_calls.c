@@ -135,7 +135,8 @@ static int64_t open_path(struct path *p, uint64_t flags, uint32_t mode)
 	fd = error == 0 ? fd_reserve(table, 0) : error;
 	if (fd >= 0) {
 		error = node_open(n, (uint32_t)flags & LASTING, &f);
-		if (error == 0 && (flags & O_TRUNC) != 0 && n->object != NULL) {
+		/* O_PATH leaves all alone. */
+		if (error == 0 && (flags & (O_TRUNC | O_PATH)) == O_TRUNC && n->object != NULL) {
 			error = f->ops->truncate(f, 0);
 			if (error != 0) {
 				file_put(f);

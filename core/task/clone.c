@@ -63,6 +63,10 @@ static struct thread *create_thread(struct process *p, const struct clone *c)
 	if ((c->flags & CLONE_CHILD_CLEARTID) != 0) {
 		t->clear_child_tid = c->child_tid;
 	}
+	if ((c->flags & CLONE_VM) == 0) {
+		t->rseq = self->rseq;
+		t->rseq_signature = self->rseq_signature;
+	}
 	return t;
 }
 
@@ -143,21 +147,21 @@ static void undo(struct process *child)
 
 static int64_t start_process(const struct clone *c)
 {
-	struct process *p = process_current(), *child = process_create(p);
+	unsigned sent = atomic_load(&signals_to_many);
+	struct process *p = process_current(), *child;
 	struct thread *t = NULL;
 	int64_t pid;
 	int ignored;
 
+	if (signal_is_pending()) {
+		return -ERESTARTNOINTR; /* it may be one for the child, too */
+	}
+	child = process_create(p);
 	if (child == NULL) {
 		return -EAGAIN;
 	}
 	if (inherit(child, p, c) == 0) {
 		t = create_thread(child, c);
-	}
-	/* It has a number, so a signal to all from now on is for it, too; was there one before? */
-	if (t != NULL && signal_is_deadly()) {
-		thread_discard(t);
-		t = NULL;
 	}
 	if (t == NULL) {
 		undo(child);
@@ -168,7 +172,14 @@ static int64_t start_process(const struct clone *c)
 		t->alt_stack = thread_current()->alt_stack;
 	}
 	process_get(child);
-	pid = start_thread(child, t, c);
+	mutex_take(&signal_many_lock);
+	if (atomic_load(&signals_to_many) != sent && signal_is_pending()) {
+		thread_discard(t);
+		pid = -ERESTARTNOINTR;
+	} else {
+		pid = start_thread(child, t, c);
+	}
+	mutex_give(&signal_many_lock);
 	if (pid < 0) {
 		process_put(child);
 		undo(child);
@@ -216,15 +227,9 @@ SYSCALL(vfork)
 	return do_clone(&(struct clone){.flags = CLONE_VM | CLONE_VFORK | SIGCHLD});
 }
 
-/* libc asks for these two each time, and does without. */
+/* libc asks for it each time, and does without. */
 
 SYSCALL(clone3)
-{
-	(void)a;
-	return -ENOSYS;
-}
-
-SYSCALL(rseq)
 {
 	(void)a;
 	return -ENOSYS;

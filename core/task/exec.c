@@ -263,7 +263,6 @@ static void enter(struct image *im, struct node *program, const char *name)
 	p->brk = im->brk;
 	p->arguments = im->arguments;
 	p->arguments_end = im->arguments_end;
-	p->has_execed = true;
 	fd_close_on_exec(p->files);
 	signals_exec(&p->signals);
 	for (const char *c = name; *c != '\0'; c++) {
@@ -272,6 +271,7 @@ static void enter(struct image *im, struct node *program, const char *name)
 	thread_set_name(t, base);
 	t->clear_child_tid = 0;
 	t->robust_list = 0;
+	t->rseq = 0;
 	t->alt_stack = (struct alt_stack){0};
 	t->user.fs_base = 0;
 	t->user.gs_base = 0;

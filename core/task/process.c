@@ -26,6 +26,14 @@ struct spinlock task_lock = SPINLOCK_INIT(LOCK_TASK);
 static struct slot slots[TID_MAX]; /* guarded by task_lock */
 static int last_number;		   /* guarded by task_lock */
 
+struct mutex signal_many_lock;
+_Atomic unsigned signals_to_many; /* written under signal_many_lock */
+
+void process_init(void)
+{
+	mutex_init(&signal_many_lock);
+}
+
 /* Return: a free number or 0. Caller holds the lock. */
 static int free_number(void)
 {
@@ -304,17 +312,26 @@ void process_continue(struct process *p)
 	}
 }
 
-int process_signal_group(int group, const struct signal_info *info)
+static bool is_meant(const struct process *p, int group)
+{
+	if (group == PROCESS_ALL) {
+		return p->pid != PROCESS_INIT && p != process_current();
+	}
+	return p->group == group && !p->is_zombie;
+}
+
+int process_signal_many(int group, const struct signal_info *info)
 {
 	int result = -ESRCH;
 
+	mutex_take(&signal_many_lock);
 	for (int pid = 1; pid < TID_MAX; pid++) {
 		struct process *p = process_find(pid);
 
 		if (p == NULL) {
 			continue;
 		}
-		if (p->group == group && !p->is_zombie) {
+		if (is_meant(p, group)) {
 			result = 0;
 			if (info->signo != 0) {
 				signal_send(p, info);
@@ -322,6 +339,9 @@ int process_signal_group(int group, const struct signal_info *info)
 		}
 		process_put(p);
 	}
+	/* Last: who has seen the number that it has now has been sent it already. */
+	atomic_fetch_add(&signals_to_many, 1);
+	mutex_give(&signal_many_lock);
 	return result;
 }
 

@@ -64,8 +64,7 @@ struct process {
 	int parent_death_signal;
 	int status; /* as wait4() tells it; valid once `ending` */
 	bool ending;
-	struct thread *only; /* execve(): all others end */
-	bool has_execed;
+	struct thread *only;	       /* execve(): all others end */
 	uint64_t children_ns, dead_ns; /* CPU time: of children waited for, of ended threads */
 	struct process_limits limits;
 
@@ -125,8 +124,22 @@ void process_release_vfork(struct process *p);
 void process_stop(struct process *p, int signo);
 void process_continue(struct process *p);
 
-/** process_signal_group() - to all processes of a group. Return: 0, -ESRCH. */
-int process_signal_group(int group, const struct signal_info *info);
+/**
+ * process_signal_many() - to all processes of a group, or PROCESS_ALL: to all but number 1 and the
+ * caller's. Return: 0, -ESRCH. Context: thread, no lock held.
+ */
+int process_signal_many(int group, const struct signal_info *info);
+#define PROCESS_ALL (-1)
+
+/**
+ * A signal to many meets each child that is made meanwhile, or its parent before: whoever makes one
+ * takes the lock last of all, and starts again if the number is not that of its begin.
+ */
+extern struct mutex signal_many_lock;
+extern _Atomic unsigned signals_to_many;
+
+/** process_init() - once, before any other call. */
+void process_init(void);
 
 /* wait.c of Linux: */
 #define PROCESS_WAIT_EXITED    0x4 /* as WEXITED, WUNTRACED/WSTOPPED, WCONTINUED, WNOHANG, WNOWAIT */

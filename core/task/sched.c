@@ -294,6 +294,14 @@ static void pull(struct cpu_queue *s)
 	}
 }
 
+/* The work bit is the thread's, as long as it runs here. */
+static inline void announce_signal(const struct thread *t)
+{
+	if (atomic_load(&t->signal_pending)) {
+		atomic_fetch_or(&cpu_this()->work, CPU_WORK_SIGNAL);
+	}
+}
+
 static void load(struct thread *from, struct thread *to)
 {
 	struct cpu *cpu = cpu_this();
@@ -305,11 +313,7 @@ static void load(struct thread *from, struct thread *to)
 	space_switch(to->process != NULL ? to->process->space : NULL);
 	user_state_switch(from->process != NULL ? &from->user : NULL,
 			  to->process != NULL ? &to->user : NULL);
-	/* The work bit is the thread's, as long as it runs here. */
-	atomic_fetch_and(&cpu->work, ~CPU_WORK_SIGNAL);
-	if (atomic_load(&to->signal_pending)) {
-		atomic_fetch_or(&cpu->work, CPU_WORK_SIGNAL);
-	}
+	announce_signal(to);
 }
 
 /* Does a real-time thread that ran here go elsewhere, for one above it? Caller holds the lock. */
@@ -336,8 +340,9 @@ static void reschedule(void)
 	    (is_idle(s, prev) || atomic_load(&prev->state) != THREAD_RUNNABLE)) {
 		pull(s);
 	}
-	atomic_fetch_and(&cpu_this()->work, ~CPU_WORK_RESCHED);
 	flags = spin_take_irq(&s->lock);
+	/* Whoever adds to it for this queue or who runs of it has the lock, or is this CPU. */
+	atomic_exchange(&cpu_this()->work, CPU_WORK_ARRIVED);
 	now = clock_now_ns();
 	account(s, prev, now);
 	if (!is_idle(s, prev)) {
@@ -358,6 +363,7 @@ static void reschedule(void)
 	}
 	set_slice(s, next, now);
 	if (next == prev) {
+		announce_signal(prev);
 		spin_give_irq(&s->lock, flags);
 		return;
 	}

@@ -9,6 +9,7 @@
 #include "core/hw/regs.h"
 #include "core/log.h"
 #include "core/task/process.h"
+#include "core/task/rseq.h"
 #include "core/task/sched.h"
 
 #define NR_RESTART_SYSCALL 219
@@ -383,6 +384,9 @@ static void run_handler(struct user_frame *frame, const struct signal_info *info
 	uint64_t mask = action->mask;
 
 	end_call(frame, action);
+	if (!rseq_resume(frame)) {
+		return;
+	}
 	if (signal_frame_push(frame, info, action, before) != 0) {
 		log_program("%s[%d]: no room for signal %d on the stack at 0x%llx", t->name, t->tid,
 			    info->signo, (unsigned long long)frame->rsp);

@@ -107,17 +107,8 @@ SYSCALL(rt_sigpending)
 				: user_put64(a[0], signal_waiting(thread_current()->blocked));
 }
 
-SYSCALL(rt_sigsuspend)
+static int64_t wait_for_signal(void)
 {
-	uint64_t set;
-
-	if (a[1] != SET_BYTES) {
-		return -EINVAL;
-	}
-	if (user_get64(a[0], &set) != 0) {
-		return -EFAULT;
-	}
-	signal_borrow_mask(set);
 	for (;;) {
 		sched_prepare();
 		if (signal_is_pending()) {
@@ -129,18 +120,24 @@ SYSCALL(rt_sigsuspend)
 	return -ERESTARTNOHAND;
 }
 
+SYSCALL(rt_sigsuspend)
+{
+	uint64_t set;
+
+	if (a[1] != SET_BYTES) {
+		return -EINVAL;
+	}
+	if (user_get64(a[0], &set) != 0) {
+		return -EFAULT;
+	}
+	signal_borrow_mask(set);
+	return wait_for_signal();
+}
+
 SYSCALL(pause)
 {
 	(void)a;
-	for (;;) {
-		sched_prepare();
-		if (signal_is_pending()) {
-			break;
-		}
-		sched_sleep(CLOCK_NEVER);
-	}
-	sched_unprepare();
-	return -ERESTARTNOHAND;
+	return wait_for_signal();
 }
 
 SYSCALL(rt_sigtimedwait)
@@ -220,36 +217,16 @@ static struct signal_info from_self(int signo, int code)
 	return (struct signal_info){.signo = signo, .code = code, .pid = process_current()->pid};
 }
 
-static int send_to_all(const struct signal_info *info)
-{
-	int result = -ESRCH;
-
-	for (int pid = PROCESS_INIT + 1; pid < TID_MAX; pid++) {
-		struct process *p = process_find(pid);
-
-		if (p != NULL && p != process_current()) {
-			result = 0;
-			if (info->signo != 0) {
-				signal_send(p, info);
-			}
-		}
-		if (p != NULL) {
-			process_put(p);
-		}
-	}
-	return result;
-}
-
 static int64_t send_to(int pid, const struct signal_info *info)
 {
 	struct process *p;
 	int error = 0;
 
-	if (pid == -1) {
-		return send_to_all(info);
-	}
 	if (pid <= 0) {
-		return process_signal_group(pid == 0 ? process_current()->group : -pid, info);
+		return process_signal_many(pid == 0    ? process_current()->group
+					   : pid == -1 ? PROCESS_ALL
+						       : -pid,
+					   info);
 	}
 	p = process_find(pid);
 	if (p == NULL) {

@@ -19,6 +19,7 @@
 #include "core/task/exec.h"
 #include "core/task/futex.h"
 #include "core/task/process.h"
+#include "core/task/rseq.h"
 #include "core/task/sched.h"
 #include "core/task/upcall.h"
 #include "core/task/work.h"
@@ -27,6 +28,15 @@
 static void leave(struct user_frame *frame)
 {
 	sched_leave();
+	if ((atomic_load(&cpu_this()->work) & CPU_WORK_ARRIVED) != 0) {
+		atomic_fetch_and(&cpu_this()->work, ~CPU_WORK_ARRIVED);
+		if (thread_current()->rseq != 0) {
+			irq_on();
+			/* An upcall is none of its business, but may move the thread. */
+			(void)rseq_resume(thread_current()->upcall == NULL ? frame : NULL);
+			irq_off();
+		}
+	}
 	if ((atomic_load(&cpu_this()->work) & CPU_WORK_SIGNAL) != 0) {
 		atomic_fetch_and(&cpu_this()->work, ~CPU_WORK_SIGNAL);
 		irq_on();
@@ -53,6 +63,7 @@ static const struct entry_ops ops = {
 void task_init(void)
 {
 	thread_init();
+	process_init();
 	futex_init();
 	file_init();
 	epoll_init();

@@ -57,6 +57,8 @@ struct thread {
 	char name[THREAD_NAME_BYTES];
 	uint64_t clear_child_tid;
 	uint64_t robust_list;
+	uint64_t rseq; /* address of its struct rseq; 0: none */
+	uint32_t rseq_signature;
 	struct alt_stack alt_stack;
 	uint64_t fault_vector, fault_error; /* of the last exception, for signal frames */
 	uint64_t saved_blocked;		    /* what sigsuspend(), ppoll() and so on have replaced */

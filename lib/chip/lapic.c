@@ -23,7 +23,6 @@
 
 #define ERROR_SEND_VECTOR BIT(5)
 #define ERROR_RECV_VECTOR BIT(6)
-#define ERROR_REGISTER	  BIT(7)
 
 /* What of each LVT can be written. */
 static uint32_t lvt_writable(uint32_t offset)
@@ -98,7 +97,7 @@ static void set_ppr(struct lapic *lapic, int vector)
 	uint32_t tpr = *lapic_reg(lapic, LAPIC_TPR);
 	uint32_t isr = vector < 0 ? 0 : (uint32_t)vector & 0xf0;
 
-	*lapic_reg(lapic, LAPIC_PPR) = (tpr & 0xf0) >= isr ? tpr : isr;
+	lapic_show(lapic, LAPIC_PPR, (tpr & 0xf0) >= isr ? tpr : isr);
 }
 
 static void update_ppr(struct lapic *lapic)
@@ -227,19 +226,11 @@ void lapic_error(struct lapic *lapic, uint32_t bit)
 
 bool lapic_takes_extint(const struct lapic *lapic)
 {
-	uint32_t lint0 = lapic->regs[LAPIC_LVT_LINT0 / 16];
+	uint32_t lint0 = lapic_seen(lapic, LAPIC_LVT_LINT0);
 
 	/* Without the APIC the wire is the CPU's own INTR. */
-	return !lapic_enabled(lapic) ||
+	return (lapic_seen_base(lapic) & LAPIC_BASE_ENABLE) == 0 ||
 	       ((lint0 & LVT_MASKED) == 0 && (lint0 >> 8 & 7) == LAPIC_EXTINT);
-}
-
-bool lapic_takes_nmi(const struct lapic *lapic)
-{
-	uint32_t lint1 = lapic->regs[LAPIC_LVT_LINT1 / 16];
-
-	return !lapic_enabled(lapic) ||
-	       ((lint1 & LVT_MASKED) == 0 && (lint1 >> 8 & 7) == LAPIC_NMI);
 }
 
 /* ---- registers ---- */
@@ -262,27 +253,27 @@ static void moved(const struct lapic *lapic)
 /* What follows from being in x2APIC mode. */
 static void derive_x2(struct lapic *lapic)
 {
-	*lapic_reg(lapic, LAPIC_ID) = lapic->id;
-	*lapic_reg(lapic, LAPIC_LDR) = lapic->id >> 4 << 16 | (uint32_t)BIT(lapic->id & 15);
+	lapic_show(lapic, LAPIC_ID, lapic->id);
+	lapic_show(lapic, LAPIC_LDR, lapic->id >> 4 << 16 | (uint32_t)BIT(lapic->id & 15));
 }
 
 void lapic_reset(struct lapic *lapic)
 {
-	uint32_t id = *lapic_reg(lapic, LAPIC_ID);
-
-	for (unsigned i = 0; i < ARRAY_SIZE(lapic->regs); i++) {
-		lapic->regs[i] = 0;
+	/* Whom messages are for must not be another one's meanwhile: the next may be its SIPI. */
+	for (uint32_t offset = 0; offset < sizeof(lapic->regs) * 4; offset += 16) {
+		if (offset != LAPIC_ID && (offset != LAPIC_LDR || !lapic_is_x2(lapic))) {
+			lapic_show(lapic, offset, 0);
+		}
 	}
 	for (unsigned i = 0; i < 8; i++) {
 		atomic_store_explicit(&lapic->posted[i], 0, memory_order_relaxed);
 		atomic_store_explicit(&lapic->posted_level[i], 0, memory_order_relaxed);
 	}
-	*lapic_reg(lapic, LAPIC_ID) = id;
 	*lapic_reg(lapic, LAPIC_VERSION) = VERSION;
-	*lapic_reg(lapic, LAPIC_DFR) = 0xffffffff;
-	*lapic_reg(lapic, LAPIC_SVR) = 0xff;
+	lapic_show(lapic, LAPIC_DFR, 0xffffffff);
+	lapic_show(lapic, LAPIC_SVR, 0xff);
 	for (uint32_t lvt = LAPIC_LVT_TIMER; lvt <= LAPIC_LVT_ERROR; lvt += 16) {
-		*lapic_reg(lapic, lvt) = LVT_MASKED;
+		lapic_show(lapic, lvt, LVT_MASKED);
 	}
 	lapic->icr_high = lapic->errors = 0;
 	lapic->irr = lapic->isr = 0;
@@ -303,10 +294,10 @@ int lapic_set_base(struct lapic *lapic, uint64_t base)
 	if ((x2 && !on) || (!was_on && x2) || (was_x2 && on && !x2)) {
 		return -EINVAL;
 	}
-	lapic->base = base;
+	__atomic_store_n(&lapic->base, base, __ATOMIC_RELAXED);
 	if (was_on && !on) {
 		lapic_reset(lapic);
-		*lapic_reg(lapic, LAPIC_ID) = lapic->id << 24;
+		lapic_show(lapic, LAPIC_ID, lapic->id << 24);
 	} else if (x2 && !was_x2) {
 		derive_x2(lapic);
 		lapic->icr_high = 0;
@@ -337,7 +328,7 @@ static void send(struct lapic *lapic, uint32_t icr)
 
 static void write_svr(struct lapic *lapic, uint32_t value)
 {
-	*lapic_reg(lapic, LAPIC_SVR) = value & SVR_WRITABLE;
+	lapic_show(lapic, LAPIC_SVR, value & SVR_WRITABLE);
 	if (lapic_soft_enabled(lapic)) {
 		return;
 	}
@@ -356,7 +347,7 @@ static void write_lvt(struct lapic *lapic, uint32_t offset, uint32_t value,
 	if (offset == LAPIC_LVT_TIMER) {
 		lapic_timer_write_lvt(lapic, value, time);
 	} else {
-		*lapic_reg(lapic, offset) = value;
+		lapic_show(lapic, offset, value);
 	}
 }
 
@@ -403,11 +394,11 @@ void lapic_write(struct lapic *lapic, uint32_t offset, uint32_t value,
 	switch (offset) {
 	case LAPIC_ID:
 	case LAPIC_LDR:
-		*lapic_reg(lapic, offset) = value & 0xff000000;
+		lapic_show(lapic, offset, value & 0xff000000);
 		moved(lapic);
 		break;
 	case LAPIC_DFR:
-		*lapic_reg(lapic, LAPIC_DFR) = value | DFR_FIXED;
+		lapic_show(lapic, LAPIC_DFR, value | DFR_FIXED);
 		moved(lapic);
 		break;
 	case LAPIC_ICR:
@@ -583,7 +574,7 @@ int lapic_load(struct lapic *lapic, const uint8_t page[1024], bool x2_ids,
 	lapic_reset(lapic);
 	for (uint32_t offset = 0; offset < 1024; offset += 16) {
 		if (offset != LAPIC_VERSION && offset != LAPIC_TIMER_CURRENT) {
-			*lapic_reg(lapic, offset) = load_le32(page + offset);
+			lapic_show(lapic, offset, load_le32(page + offset));
 		}
 	}
 	lapic->icr_high = load_le32(page + LAPIC_ICR_HIGH);

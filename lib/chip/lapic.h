@@ -192,9 +192,6 @@ void lapic_set_tpr(struct lapic *lapic, uint8_t cr8);
 /** lapic_takes_extint() - does the PIC's wire reach this CPU, by LINT0, or with the APIC off? */
 bool lapic_takes_extint(const struct lapic *lapic);
 
-/** lapic_takes_nmi() - does a pulse at LINT1 raise an NMI? */
-bool lapic_takes_nmi(const struct lapic *lapic);
-
 /**
  * lapic_post() - a message has come for this CPU.
  * Return: false if it is not accepted: the APIC is off, or the vector is not one.
@@ -202,7 +199,9 @@ bool lapic_takes_nmi(const struct lapic *lapic);
  */
 bool lapic_post(struct lapic *lapic, const struct lapic_message *message);
 
-/** lapic_post_fixed() - the same for LAPIC_FIXED only, where it does not matter. */
+/**
+ * lapic_post_fixed() - the same where it does not matter, for LAPIC_FIXED with a vector from 16 on.
+ */
 void lapic_post_fixed(struct lapic *lapic, const struct lapic_message *message);
 
 /** lapic_matches() - is the message for this CPU? Shorthands are not looked at. Any thread. */

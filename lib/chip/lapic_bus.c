@@ -6,15 +6,26 @@
 #define BROADCAST    0xffu
 #define BROADCAST_X2 0xffffffffu
 
+static bool is_x2(const struct lapic *lapic)
+{
+	return (lapic_seen_base(lapic) & LAPIC_BASE_X2APIC) != 0;
+}
+
+static inline bool takes_vectors(const struct lapic *lapic)
+{
+	return (lapic_seen_base(lapic) & LAPIC_BASE_ENABLE) != 0 &&
+	       (lapic_seen(lapic, LAPIC_SVR) & BIT(8)) != 0;
+}
+
 static uint32_t xapic_id(const struct lapic *lapic)
 {
-	return lapic->regs[LAPIC_ID / 16] >> 24;
+	return lapic_seen(lapic, LAPIC_ID) >> 24;
 }
 
 /* A device's 8-bit destination reaches an x2APIC, too. */
 static uint32_t physical_id(const struct lapic *lapic)
 {
-	return lapic_is_x2(lapic) ? lapic->id : xapic_id(lapic);
+	return is_x2(lapic) ? lapic->id : xapic_id(lapic);
 }
 
 static bool matches_physical(const struct lapic *lapic, const struct lapic_message *m)
@@ -27,16 +38,16 @@ static bool matches_physical(const struct lapic *lapic, const struct lapic_messa
 
 static bool matches_logical(const struct lapic *lapic, const struct lapic_message *m)
 {
-	uint32_t ldr = lapic->regs[LAPIC_LDR / 16];
+	uint32_t ldr = lapic_seen(lapic, LAPIC_LDR);
 
 	if (m->dest == (m->x2 ? BROADCAST_X2 : BROADCAST)) {
 		return true;
 	}
-	if (lapic_is_x2(lapic)) {
+	if (is_x2(lapic)) {
 		return ldr >> 16 == m->dest >> 16 && (ldr & m->dest & 0xffff) != 0;
 	}
 	ldr >>= 24;
-	if (lapic->regs[LAPIC_DFR / 16] >> 28 == DFR_CLUSTER) {
+	if (lapic_seen(lapic, LAPIC_DFR) >> 28 == DFR_CLUSTER) {
 		return ldr >> 4 == (m->dest >> 4 & 15) && (ldr & m->dest & 15) != 0;
 	}
 	return (ldr & m->dest & 0xff) != 0;
@@ -53,7 +64,7 @@ static inline bool post_vector(struct lapic *lapic, const struct lapic_message *
 	uint32_t bit = (uint32_t)BIT(m->vector % 32);
 	unsigned word = m->vector / 32;
 
-	if (!lapic_enabled(lapic) || !lapic_soft_enabled(lapic) || m->vector < 16) {
+	if (!takes_vectors(lapic)) {
 		return false;
 	}
 	if (m->level) {
@@ -78,7 +89,7 @@ void lapic_post_fixed(struct lapic *lapic, const struct lapic_message *message)
 bool lapic_post(struct lapic *lapic, const struct lapic_message *message)
 {
 	if (message->mode <= LAPIC_LOWEST) {
-		if (!post_vector(lapic, message)) {
+		if (message->vector < 16 || !post_vector(lapic, message)) {
 			return false;
 		}
 		lapic->ops->posted(lapic->ctx, LAPIC_FIXED, message->vector);
@@ -125,8 +136,7 @@ static struct lapic *choose(struct lapic *const *all, unsigned count, const stru
 	for (unsigned i = 0; i < count; i++) {
 		uint32_t turns;
 
-		if (!lapic_enabled(all[i]) || !lapic_soft_enabled(all[i]) ||
-		    !is_for(all[i], from, message)) {
+		if (!takes_vectors(all[i]) || !is_for(all[i], from, message)) {
 			continue;
 		}
 		turns = atomic_load_explicit(&all[i]->arbitration, memory_order_relaxed);

@@ -8,6 +8,23 @@ static inline uint32_t *lapic_reg(struct lapic *lapic, uint32_t offset)
 	return &lapic->regs[offset / 16];
 }
 
+/* What others read whenever they send: whole words, in no order with anything else. */
+static inline uint32_t lapic_seen(const struct lapic *lapic, uint32_t offset)
+{
+	return __atomic_load_n(&lapic->regs[offset / 16], __ATOMIC_RELAXED);
+}
+
+static inline uint64_t lapic_seen_base(const struct lapic *lapic)
+{
+	return __atomic_load_n(&lapic->base, __ATOMIC_RELAXED);
+}
+
+/* Own thread, as what follows: only here it is written. */
+static inline void lapic_show(struct lapic *lapic, uint32_t offset, uint32_t value)
+{
+	__atomic_store_n(&lapic->regs[offset / 16], value, __ATOMIC_RELAXED);
+}
+
 static inline bool lapic_enabled(const struct lapic *lapic)
 {
 	return (lapic->base & LAPIC_BASE_ENABLE) != 0;
@@ -23,7 +40,7 @@ static inline bool lapic_soft_enabled(const struct lapic *lapic)
 	return (lapic->regs[LAPIC_SVR / 16] & BIT(8)) != 0;
 }
 
-/* Own thread: an edge-triggered request of this CPU's own. */
+/* An edge-triggered request of this CPU's own. */
 void lapic_request(struct lapic *lapic, uint8_t vector);
 
 /* The interrupt of a local vector table entry, if it is not masked. */

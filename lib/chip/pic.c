@@ -74,7 +74,8 @@ void pic_update(struct pic *pic)
 	}
 	level = request(m, true) >= 0;
 	if (level != pic->intr_level) {
-		pic->intr_level = level;
+		/* Others look without the lock. */
+		__atomic_store_n(&pic->intr_level, level, __ATOMIC_RELAXED);
 		irq_line_set(&pic->intr, level);
 	}
 }

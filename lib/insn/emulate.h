@@ -95,6 +95,10 @@ struct insn_ops {
 	enum insn_outcome (*read_tsc)(struct insn_env *env, uint64_t *tsc, uint32_t *aux);
 	enum insn_outcome (*read_xcr)(struct insn_env *env, uint32_t index, uint64_t *value);
 	enum insn_outcome (*write_xcr)(struct insn_env *env, uint32_t index, uint64_t value);
+	/** The rights of protection keys. Who has them has component 9 in the host's XCR0 if it is
+	 * in the guest's: its place in images is there. */
+	enum insn_outcome (*read_pkru)(struct insn_env *env, uint32_t *value);
+	enum insn_outcome (*write_pkru)(struct insn_env *env, uint32_t value);
 	enum insn_outcome (*invlpg)(struct insn_env *env, uint64_t linear);
 	/** WBINVD, WBNOINVD, INVD. */
 	enum insn_outcome (*write_back)(struct insn_env *env);

@@ -1,6 +1,6 @@
 /*
- * Rare instructions that need little: random numbers, waiting, bases of FS and GS, hypercalls,
- * invalidation by PCID, what a CPU without it refuses.
+ * Rare instructions that need little: random numbers, waiting, protection keys, bases of FS and GS,
+ * hypercalls, invalidation by PCID, what a CPU without it refuses.
  *
  * Spec: Intel SDM vol. 2, the instructions' pages
  */
@@ -72,6 +72,31 @@ enum insn_outcome insn_do_rdpid(struct insn_exec *x)
 	}
 	r = x->ops->read_msr(x->env, MSR_TSC_AUX, &value);
 	return r == INSN_DONE ? insn_write(x, 0, (uint32_t)value) : r;
+}
+
+/* RDPKRU, WRPKRU: of any CPL. */
+enum insn_outcome insn_do_pkru(struct insn_exec *x)
+{
+	uint64_t *gpr = x->cpu->gpr;
+	bool write = x->insn->mnemonic == INSN_WRPKRU;
+	uint32_t value = 0;
+	enum insn_outcome r;
+
+	if ((x->cpu->cr4 & CR4_PKE) == 0) {
+		return insn_raise(x->env, INSN_EXC_UD, 0);
+	}
+	if ((uint32_t)gpr[RCX] != 0 || (write && (uint32_t)gpr[RDX] != 0)) {
+		return insn_raise(x->env, INSN_EXC_GP, 0);
+	}
+	if (write) {
+		return INSN_CALL(x, write_pkru, (uint32_t)gpr[RAX]);
+	}
+	r = INSN_CALL(x, read_pkru, &value);
+	if (r == INSN_DONE) {
+		gpr[RAX] = value;
+		gpr[RDX] = 0;
+	}
+	return r;
 }
 
 /* RDFSBASE, RDGSBASE, WRFSBASE, WRGSBASE */

@@ -213,18 +213,19 @@ enum insn_outcome insn_do_verify(struct insn_exec *x)
 	return INSN_DONE;
 }
 
+/* What is not adjusted is not written, and may be read-only: so it is on the host's CPU. */
 enum insn_outcome insn_do_arpl(struct insn_exec *x)
 {
 	uint64_t to = 0, from = 0;
 	bool adjust;
-	enum insn_outcome r = insn_read_rmw(x, 0, &to);
+	enum insn_outcome r = insn_read(x, 0, &to);
 
 	if (r != INSN_DONE || (r = insn_read(x, 1, &from)) != INSN_DONE) {
 		return r;
 	}
 	adjust = (to & 3) < (from & 3);
 	if (adjust) {
-		r = insn_write_rmw(x, 0, (to & ~UINT64_C(3)) | (from & 3));
+		r = insn_write(x, 0, (to & ~UINT64_C(3)) | (from & 3));
 	}
 	if (r == INSN_DONE) {
 		insn_set_flags(x, FLAG_ZF, adjust ? FLAG_ZF : 0);

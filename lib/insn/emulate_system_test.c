@@ -82,6 +82,33 @@ static void test_msr_cpuid_tsc(void **state)
 	assert_fault("0f 01 f8", INSN_EXC_GP);
 }
 
+static void test_protection_keys(void **state)
+{
+	(void)state;
+	g.pkru = 0x55555554;
+	assert_fault("0f 01 ee", INSN_EXC_UD); /* rdpkru */
+	assert_fault("0f 01 ef", INSN_EXC_UD); /* wrpkru */
+	g.cpu.cr4 |= CR4_PKE;
+	g.cpu.cpl = 3;
+	memset(g.cpu.gpr, 0xff, sizeof(g.cpu.gpr));
+	assert_fault("0f 01 ee", INSN_EXC_GP);
+	g.cpu.gpr[1] = UINT64_C(0xffffffff00000000); /* ECX is 0 */
+	assert_int_equal(emulate("0f 01 ee"), INSN_DONE);
+	assert_int_equal(g.cpu.gpr[0], 0x55555554);
+	assert_int_equal(g.cpu.gpr[2], 0);
+	g.cpu.gpr[0] = UINT64_C(0xffffffff12345678);
+	g.cpu.gpr[2] = 1;
+	assert_fault("0f 01 ef", INSN_EXC_GP);
+	g.cpu.gpr[2] = BIT(32);
+	g.cpu.gpr[1] = 1;
+	assert_fault("0f 01 ef", INSN_EXC_GP);
+	assert_int_equal(g.pkru, 0x55555554);
+	g.cpu.gpr[1] = BIT(32);
+	assert_int_equal(emulate("0f 01 ef"), INSN_DONE);
+	assert_int_equal(g.pkru, 0x12345678);
+	assert_int_equal(g.cpu.gpr[0], UINT64_C(0xffffffff12345678));
+}
+
 static void test_system(void **state)
 {
 	(void)state;
@@ -143,6 +170,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup(test_control_registers, start_long),
 		cmocka_unit_test_setup(test_msr_cpuid_tsc, start_long),
+		cmocka_unit_test_setup(test_protection_keys, start_long),
 		cmocka_unit_test_setup(test_system, start_long),
 		cmocka_unit_test_setup(test_flags_register, start_long),
 	};

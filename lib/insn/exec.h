@@ -225,6 +225,7 @@ enum insn_outcome insn_do_random(struct insn_exec *x);
 enum insn_outcome insn_do_monitor(struct insn_exec *x);
 enum insn_outcome insn_do_mwait(struct insn_exec *x);
 enum insn_outcome insn_do_rdpmc(struct insn_exec *x);
+enum insn_outcome insn_do_pkru(struct insn_exec *x);
 enum insn_outcome insn_do_rdpid(struct insn_exec *x);
 enum insn_outcome insn_do_fsgsbase(struct insn_exec *x);
 enum insn_outcome insn_do_invpcid(struct insn_exec *x);

@@ -164,6 +164,20 @@ static enum insn_outcome write_xcr_op(struct insn_env *env, uint32_t index, uint
 	return index == 0 ? INSN_DONE : insn_raise(env, INSN_EXC_GP, 0);
 }
 
+static enum insn_outcome read_pkru_op(struct insn_env *env, uint32_t *value)
+{
+	(void)env;
+	*value = g.pkru;
+	return INSN_DONE;
+}
+
+static enum insn_outcome write_pkru_op(struct insn_env *env, uint32_t value)
+{
+	(void)env;
+	g.pkru = value;
+	return INSN_DONE;
+}
+
 static enum insn_outcome invlpg_op(struct insn_env *env, uint64_t linear)
 {
 	(void)env;
@@ -215,6 +229,8 @@ const struct insn_ops all_ops = {
 	.read_tsc = read_tsc_op,
 	.read_xcr = read_xcr_op,
 	.write_xcr = write_xcr_op,
+	.read_pkru = read_pkru_op,
+	.write_pkru = write_pkru_op,
 	.invlpg = invlpg_op,
 	.write_back = write_back_op,
 };

@@ -21,7 +21,7 @@ struct guest {
 	unsigned in_at, out_at, batch_max, batches;
 	uint8_t ports_out[64];
 	uint64_t cr[9], dr[8], msr, xcr;
-	uint32_t msr_number;
+	uint32_t msr_number, pkru;
 	uint64_t invalidated;
 	unsigned written_back;
 	uint8_t xmm[16];

@@ -1,10 +1,13 @@
 #include "lib/insn/test_native.h"
 
+#include <asm/ldt.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <ucontext.h>
+#include <unistd.h>
 
 /* The first page. */
 struct native_page {
@@ -14,14 +17,28 @@ struct native_page {
 	struct {
 		uint32_t offset;
 		uint16_t selector;
-	} __attribute__((packed)) to_32;
-	uint64_t stack_32[8]; /* to load the flags with */
+	} __attribute__((packed)) to_32[2]; /* for 32-, for 16-bit code */
+	uint16_t flat;			    /* DATA */
+	uint64_t stack_32[8];		    /* to load the flags with */
 };
 
 /* Selectors of Linux, the same in every process. */
 #define CODE_32 0x23
 #define CODE_64 0x33
 #define DATA	0x2b
+#define LDT(n)	((n) << 3 | 7)
+
+const struct insn_segment native_segment[NATIVE_SEGMENTS] = {
+	{.selector = LDT(0), .attr = 0x0fb, .base = NATIVE_CODE, .limit = 0xfff},
+	{.selector = LDT(1), .attr = 0x0f3, .base = NATIVE_MEMORY, .limit = 0x17ff},
+	{.selector = LDT(2), .attr = 0x0f3, .base = NATIVE_MEMORY - 0x800, .limit = 0xffff},
+	{.selector = LDT(3), .attr = 0x4f3, .base = NATIVE_MEMORY + 0x123, .limit = 0x1fff},
+	/* Down to their limits. */
+	{.selector = LDT(4), .attr = 0x0f7, .base = NATIVE_MEMORY - 0x1000, .limit = 0x17ff},
+	{.selector = LDT(5), .attr = 0x4f7, .base = NATIVE_MEMORY - 0x20000, .limit = 0x20000},
+	{.selector = LDT(6), .attr = 0x0f1, .base = NATIVE_MEMORY, .limit = 0x1fff},
+	{.selector = 0},
+};
 
 /* NATIVE_BASE. These are volatile because gcc believes that nothing can be at a constant. */
 static uint8_t *volatile base;
@@ -89,10 +106,19 @@ static void emit_gpr_32(unsigned reg, uint32_t address, bool load)
 	emit_address(address);
 }
 
-/* mov ds, selector; mov es, selector: neither is loaded in a 64-bit process */
+/* 32-bit code: mov segment, [address] */
+static void emit_segment_32(enum insn_seg seg, uint32_t address)
+{
+	const uint8_t code[] = {0x8e, (uint8_t)(seg << 3 | 5)};
+
+	emit(code, 2);
+	emit_address(address);
+}
+
+/* mov ds, selector; mov es, ...; mov gs, ...: none is loaded in a 64-bit process */
 static void emit_data_segments(uint8_t selector)
 {
-	const uint8_t code[] = {0xb8, selector, 0, 0, 0, 0x8e, 0xd8, 0x8e, 0xc0};
+	const uint8_t code[] = {0xb8, selector, 0, 0, 0, 0x8e, 0xd8, 0x8e, 0xc0, 0x8e, 0xe8};
 
 	emit(code, sizeof(code));
 }
@@ -145,11 +171,20 @@ static void emit_jump(const uint8_t *there)
 	emit(&rel, 4);
 }
 
-/* Of 64- and of 32-bit code. */
-static uint8_t *code_entry[2], *code_insn[2], *code_exit[2];
+/* Of each mode. */
+static uint8_t *code_entry[3], *code_insn[3], *code_exit[3];
+static uint8_t *taken_16;
 
-/* From 64-bit code to 32-bit code, and in front of the instruction. */
-static void emit_entry_32(void)
+/* jmp far selector:offset, of 32-bit code, or of 16-bit code behind 0x66 */
+static void emit_far(uint32_t offset, uint16_t selector)
+{
+	emit("\xea", 1);
+	emit_address(offset);
+	emit(&selector, 2);
+}
+
+/* From 64-bit code to 32-bit code, with the flags loaded. */
+static void emit_to_32(unsigned n)
 {
 	for (unsigned i = 0; i < ARRAY_SIZE(saved); i++) {
 		const uint8_t push[] = {saved[i] >= 8 ? 0x41 : 0x40,
@@ -161,26 +196,47 @@ static void emit_entry_32(void)
 	emit_area(AT(in.area), true);
 	emit_data_segments(DATA);
 	emit("\xff\x2c\x25", 3); /* jmp far [address] */
-	emit_address(AT(to_32));
-	PAGE->to_32.offset = (uint32_t)(uint64_t)emit_at;
-	PAGE->to_32.selector = CODE_32;
+	emit_address((uint32_t)(AT(to_32) + n * sizeof(PAGE->to_32[0])));
+	PAGE->to_32[n].offset = (uint32_t)(uint64_t)emit_at;
+	PAGE->to_32[n].selector = CODE_32;
 	emit("\xbc", 1); /* mov esp, ... */
 	emit_address(AT(stack_32[8]));
 	emit("\xff\x35", 2); /* push dword [address] */
 	emit_address(AT(in.rflags));
 	emit("\x9d", 1);
+}
+
+static void emit_entry_32(void)
+{
+	emit_to_32(0);
 	for (unsigned i = 0; i < 8; i++) {
 		emit_gpr_32(i, AT(in.gpr) + 8 * i, true);
 	}
 }
 
+static uint32_t selector_at(enum insn_seg seg)
+{
+	return AT(in.selector) + 2 * seg;
+}
+
+/* DS last: the others are loaded by it. */
+static void emit_entry_16(void)
+{
+	emit_to_32(1);
+	emit_segment_32(INSN_ES, selector_at(INSN_ES));
+	emit_segment_32(INSN_GS, selector_at(INSN_GS));
+	emit_segment_32(INSN_SS, selector_at(INSN_SS));
+	for (unsigned i = 0; i < 8; i++) {
+		emit_gpr_32(i, AT(in.gpr) + 8 * i, true);
+	}
+	emit_segment_32(INSN_DS, selector_at(INSN_DS));
+	emit_far((uint32_t)((uint64_t)emit_at + 7 - native_segment[0].base),
+		 native_segment[0].selector);
+}
+
 /* Behind it, and back. */
 static void emit_exit_32(void)
 {
-	const uint8_t back[] = {0xea, 0, 0, 0, 0, CODE_64, 0};
-	uint8_t *jump;
-	uint32_t there;
-
 	for (unsigned i = 0; i < 8; i++) {
 		emit_gpr_32(i, AT(out.gpr) + 8 * i, false);
 	}
@@ -188,22 +244,37 @@ static void emit_exit_32(void)
 	emit_address(AT(stack_32[8]));
 	emit("\x9c\x8f\x05", 3); /* pushfd; pop dword [address] */
 	emit_address(AT(out.rflags));
-	jump = emit_at;
-	emit(back, sizeof(back)); /* jmp far */
-	there = (uint32_t)(uint64_t)emit_at;
-	memcpy(jump + 1, &there, 4);
+	emit_far((uint32_t)((uint64_t)emit_at + 7), CODE_64);
 	emit_gpr(4, AT(host_rsp), true);
 	emit_area(AT(out.area), false);
 	emit_c_state();
 	emit_data_segments(0);
 }
 
+/* Of 32-bit code, where 16-bit code jumps: DS by CS, and then by DS. */
+static void emit_exit_16(void)
+{
+	taken_16 = emit_at;
+	emit("\x2e", 1);
+	emit_segment_32(INSN_DS, AT(flat));
+	emit("\xc6\x05", 2); /* mov byte [address], 1 */
+	emit_address(AT(taken));
+	emit("\x01", 1);
+	code_exit[INSN_16] = emit_at;
+	emit("\x2e", 1);
+	emit_segment_32(INSN_DS, AT(flat));
+	emit_segment_32(INSN_ES, AT(flat));
+	emit_segment_32(INSN_GS, AT(flat));
+	emit_segment_32(INSN_SS, AT(flat));
+}
+
 static void emit_stubs(void)
 {
 	uint8_t *code = base + (NATIVE_CODE - NATIVE_BASE);
 
+	PAGE->flat = DATA;
 	emit_at = code + 3072;
-	code_exit[0] = emit_at;
+	code_exit[INSN_64] = emit_at;
 	for (unsigned i = 0; i < 16; i++) {
 		emit_gpr(i, AT(out.gpr) + 8 * i, false);
 	}
@@ -215,19 +286,32 @@ static void emit_stubs(void)
 	emit_return();
 	PAGE->recover = (uint64_t)emit_at;
 	emit_c_state();
+	/* On some CPUs the base of GS outlives its selector. */
+	emit_data_segments(DATA);
 	emit_data_segments(0);
 	emit_return();
-	code_exit[1] = emit_at;
+	emit_exit_16();
+	code_exit[INSN_32] = emit_at;
 	emit_exit_32();
 	emit_return();
 	emit_at = code;
-	code_entry[0] = emit_at;
+	code_entry[INSN_64] = emit_at;
 	emit_entry();
-	code_insn[0] = emit_at;
-	emit_at = code + 1536;
-	code_entry[1] = emit_at;
+	code_insn[INSN_64] = emit_at;
+	emit_at = code + 1024;
+	code_entry[INSN_32] = emit_at;
 	emit_entry_32();
-	code_insn[1] = emit_at;
+	code_insn[INSN_32] = emit_at;
+	emit_at = code + 2048;
+	code_entry[INSN_16] = emit_at;
+	emit_entry_16();
+	code_insn[INSN_16] = emit_at;
+}
+
+static bool is_ours(uint64_t rip)
+{
+	return rip == native_code(INSN_64) || rip == native_code(INSN_32) ||
+	       rip == native_code(INSN_16);
 }
 
 static void on_signal(int number, siginfo_t *info, void *context)
@@ -238,22 +322,26 @@ static void on_signal(int number, siginfo_t *info, void *context)
 					  REG_RSI, REG_RDI, REG_R8,  REG_R9,  REG_R10, REG_R11,
 					  REG_R12, REG_R13, REG_R14, REG_R15};
 
-	if (g[REG_RIP] != (greg_t)code_insn[0] && g[REG_RIP] != (greg_t)code_insn[1]) {
+	if (!is_ours((uint64_t)g[REG_RIP])) {
 		abort(); /* not ours */
 	}
 	caught = number;
 	caught_address = number == SIGSEGV && info->si_code > 0 && info->si_code != SI_KERNEL
 				 ? (uint64_t)info->si_addr
 				 : 0;
+	/* Behind an interrupt, what 16-bit code does not see of RSP is the kernel's. */
 	for (unsigned i = 0; i < 16; i++) {
-		PAGE->out.gpr[i] = (uint64_t)g[order[i]];
+		PAGE->out.gpr[i] = (uint64_t)g[REG_RIP] == native_code(INSN_64)
+					   ? (uint64_t)g[order[i]]
+					   : (uint32_t)g[order[i]];
 	}
 	PAGE->out.rflags = (uint64_t)g[REG_EFL] & ~BIT(16); /* RF is set by the fault */
 	memcpy(PAGE->out.area, uc->uc_mcontext.fpregs, NATIVE_AREA);
 	g[REG_RIP] = (greg_t)PAGE->recover;
 	g[REG_RSP] = (greg_t)PAGE->host_rsp;
 	g[REG_EFL] &= ~(greg_t)BIT(10);
-	g[REG_CSGSFS] = (g[REG_CSGSFS] & ~(greg_t)0xffff) | CODE_64;
+	g[REG_CSGSFS] = (greg_t)(((uint64_t)g[REG_CSGSFS] & UINT64_C(0xffffffff0000)) | CODE_64 |
+				 (uint64_t)DATA << 48);
 }
 
 static bool map_pages(void)
@@ -300,31 +388,64 @@ uint8_t *native_memory(void)
 	return base + (NATIVE_MEMORY - NATIVE_BASE);
 }
 
-uint64_t native_code(bool wide)
+bool native_has_16(void)
 {
-	return (uint64_t)code_insn[wide ? 0 : 1];
+	for (unsigned i = 0; i < NATIVE_SEGMENTS; i++) {
+		const struct insn_segment *s = &native_segment[i];
+		struct user_desc entry = {
+			.entry_number = s->selector >> 3,
+			.base_addr = (unsigned)s->base,
+			.limit = s->limit,
+			.seg_32bit = (s->attr & INSN_SEG_DB) != 0,
+			.contents = s->attr >> 2 & 3,
+			.read_exec_only = (s->attr & 2) == 0,
+		};
+
+		if (s->selector != 0 && syscall(SYS_modify_ldt, 1, &entry, sizeof(entry)) != 0) {
+			return false;
+		}
+	}
+	return true;
 }
 
-struct native_outcome native_run(bool wide, const uint8_t *bytes, unsigned len,
+uint64_t native_code(enum insn_mode mode)
+{
+	return (uint64_t)code_insn[mode] - (mode == INSN_16 ? native_segment[0].base : 0);
+}
+
+/* What is behind the instruction, and where its branch leads. */
+static void emit_behind(enum insn_mode mode, bool taken)
+{
+	static const uint8_t set_taken[2][3] = {{0x90, 0xc6, 0x05}, {0xc6, 0x04, 0x25}};
+
+	if (mode == INSN_16) {
+		emit("\x66", 1);
+		emit_far((uint32_t)(uint64_t)(taken ? taken_16 : code_exit[INSN_16]), CODE_32);
+		return;
+	}
+	if (taken) {
+		emit(set_taken[mode == INSN_64], 3); /* mov byte [address], 1 */
+		emit_address(AT(taken));
+		emit("\x01", 1);
+	}
+	emit_jump(code_exit[mode]);
+}
+
+struct native_outcome native_run(enum insn_mode mode, const uint8_t *bytes, unsigned len,
 				 struct native_registers *regs)
 {
-	unsigned which = wide ? 0 : 1;
-	void (*entry)(void) = (void (*)(void))code_entry[which];
+	void (*entry)(void) = (void (*)(void))code_entry[mode];
 	struct native_outcome outcome = {0};
-	static const uint8_t set_taken[2][3] = {{0xc6, 0x04, 0x25}, {0x90, 0xc6, 0x05}};
 
 	PAGE->in = *regs;
 	PAGE->out = *regs;
 	PAGE->taken = 0;
 	caught = 0;
-	emit_at = code_insn[which];
+	emit_at = code_insn[mode];
 	emit(bytes, len);
-	emit_jump(code_exit[which]);
-	emit_at = code_insn[which] + len + NATIVE_BRANCH;
-	emit(set_taken[which], 3); /* mov byte [address], 1 */
-	emit_address(AT(taken));
-	emit("\x01", 1);
-	emit_jump(code_exit[which]);
+	emit_behind(mode, false);
+	emit_at = code_insn[mode] + len + NATIVE_BRANCH;
+	emit_behind(mode, true);
 	entry();
 	*regs = PAGE->out;
 	outcome.signal = caught;

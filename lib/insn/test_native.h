@@ -1,7 +1,7 @@
 /*
- * Runs one instruction of 64- or 32-bit code on the host CPU: all registers are loaded, the
- *instruction is executed, all registers are stored. Only instructions that touch nothing but
- *registers and memory may be given, and no branches other than short ones to NATIVE_BRANCH.
+ * Runs one instruction of 64-, 32- or 16-bit code on the host CPU: all registers are loaded, the
+ * instruction is executed, all registers are stored. Only instructions that touch nothing but
+ * registers and memory may be given, and no branches other than short ones to NATIVE_BRANCH.
  *
  * All lies below 2 GiB, so that the stubs reach it without a register:
  *
@@ -9,7 +9,7 @@
  */
 #pragma once
 
-#include "lib/base/types.h"
+#include "lib/insn/cpu.h"
 
 #define NATIVE_BASE	    UINT64_C(0x30000000)
 #define NATIVE_CODE	    (NATIVE_BASE + 4096)
@@ -30,9 +30,16 @@
 #define NATIVE_YMM_HIGH 576
 #define NATIVE_AREA	832
 
+/** Segments of 16-bit code, of the process's LDT. The first one is its CS; then those that SS may
+ * have; the others ES, DS and GS only. */
+#define NATIVE_SEGMENTS 8
+#define NATIVE_STACKS	5
+extern const struct insn_segment native_segment[NATIVE_SEGMENTS];
+
 struct native_registers {
 	uint64_t gpr[16];
 	uint64_t rflags;
+	uint16_t selector[INSN_NSEGS]; /* 16-bit code: ES, SS, DS, GS */
 	_Alignas(64) uint8_t area[NATIVE_AREA];
 };
 
@@ -51,14 +58,17 @@ uint8_t *native_memory(void);
 /** native_features() - of XCR0: 3, or 7 with AVX. */
 uint64_t native_features(void);
 
-/** native_code() - where the instruction will lie. @wide: in 64-bit code. */
-uint64_t native_code(bool wide);
+/** native_has_16() - can there be 16-bit code? If so, its segments are there from now on. */
+bool native_has_16(void);
+
+/** native_code() - where the instruction will lie: its RIP. */
+uint64_t native_code(enum insn_mode mode);
 
 /**
  * native_run() - executes one instruction.
- * @wide: in 64-bit code; otherwise in 32-bit code with flat segments, where of @regs only the low
- *        halves of the first eight are seen.
+ * @mode: in 32-bit code segments are flat. There and in 16-bit code only the low halves of the
+ *        first eight of @regs are seen.
  * @regs: before, and after; at a fault those that the signal handler saw.
  */
-struct native_outcome native_run(bool wide, const uint8_t *bytes, unsigned len,
+struct native_outcome native_run(enum insn_mode mode, const uint8_t *bytes, unsigned len,
 				 struct native_registers *regs);

@@ -426,7 +426,7 @@ static bool compare_all(struct zydis_both *b)
 
 bool zydis_compare(unsigned mode, const uint8_t *bytes, unsigned len, struct zydis_report *report)
 {
-	static struct zydis_both b; /* large, and the tests have one thread */
+	static _Thread_local struct zydis_both b; /* large */
 	enum insn_result ours = insn_decode(&b.insn, mode, bytes, len);
 	ZyanStatus theirs;
 

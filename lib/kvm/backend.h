@@ -96,7 +96,6 @@ struct kvm_stop {
 			bool write, fetch;
 			bool walk;  /* by the CPU's walk of the guest's tables, not its own */
 			bool exact; /* @gpa is that of the access's first byte */
-			bool linear_known;
 			uint64_t linear;
 		} memory;
 		uint64_t value;
@@ -128,6 +127,7 @@ struct kvm_backend {
 	uint8_t phys_bits;	/* of guest-physical addresses */
 	uint64_t xcr0;		/* features that XCR0 may have; 0 without XSAVE */
 	uint32_t xsave_bytes;	/* of vcpu->xsave, standard format; at least 576 */
+	uint32_t pkru_at;	/* of PKRU in vcpu->xsave, if XCR0 may have it */
 	uint8_t tsc_scale_bits; /* fraction bits of the TSC's multiplier; 0: no scaling */
 	uint64_t
 		arch_capabilities; /* IA32_ARCH_CAPABILITIES: what guests need not defend against */

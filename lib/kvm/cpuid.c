@@ -17,8 +17,6 @@
 #define APIC_BASE_ENABLE    BIT(11)
 #define MISC_ENABLE_MONITOR BIT(18)
 
-#define XCR0_ALWAYS 3 /* x87 and SSE states are in the legacy region */
-
 /* Virtual and physical address bits where CPUID does not tell. */
 #define PHYS_BITS_OLD 36
 
@@ -245,7 +243,6 @@ void kvm_cpuid_defaults(struct kvm_vcpu *vcpu)
 		DR6_FIXED | (f->rtm ? 0 : DR6_RTM) |
 		(kvm_cpuid_has(vcpu, CPUID_FEATURES7, CPUID_ECX, BIT(24)) ? 0 : DR6_BUS_LOCK);
 	f->pages_1g = kvm_cpuid_has(vcpu, CPUID_EXT_FEATURES, CPUID_EDX, BIT(26));
-	f->monitor = kvm_cpuid_has(vcpu, CPUID_FEATURES, CPUID_ECX, (uint32_t)ECX1_MONITOR);
 }
 
 /* ---- setting ---- */

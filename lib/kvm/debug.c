@@ -47,9 +47,6 @@ int kvm_debug_set(struct kvm_vcpu *vcpu, const struct kvm_guest_debug *debug)
 		vcpu->debug_regs[i] = debug->arch.debugreg[i];
 	}
 	kvm_debug_update(vcpu);
-	if (vcpu->single_step) {
-		vcpu->step_rip = kvm_reg_linear_rip(vcpu);
-	}
 	vcpu->env->backend->features_changed(vcpu);
 	kvm_vcpu_note(vcpu, KVM_REQ_EVENT); /* interrupts may have been held off */
 	return 0;

@@ -9,6 +9,9 @@
 #include "lib/kvm/vcpu.h"
 #include "lib/x86/walk.h"
 
+/** The registers that any instruction depends on. */
+#define KVM_EMUL_REGS (KVM_REGS_CORE | KVM_REGS_CONTROL | KVM_REGS_SEGMENTS)
+
 /**
  * kvm_emul_insn() - one instruction, at RIP, or the rest of it if it waited for user space.
  * Return: true: user space has an exit; false: the guest goes on (perhaps with an exception).
@@ -59,6 +62,13 @@ must_use enum walk_outcome kvm_emul_translate(struct kvm_vcpu *vcpu, uint64_t li
 /** kvm_emul_fetch() - more code into vcpu->exits->code, up to the end of a page. Return: false:
  * there is none; an exception may be pending then, and the outcome is INSN_UNSUPPORTED. */
 must_use bool kvm_emul_fetch(struct kvm_vcpu *vcpu);
+
+/** kvm_emul_has_written() - is something written that user space must see before anything else
+ * happens? */
+static inline bool kvm_emul_has_written(const struct kvm_vcpu *vcpu)
+{
+	return vcpu->exits->written_count != 0 || vcpu->exits->string_out;
+}
 
 /** kvm_emul_raise() - Return: INSN_FAULT. */
 enum insn_outcome kvm_emul_raise(struct kvm_vcpu *vcpu, enum insn_vector vector, uint32_t error);

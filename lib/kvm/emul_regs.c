@@ -10,14 +10,13 @@
 #include "lib/kvm/registers.h"
 #include "lib/x86/regs.h"
 
-#define AT_MXCSR     24 /* in the XSAVE area */
-#define AT_ST	     32
-#define AT_XMM	     160
-#define AT_XSTATE_BV 512
-#define AT_YMM_HIGH  576
-#define XSTATE_X87   BIT(0)
-#define XSTATE_SSE   BIT(1)
-#define XSTATE_AVX   BIT(2)
+#define AT_MXCSR    24 /* in the XSAVE area */
+#define AT_ST	    32
+#define AT_XMM	    160
+#define AT_YMM_HIGH 576
+#define XSTATE_X87  BIT(0)
+#define XSTATE_SSE  BIT(1)
+#define XSTATE_AVX  BIT(2)
 
 #define FCW_INIT 0x37f
 
@@ -29,7 +28,7 @@ static uint8_t *xmm_of(struct kvm_vcpu *vcpu, unsigned reg)
 /* Parts of the area that are marked as initial may hold anything: make them what they stand for. */
 static void need_part(struct kvm_vcpu *vcpu, uint64_t part, size_t at, size_t bytes)
 {
-	uint64_t parts = load_le64(vcpu->xsave + AT_XSTATE_BV);
+	uint64_t parts = load_le64(vcpu->xsave + KVM_AT_XSTATE_BV);
 
 	if (vcpu->env->backend->xcr0 != 0 && (parts & part) == 0) {
 		memset(vcpu->xsave + at, 0, bytes);
@@ -59,9 +58,9 @@ enum insn_outcome kvm_op_write_xmm(struct kvm_vcpu *vcpu, unsigned reg, const vo
 	kvm_regs_change(vcpu, KVM_REGS_FPU);
 	need_part(vcpu, XSTATE_SSE, AT_XMM, 256);
 	memcpy(xmm_of(vcpu, reg), data, 16);
-	parts = load_le64(vcpu->xsave + AT_XSTATE_BV);
+	parts = load_le64(vcpu->xsave + KVM_AT_XSTATE_BV);
 	if (vcpu->env->backend->xcr0 != 0) {
-		store_le64(vcpu->xsave + AT_XSTATE_BV, parts | XSTATE_SSE);
+		store_le64(vcpu->xsave + KVM_AT_XSTATE_BV, parts | XSTATE_SSE);
 	}
 	if (clear && (parts & XSTATE_AVX) != 0) {
 		memset(vcpu->xsave + AT_YMM_HIGH + 16 * (size_t)reg, 0, 16);
@@ -74,12 +73,12 @@ enum insn_outcome kvm_op_x87_image(struct kvm_vcpu *vcpu, uint8_t **image)
 	uint64_t parts;
 
 	kvm_regs_change(vcpu, KVM_REGS_FPU);
-	parts = load_le64(vcpu->xsave + AT_XSTATE_BV);
+	parts = load_le64(vcpu->xsave + KVM_AT_XSTATE_BV);
 	if (vcpu->env->backend->xcr0 != 0 && (parts & XSTATE_X87) == 0) {
 		memset(vcpu->xsave, 0, AT_MXCSR);
 		store_le16(vcpu->xsave, FCW_INIT);
 		memset(vcpu->xsave + AT_ST, 0, AT_XMM - AT_ST);
-		store_le64(vcpu->xsave + AT_XSTATE_BV, parts | XSTATE_X87);
+		store_le64(vcpu->xsave + KVM_AT_XSTATE_BV, parts | XSTATE_X87);
 	}
 	*image = vcpu->xsave;
 	return INSN_DONE;

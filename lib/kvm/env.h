@@ -55,13 +55,11 @@ struct kvm_timer {
 	uint64_t opaque[12];
 };
 
-/** A listener on an eventfd. The owner sets the two upper fields. */
+/** A listener on an eventfd. The owner sets the upper field. */
 struct kvm_eventfd_watch {
 	/* The counter became nonzero; it has been read, and is zero again. As for timers; of one
 	 * watch no two calls at once. */
 	void (*signalled)(struct kvm_eventfd_watch *watch);
-	/* The descriptor's last user closed it. May sleep, and should take the watch away. */
-	void (*closed)(struct kvm_eventfd_watch *watch);
 	uint64_t opaque[12];
 };
 

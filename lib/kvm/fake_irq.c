@@ -105,10 +105,9 @@ int kvm_irq_set_pit(struct kvm_vm *vm, const struct kvm_pit_state2 *pit)
 	return -ENXIO;
 }
 
-int kvm_irq_reinject(struct kvm_vm *vm, bool on)
+int kvm_irq_reinject(const struct kvm_vm *vm)
 {
 	(void)vm;
-	(void)on;
 	return -ENXIO;
 }
 

@@ -59,7 +59,7 @@ must_use int kvm_irq_get_chip(struct kvm_vm *vm, struct kvm_irqchip *chip);
 must_use int kvm_irq_set_chip(struct kvm_vm *vm, const struct kvm_irqchip *chip);
 must_use int kvm_irq_get_pit(struct kvm_vm *vm, struct kvm_pit_state2 *pit);
 must_use int kvm_irq_set_pit(struct kvm_vm *vm, const struct kvm_pit_state2 *pit);
-must_use int kvm_irq_reinject(struct kvm_vm *vm, bool on);
+must_use int kvm_irq_reinject(const struct kvm_vm *vm);
 /** KVM_IRQ_LINE, KVM_IRQ_LINE_STATUS. @status: set to what the latter gives. */
 must_use int kvm_irq_line(struct kvm_vm *vm, uint32_t line, bool level, int *status);
 /** KVM_SET_GSI_ROUTING; @count entries, at most KVM_MAX_IRQ_ROUTES, @flags refused unless 0. */

@@ -202,7 +202,6 @@ int kvm_irq_create_pit(struct kvm_vm *vm, uint32_t flags)
 	irq_lock(vm);
 	pit_init(&irq->pit, (struct irq_line){.set = pit_output, .ctx = irq, .pin = 0},
 		 kvm_ops(env)->now_ns(env));
-	irq->reinject = true;
 	irq->speaker = (flags & KVM_PIT_SPEAKER_DUMMY) != 0;
 	irq->pit_there = true;
 	irq_unlock(vm);
@@ -213,15 +212,9 @@ int kvm_irq_create_pit(struct kvm_vm *vm, uint32_t flags)
  * A tick that the guest had no time for becomes one with the next (lib/chip/pit.h), whatever is
  * asked for here: vCPUs do not wait for user space before they get one.
  */
-int kvm_irq_reinject(struct kvm_vm *vm, bool on)
+int kvm_irq_reinject(const struct kvm_vm *vm)
 {
-	if (!vm->irq->pit_there) {
-		return -ENXIO;
-	}
-	irq_lock(vm);
-	vm->irq->reinject = on;
-	irq_unlock(vm);
-	return 0;
+	return vm->irq->pit_there ? 0 : -ENXIO;
 }
 
 /* ---- accesses ---- */

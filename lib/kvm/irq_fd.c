@@ -21,18 +21,6 @@ static void unlock_list(struct kvm_irq *irq)
 	kvm_ops(irq->vm->env)->unlock(irq->vm->env, &irq->irqfds_lock);
 }
 
-/* Takes @entry off the list. Return: was it there? The lock is held. */
-static bool take_off(struct kvm_irq *irq, const struct kvm_irqfd_entry *entry)
-{
-	for (struct kvm_irqfd_entry **at = &irq->irqfds; *at != NULL; at = &(*at)->next) {
-		if (*at == entry) {
-			*at = entry->next;
-			return true;
-		}
-	}
-	return false;
-}
-
 /* Is there another one that holds the same line? The lock is held. */
 static bool line_is_shared(const struct kvm_irq *irq, uint32_t gsi)
 {
@@ -74,7 +62,8 @@ static void find_target(struct kvm_irq *irq, struct kvm_irqfd_entry *entry)
 
 	entry->layout = 0;
 	/* The lowest priority takes turns. */
-	if (!irq_message(irq, entry->gsi, &entry->message) || entry->message.mode != LAPIC_FIXED) {
+	if (!irq_message(irq, entry->gsi, &entry->message) || entry->message.mode != LAPIC_FIXED ||
+	    entry->message.vector < 16) {
 		return;
 	}
 	for (uint32_t i = 0; i < kvm_vm_count(irq->vm); i++) {
@@ -113,20 +102,6 @@ static void signalled(struct kvm_eventfd_watch *watch)
 	}
 }
 
-static void closed(struct kvm_eventfd_watch *watch)
-{
-	struct kvm_irqfd_entry *entry = container_of(watch, struct kvm_irqfd_entry, watch);
-	struct kvm_irq *irq = entry->irq;
-	bool ours;
-
-	lock_list(irq);
-	ours = take_off(irq, entry);
-	unlock_list(irq);
-	if (ours) {
-		end(irq, entry);
-	}
-}
-
 void irq_fd_fini(struct kvm_irq *irq)
 {
 	for (;;) {
@@ -156,13 +131,12 @@ static int deassign(struct kvm_irq *irq, const struct kvm_irqfd *args)
 		return error;
 	}
 	lock_list(irq);
-	for (struct kvm_irqfd_entry *e = irq->irqfds; e != NULL && found == NULL; e = e->next) {
-		if (e->eventfd == eventfd && e->gsi == args->gsi) {
-			found = e;
+	for (struct kvm_irqfd_entry **at = &irq->irqfds; *at != NULL; at = &(*at)->next) {
+		if ((*at)->eventfd == eventfd && (*at)->gsi == args->gsi) {
+			found = *at;
+			*at = found->next;
+			break;
 		}
-	}
-	if (found != NULL) {
-		(void)take_off(irq, found);
 	}
 	unlock_list(irq);
 	if (found != NULL) {
@@ -210,7 +184,6 @@ static int assign(struct kvm_irq *irq, const struct kvm_irqfd *args)
 	entry->irq = irq;
 	entry->gsi = args->gsi;
 	entry->watch.signalled = signalled;
-	entry->watch.closed = closed;
 	error = kvm_ops(env)->eventfd_get(env, (int)args->fd, &entry->eventfd);
 	if (error != 0) {
 		goto free_entry;

@@ -71,7 +71,6 @@ struct kvm_irq {
 	struct pic pic;
 	struct ioapic ioapic;
 	struct pit pit;
-	bool reinject;
 	uint8_t pic_sources[PIC_PINS]; /* bits: enum kvm_irq_source */
 	uint8_t ioapic_sources[IOAPIC_PINS];
 	int delivered; /* what the IOAPIC's last message came to */

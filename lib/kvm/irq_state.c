@@ -66,7 +66,7 @@ static int set_pic(struct pic_chip *chip, uint8_t elcr_mask, const struct kvm_pi
 /* Has the chips look at their inputs again: a wire that is driven as it was does that. */
 static void pic_look(struct pic *pic)
 {
-	pic->intr_level = false;
+	__atomic_store_n(&pic->intr_level, false, __ATOMIC_RELAXED);
 	pic_set_irq(pic, 0, (pic->master.lines & 1) != 0);
 }
 

@@ -708,7 +708,8 @@ static void irqfd_resamples(void **state)
 	(void)line(f, 20, true); /* another source of the same wire */
 	apic_write(f, 0, LAPIC_EOI, 0);
 	assert_int_equal(accept_irq(&f->vcpu[0]), 0x51);
-	events[0].watch->closed(events[0].watch);
+	irqfd = (struct kvm_irqfd){.fd = 0, .gsi = 20, .flags = KVM_IRQFD_FLAG_DEASSIGN};
+	assert_int_equal(kvm_irq_irqfd(&f->vm, &irqfd), 0);
 	assert_null(events[0].watch);
 	assert_int_equal(events[1].holders, 0);
 	finish(f);
@@ -1010,11 +1011,11 @@ static void pit_ticks(void **state)
 
 	(void)state;
 	assert_int_equal(kvm_irq_get_pit(&f->vm, &pit), -ENXIO);
-	assert_int_equal(kvm_irq_reinject(&f->vm, true), -ENXIO);
+	assert_int_equal(kvm_irq_reinject(&f->vm), -ENXIO);
 	assert_false(kvm_irq_pio(&f->vcpu[0], 0x40, 1, &byte, false));
 	assert_int_equal(kvm_irq_create_pit(&f->vm, 0), 0);
 	assert_int_equal(kvm_irq_create_pit(&f->vm, 0), -EEXIST);
-	assert_int_equal(kvm_irq_reinject(&f->vm, false), 0);
+	assert_int_equal(kvm_irq_reinject(&f->vm), 0);
 	assert_false(kvm_irq_pio(&f->vcpu[0], 0x61, 1, &byte, false)); /* no speaker */
 	apic_write(f, 0, LAPIC_SVR, 0x1ff);
 	out(f, 0x21, 0xff); /* the PIC has that line, too */

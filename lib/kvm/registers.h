@@ -3,8 +3,11 @@
  */
 #pragma once
 
+#include "lib/base/bytes.h"
 #include "lib/kvm/vcpu.h"
 #include "lib/x86/regs.h"
+
+#define KVM_AT_XSTATE_BV 512 /* in an XSAVE area, as vcpu->xsave is */
 
 /**
  * kvm_reg_set_cr0(), _cr3(), _cr4(), _cr8(), _xcr0() - as the guest's MOV or XSETBV writes it.
@@ -43,6 +46,28 @@ must_use int kvm_reg_load_pdptrs(struct kvm_vcpu *vcpu, uint64_t cr3);
 
 /** kvm_reg_is_pae() - is paging on, with PAE, outside of long mode? */
 must_use bool kvm_reg_is_pae(const struct kvm_vcpu *vcpu);
+
+/**
+ * kvm_reg_pkru(), kvm_reg_set_pkru() - the rights of protection keys, which are in vcpu->xsave.
+ * Context: the vCPU's thread; KVM_REGS_FPU is loaded. To set it is for who executes the guest's
+ * instructions himself. No vector registers.
+ * Spec: Intel SDM vol. 1, 13.5.7 "PKRU State"; 13.6: it is in use unless it is 0
+ */
+static inline uint32_t kvm_reg_pkru(const struct kvm_vcpu *vcpu)
+{
+	unsigned at = vcpu->env->backend->pkru_at;
+	bool there = at != 0 && (load_le64(vcpu->xsave + KVM_AT_XSTATE_BV) & XCR0_PKRU) != 0;
+
+	return there ? load_le32(vcpu->xsave + at) : 0;
+}
+
+static inline void kvm_reg_set_pkru(struct kvm_vcpu *vcpu, uint32_t value)
+{
+	uint64_t parts = load_le64(vcpu->xsave + KVM_AT_XSTATE_BV) & ~XCR0_PKRU;
+
+	store_le32(vcpu->xsave + vcpu->env->backend->pkru_at, value);
+	store_le64(vcpu->xsave + KVM_AT_XSTATE_BV, parts | (value != 0 ? XCR0_PKRU : 0));
+}
 
 /** kvm_reg_linear_rip() - CS:RIP as a linear address. */
 static inline uint64_t kvm_reg_linear_rip(struct kvm_vcpu *vcpu)

@@ -12,7 +12,6 @@
 #include "lib/x86/regs.h"
 
 #define ATTR_AVL   BIT(8)
-#define ATTR_G	   BIT(11)
 #define EFER_KNOWN (EFER_SCE | EFER_LME | EFER_LMA | EFER_NXE | EFER_FFXSR)
 
 #define EXC_NMI 2

@@ -21,7 +21,6 @@
 #define AT_USER	      464 /* unused by the CPU */
 #define AT_XSTATE_BV  512
 #define AT_XCOMP_BV   520
-#define AT_RESERVED   528
 #define HEADER_END    576
 
 #define XSTATE_X87_SSE 3

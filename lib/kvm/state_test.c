@@ -498,6 +498,47 @@ static void translation(void **state)
 	assert_int_equal(*(uint64_t *)(ram + 0x3000), 0x00200083); /* nothing was touched */
 }
 
+/* KVM_SET_XSAVE brings the rights of keys, which bind the CPU in lib/kvm, too. */
+static void translation_by_protection_keys(void **state)
+{
+	struct kvm_translation t = {.linear_address = 0x1234};
+	struct kvm_sregs s = long_mode();
+	struct kvm_xsave xsave = {0};
+	uint8_t *area = (uint8_t *)&xsave;
+
+	(void)state;
+	f.backend.xcr0 = 7 | XCR0_PKRU;
+	f.backend.pkru_at = 824;
+	memset(ram, 0, sizeof(ram));
+	*(uint64_t *)(ram + 0x1000) = 0x2007;
+	*(uint64_t *)(ram + 0x2000) = 0x3007;
+	*(uint64_t *)(ram + 0x3000) = 0x00200087 | UINT64_C(3) << 59;
+	vcpu->features.cr4_allowed |= CR4_PKE;
+	s.cr4 |= CR4_PKE;
+	assert_int_equal(vcpu_call(vcpu, KVM_SET_SREGS, &s), 0);
+	assert_int_equal(vcpu_call(vcpu, KVM_TRANSLATE, &t), 0);
+	assert_int_equal(t.valid, 1);
+	store_le64(area + KVM_AT_XSTATE_BV, XCR0_PKRU);
+	store_le32(area + 824, 1u << 6);
+	assert_int_equal(vcpu_call(vcpu, KVM_SET_XSAVE, &xsave), 0);
+	assert_int_equal(kvm_reg_pkru(vcpu), 1u << 6);
+	assert_int_equal(vcpu_call(vcpu, KVM_TRANSLATE, &t), 0);
+	assert_int_equal(t.valid, 0);
+	/* What is in its initial state is not in the image. */
+	store_le64(area + KVM_AT_XSTATE_BV, 0);
+	assert_int_equal(vcpu_call(vcpu, KVM_SET_XSAVE, &xsave), 0);
+	assert_int_equal(kvm_reg_pkru(vcpu), 0);
+	assert_int_equal(vcpu_call(vcpu, KVM_TRANSLATE, &t), 0);
+	assert_int_equal(t.valid, 1);
+	kvm_reg_set_pkru(vcpu, 4);
+	assert_int_equal(vcpu_call(vcpu, KVM_GET_XSAVE, &xsave), 0);
+	assert_int_equal(load_le64(area + KVM_AT_XSTATE_BV), XCR0_PKRU);
+	assert_int_equal(load_le32(area + 824), 4);
+	kvm_reg_set_pkru(vcpu, 0);
+	assert_int_equal(vcpu_call(vcpu, KVM_GET_XSAVE, &xsave), 0);
+	assert_int_equal(load_le64(area + KVM_AT_XSTATE_BV), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -519,6 +560,7 @@ int main(void)
 		TEST(control_registers_of_a_guest),
 		TEST(cpuid_answers),
 		TEST(translation),
+		TEST(translation_by_protection_keys),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -21,8 +21,6 @@ enum kvm_request {
 	KVM_REQ_STEAL,	      /* so is the steal-time record */
 	KVM_REQ_TRIPLE_FAULT, /* nothing can be delivered any more */
 	KVM_REQ_EOI_EXIT,     /* vcpu->eoi_vector goes to user space */
-	KVM_REQ_FLUSH,	      /* the backend's own: forget guest translations */
-	KVM_REQ_BACKEND,      /* the backend's own */
 	KVM_REQ_FILTER,	      /* vm->msr_filter: which MSRs the backend lets pass may differ */
 	KVM_REQ_UNHALT,	      /* vcpu->kicked */
 	KVM_REQ_DEAD,	      /* vm->dead */
@@ -41,9 +39,7 @@ enum kvm_msr_place {
 	KVM_MSR_SYSENTER_EIP,
 	KVM_MSR_PAT,
 	KVM_MSR_TSC_AUX,
-	KVM_MSR_DEBUGCTL,
 	KVM_MSR_SPEC_CTRL,
-	KVM_MSR_VIRT_SPEC_CTRL,
 	KVM_MSR_OURS,
 	KVM_MSR_MISC_ENABLE = KVM_MSR_OURS,
 	KVM_MSR_ARCH_CAPABILITIES,
@@ -53,21 +49,16 @@ enum kvm_msr_place {
 	KVM_MSR_MISC_FEATURES,
 	KVM_MSR_POWER_CTL,
 	KVM_MSR_HWCR,
-	KVM_MSR_SMI_COUNT,
-	KVM_MSR_SMBASE,
 	KVM_MSR_VM_HSAVE_PA,
-	KVM_MSR_TSC_RATIO,
 	KVM_MSR_TSC_ADJUST,
 	KVM_MSR_XSS,
 	KVM_MSR_MCG_STATUS,
 	KVM_MSR_MCG_CTL,
-	KVM_MSR_MCG_EXT_CTL,
 	KVM_MSR_MC_BANKS, /* CTL, STATUS, ADDR, MISC of each bank */
 	KVM_MSR_MTRR_DEF = KVM_MSR_MC_BANKS + 4 * 32,
 	KVM_MSR_MTRR_FIXED,
 	KVM_MSR_MTRR_VAR = KVM_MSR_MTRR_FIXED + 11,
 	KVM_MSR_SYSTEM_TIME = KVM_MSR_MTRR_VAR + 16,
-	KVM_MSR_SYSTEM_TIME_NEW,
 	KVM_MSR_WALL_CLOCK,
 	KVM_MSR_STEAL_TIME,
 	KVM_MSR_POLL_CONTROL,
@@ -87,7 +78,6 @@ struct kvm_features {
 	uint64_t dr6_fixed; /* bits that read as 1 */
 	bool rtm;
 	bool pages_1g;
-	bool monitor;
 };
 
 /** Events on their way, and what holds them off. Spec: AMD APM vol. 2, 8.5; Intel SDM vol. 3A, 6.9
@@ -186,7 +176,6 @@ struct kvm_vcpu {
 	/* guest debugging */
 	uint32_t debug_control; /* KVM_GUESTDBG_* */
 	uint64_t debug_regs[8];
-	uint64_t step_rip;  /* where a single step began */
 	bool step_guest_tf; /* the guest's own TF, while it is set for us */
 
 	/* time */

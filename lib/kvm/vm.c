@@ -15,9 +15,8 @@
 #include "lib/kvm/kvm.h"
 #include "lib/kvm/msr_filter.h"
 
-#define MMU_PAGES_MIN	  64 /* as Linux has it */
-#define TSS_PAGES	  3
-#define IDENTITY_MAP_ADDR UINT64_C(0xfffbc000) /* where it is unless user space says */
+#define MMU_PAGES_MIN 64 /* as Linux has it */
+#define TSS_PAGES     3
 
 /* The largest structure of an ioctl on a VM. */
 #define DATA_BYTES 640
@@ -117,29 +116,22 @@ static int64_t set_user_memory_region(struct kvm_vm *vm, uint64_t arg, void *dat
 /* Only Intel CPUs without unrestricted guest need the two; the numbers are checked nevertheless. */
 static int64_t set_tss_addr(struct kvm_vm *vm, uint64_t arg, void *data)
 {
+	(void)vm;
 	(void)data;
-	if (arg > (uint32_t) - (TSS_PAGES * KVM_PAGE_BYTES)) {
-		return -EINVAL;
-	}
-	vm->tss_addr = arg;
-	return 0;
+	return arg > (uint32_t) - (TSS_PAGES * KVM_PAGE_BYTES) ? -EINVAL : 0;
 }
 
 static int64_t set_identity_map_addr(struct kvm_vm *vm, uint64_t arg, void *data)
 {
 	const struct kvm_env_ops *ops = kvm_ops(vm->env);
-	uint64_t addr = *(uint64_t *)data;
-	int r = 0;
+	bool has_vcpus;
 
 	(void)arg;
+	(void)data;
 	ops->lock(vm->env, &vm->lock);
-	if (kvm_vm_count(vm) != 0) {
-		r = -EINVAL;
-	} else {
-		vm->identity_map_addr = addr != 0 ? addr : IDENTITY_MAP_ADDR;
-	}
+	has_vcpus = kvm_vm_count(vm) != 0;
 	ops->unlock(vm->env, &vm->lock);
-	return r;
+	return has_vcpus ? -EINVAL : 0;
 }
 
 static int64_t set_nr_mmu_pages(struct kvm_vm *vm, uint64_t arg, void *data)
@@ -302,7 +294,8 @@ static int64_t set_pit2(struct kvm_vm *vm, uint64_t arg, void *data)
 static int64_t reinject_control(struct kvm_vm *vm, uint64_t arg, void *data)
 {
 	(void)arg;
-	return kvm_irq_reinject(vm, ((const struct kvm_reinject_control *)data)->pit_reinject != 0);
+	(void)data;
+	return kvm_irq_reinject(vm);
 }
 
 static int64_t get_clock(struct kvm_vm *vm, uint64_t arg, void *data)

@@ -53,9 +53,7 @@ struct kvm_vm {
 	uint32_t dirty_manual; /* flags of KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2 */
 	uint32_t dirty_ring; /* entries of each vCPU's ring; 0: logs are bitmaps. vm->memory too */
 	uint64_t disabled_exits;
-	uint64_t bus_lock_mode;
 	uint64_t default_tsc_khz;
-	uint64_t tss_addr, identity_map_addr;
 
 	/* appended with vm->lock held; read up to vcpu_count by anybody */
 	struct kvm_vcpu **vcpus;

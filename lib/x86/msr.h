@@ -67,9 +67,7 @@
 #define MSR_VM_CR	   0xc0010114
 #define MSR_IGNNE	   0xc0010115
 #define MSR_VM_HSAVE_PA	   0xc0010117
-#define MSR_VIRT_SPEC_CTRL 0xc001011f
 #define MSR_DC_CFG	   0xc0011022
-#define MSR_TW_CFG	   0xc0011023
 #define MSR_DE_CFG	   0xc0011029
 #define MSR_BU_CFG2	   0xc001102a
 #define MSR_EX_CFG	   0xc001102c

@@ -19,8 +19,6 @@
 #define CR0_CD BIT(30)
 #define CR0_PG BIT(31)
 
-#define CR3_PWT	     BIT(3)
-#define CR3_PCD	     BIT(4)
 #define CR3_PCID     UINT64_C(0xfff)
 #define CR3_NO_FLUSH BIT(63)
 
@@ -43,6 +41,8 @@
 #define CR4_SMEP       BIT(20)
 #define CR4_SMAP       BIT(21)
 #define CR4_PKE	       BIT(22)
+
+#define XCR0_PKRU BIT(9)
 
 #define EFER_SCE   BIT(0)
 #define EFER_LME   BIT(8)

@@ -100,6 +100,16 @@ static uint64_t page_address(const struct walker *w, unsigned shift, uint64_t en
 	return (entry & ADDRESS_BITS & ~(BIT(shift) - 1)) | offset;
 }
 
+static bool keys_enabled(const struct walk_mode *mode)
+{
+	return (mode->cr4 & CR4_PKE) != 0 && (mode->efer & EFER_LMA) != 0;
+}
+
+static unsigned key_of(uint64_t leaf)
+{
+	return leaf >> 59 & 0xf;
+}
+
 /* Do the access and the page's rights agree? Return: bits of the error code, 0: yes. */
 static uint32_t refused(const struct walker *w, uint64_t leaf)
 {
@@ -107,7 +117,6 @@ static uint32_t refused(const struct walker *w, uint64_t leaf)
 	bool user = (w->access & WALK_USER) != 0;
 	bool write = (w->access & WALK_WRITE) != 0;
 	bool fetch = (w->access & WALK_FETCH) != 0;
-	unsigned key = leaf >> 59 & 0xf;
 
 	if (user && !w->user) {
 		return PFERR_P;
@@ -122,8 +131,8 @@ static uint32_t refused(const struct walker *w, uint64_t leaf)
 	    ((w->access & WALK_IMPLICIT) != 0 || !mode->ac)) {
 		return PFERR_P;
 	}
-	if (!fetch && w->user && (mode->cr4 & CR4_PKE) != 0 && (mode->efer & EFER_LMA) != 0) {
-		uint32_t rights = mode->pkru >> 2 * key & 3;
+	if (!fetch && w->user && keys_enabled(mode)) {
+		uint32_t rights = mode->pkru >> 2 * key_of(leaf) & 3;
 
 		if ((rights & 1) != 0 ||
 		    ((rights & 2) != 0 && write && (user || (mode->cr0 & CR0_WP) != 0))) {
@@ -267,6 +276,7 @@ enum walk_outcome walk(const struct walk_mode *mode, const struct walk_ops *ops,
 			w.writable || ((access & WALK_USER) == 0 && (mode->cr0 & CR0_WP) == 0);
 		result->global = (leaf & PTE_G) != 0 && (mode->cr4 & CR4_PGE) != 0;
 		result->dirty = (leaf & PTE_D) != 0;
+		result->key = keys_enabled(mode) ? (uint8_t)key_of(leaf) : 0;
 		return WALK_OK;
 	}
 	/* Tables that never hold still: as if the entry were not there; the guest tries again. */

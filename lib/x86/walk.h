@@ -44,7 +44,8 @@ struct walk_result {
 	bool writable;	    /* would this CPL's write be allowed? */
 	bool user;
 	bool global;
-	bool dirty; /* is the D bit set (now)? */
+	bool dirty;  /* is the D bit set (now)? */
+	uint8_t key; /* whose rights in PKRU bind accesses, if .user; 0 without protection keys */
 };
 
 /**

@@ -173,9 +173,14 @@ static void smep_smap_and_keys(void **state)
 	*entry8(0x4000, 1) |= UINT64_C(3) << 59;
 	mode.pkru = 2u << 6; /* key 3: no writes */
 	assert_int_equal(go(SMALL, WALK_USER), WALK_OK);
+	assert_int_equal(result.key, 3);
 	expect_fault(SMALL, WALK_USER | WALK_WRITE, PFERR_P | PFERR_PK | PFERR_U | PFERR_W);
 	mode.pkru = 1u << 6;
 	expect_fault(SMALL, WALK_USER, PFERR_P | PFERR_PK | PFERR_U);
+	assert_int_equal(go(SMALL, WALK_USER | WALK_FETCH), WALK_OK);
+	mode.cr4 &= ~CR4_PKE;
+	assert_int_equal(go(SMALL, WALK_USER), WALK_OK);
+	assert_int_equal(result.key, 0);
 }
 
 static void reserved_bits(void **state)

@@ -24,7 +24,8 @@
 #define ECX1_AVX   0x30001000 /* FMA, AVX, F16C */
 #define EBX7_KNOWN 0x219c27eb /* FSGSBASE to SHA, without AVX-512 */
 #define EBX7_AVX   0x00000020 /* AVX2 */
-#define ECX7_KNOWN 0x08400704 /* UMIP, GFNI, VAES, VPCLMULQDQ, RDPID, MOVDIRI */
+#define ECX7_KNOWN 0x0840070c /* UMIP, PKU, GFNI, VAES, VPCLMULQDQ, RDPID, MOVDIRI */
+#define ECX7_PKU   UINT32_C(0x00000008)
 #define ECX7_AVX   0x00000600 /* VAES, VPCLMULQDQ */
 #define EDX7_KNOWN 0x00000010 /* FSRM */
 /* LAHF, CMP_LEGACY, CR8 in 32-bit code, ABM, SSE4A, prefetches */
@@ -50,6 +51,7 @@ static void host_cpuid(uint32_t leaf, uint32_t subleaf, uint32_t regs[4])
 		regs[0] = 0;
 		regs[1] &= subleaf != 0 ? 0 : avx ? EBX7_KNOWN : EBX7_KNOWN & ~EBX7_AVX;
 		regs[2] &= subleaf != 0 ? 0 : avx ? ECX7_KNOWN : ECX7_KNOWN & ~ECX7_AVX;
+		regs[2] &= soft_backend.pkru_at != 0 ? UINT32_MAX : ~ECX7_PKU;
 		regs[3] &= subleaf != 0 ? 0 : EDX7_KNOWN;
 		break;
 	case LEAF_EXT_FEATURES:
@@ -249,15 +251,18 @@ struct kvm_backend soft_backend = {
 
 int soft_backend_init(void)
 {
-	uint32_t avx[4];
+	uint32_t regs[4];
 
 	soft_backend.xcr0 = soft_native_features();
 	if (soft_backend.xcr0 == 0) {
 		return -ENODEV;
 	}
-	if ((soft_backend.xcr0 & XCR0_AVX) != 0) {
-		soft_native_component(2, avx);
-		soft_backend.xsave_bytes = avx[0] + avx[1];
+	soft_backend.pkru_at = soft_native_pkru_at();
+	for (uint32_t i = 2; i < 64; i++) {
+		if ((soft_backend.xcr0 >> i & 1) != 0) {
+			soft_native_component(i, soft_backend.pkru_at, regs);
+			soft_backend.xsave_bytes = MAX(soft_backend.xsave_bytes, regs[0] + regs[1]);
+		}
 	}
 	return 0;
 }

@@ -206,6 +206,30 @@ int soft_ioctl(int fd, unsigned long request, uintptr_t argument)
 	return (int)r;
 }
 
+void *soft_writes_open(int vm_fd)
+{
+	struct file *file = get(vm_fd);
+
+	if (file != NULL && file->kind != VM) {
+		put(file);
+		file = NULL;
+		errno = EINVAL;
+	}
+	return file;
+}
+
+void soft_writes_close(void *writes)
+{
+	put(writes);
+}
+
+void soft_wrote(void *writes, const void *at, size_t bytes)
+{
+	const struct file *file = writes;
+
+	soft_code_written(file->vm, (uintptr_t)at, bytes);
+}
+
 /* Maps the shared page @from at @to, too. */
 static bool map_also(void *from, uint8_t *to, int protection)
 {

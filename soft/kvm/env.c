@@ -249,7 +249,8 @@ static enum insn_outcome env_emulate(struct kvm_env *env, struct kvm_vcpu *vcpu)
 	return kvm_emulate_here(vcpu, insn_do_other);
 }
 
-static const struct kvm_env_ops ops = {
+/* Constant but for what the host cannot: start(). */
+static struct kvm_env_ops ops = {
 	.emulate = env_emulate,
 	.alloc = alloc,
 	.free = release,
@@ -285,6 +286,7 @@ static const struct kvm_env_ops ops = {
 	.signal_mask = soft_signal_mask,
 	.block = soft_block,
 	.kick = soft_kick,
+	.steal_ns = soft_steal_ns,
 };
 
 static struct kvm_env the_env = {
@@ -302,6 +304,9 @@ static void start(void)
 	tsc_is_clock = clocksource_is_tsc();
 	the_env.cpus = cpus > 0 ? (unsigned)cpus : 1;
 	the_env.tsc_khz = measure_tsc_khz(&the_env);
+	if (!soft_steal_possible()) {
+		ops.steal_ns = NULL;
+	}
 	ready = soft_backend_init();
 	if (ready == 0) {
 		ready = soft_access_init();

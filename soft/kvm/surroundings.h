@@ -12,6 +12,16 @@ extern struct kvm_backend soft_backend;
 /** soft_backend_init() - what the host can, once. Return: 0; -ENODEV: it has no XSAVE. */
 must_use int soft_backend_init(void);
 
+/** steal.c; the vCPU's thread only, ns. */
+struct soft_steal {
+	const void *thread; /* whose processor time is counted; to compare with only */
+	bool anew;	    /* the clocks have not been compared yet */
+	uint64_t since; /* when it was ready last: part of `ready` it is not yet; 0: it is not */
+	uint64_t ready; /* in KVM_RUN, and not asleep */
+	uint64_t ready_seen, used_seen; /* when the clocks were compared last */
+	uint64_t stolen, told;
+};
+
 /** What a vCPU's thread needs; vcpu->env_data, made and ended by the backend's vcpu_init/_fini. */
 struct soft_thread {
 	struct kvm_vcpu *vcpu;
@@ -28,6 +38,8 @@ struct soft_thread {
 	uint64_t thread_before; /* the thread's own mask, while it runs the vCPU */
 	int signals;		/* a signalfd of those that end KVM_RUN; -1 before the first */
 	uint64_t signals_set;
+	_Atomic bool compare; /* the clocks of steal.c */
+	struct soft_steal steal;
 };
 
 must_use int soft_thread_init(struct kvm_vcpu *vcpu);
@@ -49,6 +61,16 @@ void soft_tick_add(struct soft_thread *thread);
 void soft_tick_remove(struct soft_thread *thread);
 void soft_tick_begin(struct soft_thread *thread); /* it executes */
 void soft_tick_end(struct soft_thread *thread);
+
+/* steal.c */
+/** soft_steal_possible() - does the host's clock of threads' processor time tell enough? */
+bool soft_steal_possible(void);
+/** soft_steal_begin() / _end() - from now on it executes, or waits for a CPU; it does not. */
+void soft_steal_begin(struct soft_thread *thread);
+void soft_steal_end(struct soft_thread *thread);
+/** soft_steal_look() - has it waited for a CPU? If so, the guest is told. */
+void soft_steal_look(struct soft_thread *thread);
+uint64_t soft_steal_ns(struct kvm_env *env, struct kvm_vcpu *vcpu);
 
 /* service.c: a thread that waits for clocks and eventfds */
 must_use int soft_service_start(void);

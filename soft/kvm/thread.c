@@ -82,12 +82,14 @@ void soft_run_begin(struct kvm_env *env, struct kvm_vcpu *vcpu)
 	t->thread_before = set_mask(~NEVER_BLOCKED);
 	atomic_store_explicit(&t->look, true, memory_order_relaxed);
 	soft_tick_begin(t);
+	soft_steal_begin(t);
 	atomic_store(&soft_vcpu_of(vcpu)->recheck, true);
 }
 
 void soft_run_end(struct kvm_env *env, struct kvm_vcpu *vcpu)
 {
 	(void)env;
+	soft_steal_end(thread_of(vcpu));
 	soft_tick_end(thread_of(vcpu));
 	set_mask(thread_of(vcpu)->thread_before);
 }
@@ -115,6 +117,9 @@ bool soft_signal_pending(struct kvm_env *env, struct kvm_vcpu *vcpu)
 	uint64_t pending = 0;
 
 	(void)env;
+	if (atomic_exchange_explicit(&t->compare, false, memory_order_relaxed)) {
+		soft_steal_look(t);
+	}
 	if (!atomic_exchange_explicit(&t->look, false, memory_order_relaxed)) {
 		return false;
 	}
@@ -184,7 +189,9 @@ void soft_block(struct kvm_env *env, struct kvm_vcpu *vcpu)
 	atomic_store(&t->blocked, true);
 	if (!atomic_exchange(&t->kicked, false)) {
 		soft_tick_end(t);
+		soft_steal_end(t);
 		(void)poll(fds, 2, -1);
+		soft_steal_begin(t);
 		soft_tick_begin(t);
 		atomic_store_explicit(&t->look, true, memory_order_relaxed);
 	}

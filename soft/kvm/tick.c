@@ -80,6 +80,7 @@ static bool anybody(bool kick)
 		found = true;
 		if (kick) {
 			atomic_store_explicit(&t->look, true, memory_order_relaxed);
+			atomic_store_explicit(&t->compare, true, memory_order_relaxed);
 			kvm_vcpu_note(t->vcpu, KVM_REQ_KICK);
 			if (++t->ticks % RECHECK_TICKS == 0) {
 				atomic_store(&soft_vcpu_of(t->vcpu)->recheck, true);

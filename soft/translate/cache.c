@@ -7,6 +7,9 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "lib/base/bytes.h"
+#include "lib/base/check.h"
+#include "soft/translate/check.h"
 #include "soft/translate/translator.h"
 
 #define PAGE UINT64_C(4096)
@@ -336,6 +339,38 @@ void st_link_to(struct st_translator *t, const struct st_block *source, struct s
 	link->next = b->incoming;
 	b->incoming = (uint32_t)(link - t->link);
 	em_patch(&t->em, t->rx + link->behind, t->rx + (same ? b->entry : b->code));
+	st_judge_link(t, source, link);
+}
+
+/* Does it say so: a call of what links jumps? No decoder here: its vector registers may be the
+ * guest's. */
+static bool is_way_out(const struct st_translator *t, const struct st_link *link)
+{
+	const uint8_t *stub = t->rx + link->stub;
+
+	return link->site == link->stub + 5 && stub[0] == 0xe8 &&
+	       stub + 5 + (int32_t)load_le32(stub + 1) == t->exit_link;
+}
+
+/* From now on the jump leads to its block's own way out. */
+static void take_back(struct st_translator *t, struct st_link *link)
+{
+	em_patch(&t->em, t->rx + link->behind, t->rx + link->stub);
+	link->target = ST_NONE;
+	check(!t->checked || is_way_out(t, link));
+}
+
+/* A guest that writes its code anew again and again has many dead ones at the same address. */
+static void unhash(struct st_translator *t, const struct st_block *b)
+{
+	uint32_t *place = &t->block_hash[block_slot(b->page, b->linear + b->offset)];
+
+	while (*place != ST_NONE && &t->blocks[*place] != b) {
+		place = &t->blocks[*place].hash_next;
+	}
+	if (*place != ST_NONE) {
+		*place = b->hash_next;
+	}
 }
 
 static void drop_block(struct st_translator *t, struct st_block *b)
@@ -343,14 +378,14 @@ static void drop_block(struct st_translator *t, struct st_block *b)
 	uint32_t i = b->incoming;
 
 	b->dead = true;
+	unhash(t, b);
 	t->dropped++;
 	st_forget_jump(t->frame, st_view_of(b->mode), b->linear + b->offset,
 		       (uintptr_t)t->rx + b->code);
 	while (i != ST_NONE) {
 		struct st_link *link = &t->link[i];
 
-		em_patch(&t->em, t->rx + link->behind, t->rx + link->stub);
-		link->target = ST_NONE;
+		take_back(t, link);
 		i = link->next;
 	}
 	b->incoming = ST_NONE;
@@ -369,8 +404,7 @@ static void drop_block(struct st_translator *t, struct st_block *b)
 		if (*place != ST_NONE) {
 			*place = link->next;
 		}
-		em_patch(&t->em, t->rx + link->behind, t->rx + link->stub);
-		link->target = ST_NONE;
+		take_back(t, link);
 	}
 }
 

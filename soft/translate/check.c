@@ -1,13 +1,16 @@
 /*
  * What is allowed in translated code:
  *
- *	the frame, through GS: fields at fixed places, of which it writes to the guest's only; of
- *the tables, reads by R11 guest memory: [R10], no more bytes than the look-up right before has
- *found allowed, and no write unless it looked at the tags of writes; or C did so, when it was
- *called instead the host's stack, which is the shadow stack: PUSHFQ and POPFQ with its top slot
- *between; an entry, where there is room for it, by a PUSH and the CALL right behind it; RET of an
- *entry, if it is the one for R10 jumps to the beginnings of instructions of the block, to the
- *common code, by the table
+ * - the frame, through GS: fields at fixed places, and writes only to what is the guest's; of the
+ *   tables behind them, reads, by R11;
+ *
+ * - guest memory: at R10, no more bytes than the look-up right before has found allowed, and no
+ *   write unless that looked at the tags of writes; or C did so, when it was called instead;
+ *
+ * - the host's stack, which is the shadow stack: PUSHFQ, its top slot, POPFQ; an entry, by a PUSH
+ *   where there is room for it and the CALL right behind; RET of an entry that is the one for R10;
+ *
+ * - jumps to the beginnings of instructions of the block, to the common code, and by the table;
  *
  * and nothing that is a system instruction, or touches memory or the stack in another way. So RSP
  * always points at an entry, whose host address is behind such a CALL; or at the stopper.
@@ -17,8 +20,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/base/check.h"
 #include "soft/translate/slow.h"
 #include "soft/translate/translator.h"
+
+const struct st_witness *st_witness;
 
 #define FRAME(field) ((int64_t)offsetof(struct st_frame, field))
 #define JUMPS_BYTES  (int64_t)(ST_JUMPS * sizeof(struct st_jump))
@@ -665,4 +671,72 @@ bool st_check_block(const struct st_translator *t, const struct st_block *b, uin
 	}
 	free(j);
 	return right;
+}
+
+/* ---- jumps that are linked ---- */
+
+/* The direct jump of the block that ends at @behind. Return: where it leads; NULL: there is none.
+ */
+static const uint8_t *jump_before(const struct st_translator *t, const struct st_block *b,
+				  uint32_t behind)
+{
+	bool cold = behind > ST_HOT_BYTES;
+	uint32_t at = cold ? b->cold : b->code, end = cold ? b->cold_end : b->code_end;
+	struct insn insn = {0};
+
+	if (behind <= at || behind > end) {
+		return NULL;
+	}
+	for (; at < behind; at += insn.len) {
+		if (insn_decode(&insn, INSN_64, t->rx + at, end - at) != INSN_OK) {
+			return NULL;
+		}
+	}
+	if (at != behind || insn.noperands == 0 || insn.operand[0].kind != INSN_OP_REL ||
+	    insn.len < 5) {
+		return NULL;
+	}
+	return t->rx + behind + (int64_t)insn.imm[0];
+}
+
+bool st_check_link(const struct st_translator *t, const struct st_block *source,
+		   const struct st_link *link)
+{
+	const uint8_t *to = jump_before(t, source, link->behind);
+	const struct st_block *b;
+
+	if (to == NULL || link->target >= t->nblocks || t->blocks[link->target].dead ||
+	    source->dead) {
+		return false;
+	}
+	b = &t->blocks[link->target];
+	return b->linear + b->offset == link->rip &&
+	       b->mode == ((source->mode & ~(ST_MODE_SAVED | ST_MODE_PLAIN)) | link->how) &&
+	       (to == t->rx + b->code || (to == t->rx + b->entry && !link->guard &&
+					  b->page == source->page && b->linear == source->linear));
+}
+
+/* ---- in the translator ---- */
+
+void st_judge_block(const struct st_translator *t, const struct st_block *b)
+{
+	if (!t->checked) {
+		return;
+	}
+	check(st_check_block(t, b, NULL));
+	if (st_witness != NULL) {
+		st_witness->block(t, b);
+	}
+}
+
+void st_judge_link(const struct st_translator *t, const struct st_block *source,
+		   const struct st_link *link)
+{
+	if (!t->checked) {
+		return;
+	}
+	check(st_check_link(t, source, link));
+	if (st_witness != NULL) {
+		st_witness->link(t, source, link);
+	}
 }

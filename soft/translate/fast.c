@@ -1,8 +1,9 @@
 #include "soft/translate/fast.h"
 
 #include "lib/kvm/irq_internal.h"
-#include "lib/x86/regs.h"
+#include "lib/kvm/registers.h"
 #include "soft/access.h"
+#include "soft/translate/image.h"
 #include "soft/translate/slow.h"
 #include "soft/translate/translator.h"
 #include "soft/vcpu.h"
@@ -13,11 +14,6 @@
 #define FLAG_NT	     BIT(14)
 #define NO_FAST	     (RFLAGS_TF | RFLAGS_VM)
 #define EXC_PF	     14
-#define FSW_ES	     BIT(7)
-
-/* The longest image of these components: x87 to AVX-512, and PKRU. */
-#define IMAGE_COMPONENTS UINT64_C(0x2e7)
-#define IMAGE_BYTES	 2696
 
 /* Descriptors without their DPL. */
 #define FLAT_CODE UINT64_C(0x00af9b000000ffff)
@@ -28,7 +24,7 @@
 /* The mode is that of 4-level paging, and nothing that is rare. */
 static bool common_paging(const struct insn_cpu *cpu)
 {
-	return (cpu->efer & EFER_LMA) != 0 && (cpu->cr4 & (CR4_LA57 | CR4_PKE)) == 0;
+	return (cpu->efer & EFER_LMA) != 0 && (cpu->cr4 & CR4_LA57) == 0;
 }
 
 /* The entry at @gpa of the guest's. */
@@ -46,6 +42,7 @@ struct leaf {
 	uint64_t gpa;
 	unsigned shift;
 	bool user, writable, dirty, global;
+	uint8_t key; /* 0 without protection keys */
 };
 
 /* A walk that finds all as it is most of the time: accessed bits are set, no reserved one is. */
@@ -87,6 +84,7 @@ static bool walk_easy(const struct soft_vcpu *vcpu, uint64_t linear, struct leaf
 	leaf->writable = (all & PTE_RW) != 0;
 	leaf->dirty = (entry & PTE_D) != 0;
 	leaf->global = (entry & PTE_G) != 0 && (kvm->cpu.cr4 & CR4_PGE) != 0;
+	leaf->key = (kvm->cpu.cr4 & CR4_PKE) != 0 ? entry >> 59 & 15 : 0;
 	return true;
 }
 
@@ -133,6 +131,10 @@ uint64_t st_fast_slow(struct soft_vcpu *vcpu, uint64_t linear, uint32_t access)
 		    : leaf.user && (cpu->cr4 & CR4_SMAP) != 0 && (f->mode & ST_MODE_AC) == 0) {
 		return 0;
 	}
+	/* Whoever has no key in mind has all rights of that of all pages. */
+	if (leaf.user && (cpu->cr4 & CR4_PKE) != 0 && (vcpu->mmu.pkru >> 2 * leaf.key & 3) != 0) {
+		return 0;
+	}
 	page = soft_map_get(&vcpu->vm->map, leaf.gpa >> 12);
 	may_write = leaf.writable && leaf.dirty && (page & SOFT_MAP_WRITE) != 0 &&
 		    soft_code_mask(vcpu->vm, page & ~PAGE_MASK) == 0;
@@ -142,13 +144,16 @@ uint64_t st_fast_slow(struct soft_vcpu *vcpu, uint64_t linear, uint32_t access)
 	if (!leaf.global && (f->mode & (ST_MODE_USER | ST_MODE_AC)) == 0) {
 		vcpu->mmu.kernel_private = true;
 	}
+	if (leaf.user) {
+		soft_mmu_note_key(&vcpu->mmu, leaf.key,
+				  (f->mode & (ST_MODE_USER | ST_MODE_AC)) == 0);
+	}
 	soft_mmu_note_size(&vcpu->mmu, linear, leaf.shift);
 	st_view_fill(&f->view[st_view_of(f->mode)], linear, page, may_write);
 	return (page & ~PAGE_MASK) | (linear & PAGE_MASK);
 }
 
-/* The host's address of a page. */
-static uint64_t page_at(struct soft_vcpu *vcpu, uint64_t linear, bool write)
+uint64_t st_fast_page(struct soft_vcpu *vcpu, uint64_t linear, bool write)
 {
 	struct st_frame *f = vcpu->translator->frame;
 	const struct st_view *v = &f->view[st_view_of(f->mode)];
@@ -177,8 +182,8 @@ static uint64_t across(struct soft_vcpu *vcpu, uint64_t linear, uint32_t access)
 	if ((t->frame->mode & ST_MODE_INSN) != INSN_64) {
 		return 0; /* it could wrap */
 	}
-	first = page_at(vcpu, linear, write);
-	second = first == 0 ? 0 : page_at(vcpu, (linear & ~PAGE_MASK) + 4096, write);
+	first = st_fast_page(vcpu, linear, write);
+	second = first == 0 ? 0 : st_fast_page(vcpu, (linear & ~PAGE_MASK) + 4096, write);
 	if (first == 0 || second == 0) {
 		return 0;
 	}
@@ -584,104 +589,37 @@ static uint64_t read_cr(struct soft_vcpu *vcpu, uint32_t what)
 	return f->site;
 }
 
-/* ---- XSAVE ---- */
+/* ---- protection keys ---- */
 
-/* The host's address of an image, if all of it is together there. */
-static uint8_t *image_at(struct soft_vcpu *vcpu, uint64_t linear, bool write)
-{
-	uint64_t page = page_at(vcpu, linear, write);
-
-	if (linear % 64 != 0 || page == 0 ||
-	    ((linear & PAGE_MASK) + IMAGE_BYTES > 4096 &&
-	     page_at(vcpu, (linear & ~PAGE_MASK) + 4096, write) != page + 4096)) {
-		return NULL;
-	}
-	return (uint8_t *)(uintptr_t)(page | (linear & PAGE_MASK));
-}
-
-/* The guest's x87 and vector registers come to the host's, as by common.c. */
-static void load_fpu(struct st_frame *f)
-{
-	if (f->fpu == 0) {
-		__asm__ volatile("fnstcw %0\n\tstmxcsr %1"
-				 : "=m"(f->host_fcw), "=m"(f->host_mxcsr));
-		__asm__ volatile("xrstor64 (%0)"
-				 :
-				 : "r"(f->xsave), "a"((uint32_t)f->xsave_mask),
-				   "d"((uint32_t)(f->xsave_mask >> 32))
-				 : "memory");
-		f->fpu = 1;
-	}
-}
-
-/* Of an image at @area. */
-static bool header_easy(const uint8_t *area, uint64_t xcr0, bool supervisor)
-{
-	uint64_t present, form;
-
-	if (soft_access_load8(&present, area + 512) != 0 ||
-	    soft_access_load8(&form, area + 520) != 0 || (present & ~xcr0) != 0 ||
-	    (form & ~(xcr0 | BIT(63))) != 0) {
-		return false;
-	}
-	return (form & BIT(63)) != 0 ? (present & ~form) == 0 : form == 0 && !supervisor;
-}
-
-/* Would the guest see where an x87 instruction was executed, or on what? x87.h */
-static bool has_places(const struct st_translator *t)
-{
-	uint32_t low, high;
-	uint16_t status;
-
-	if (t->x87_saved) {
-		__asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(1));
-		return (low & 1) != 0; /* not as FNINIT leaves it */
-	}
-	__asm__ volatile("fnstsw %0" : "=m"(status));
-	return (status & FSW_ES) != 0;
-}
-
-/* Of an image that has been loaded. Return: 0 or -EFAULT. */
-static int note_places(struct st_frame *f, const uint8_t *area)
-{
-	uint64_t present;
-	int r = soft_access_load8(&present, area + 512);
-
-	f->x87_ip = f->x87_dp = 0;
-	if (r == 0 && (present & 1) != 0) {
-		r = soft_access_load8(&f->x87_ip, area + 8);
-	}
-	return r == 0 && (present & 1) != 0 ? soft_access_load8(&f->x87_dp, area + 16) : r;
-}
-
-static uint64_t xsave_insn(struct soft_vcpu *vcpu, uint64_t linear, uint32_t what)
+static uint64_t read_pkru(struct soft_vcpu *vcpu)
 {
 	struct st_frame *f = vcpu->translator->frame;
-	const struct kvm_vcpu *kvm = vcpu->kvm;
-	bool save = ST_SYSTEM_KIND(what) == ST_SYSTEM_XSAVEC;
-	uint64_t components = ((uint32_t)f->gpr[0] | f->gpr[2] << 32) & kvm->xcr0;
-	uint8_t *area;
-	int r;
 
-	if ((kvm->cpu.cr4 & CR4_OSXSAVE) == 0 || (kvm->cpu.cr0 & CR0_TS) != 0 ||
-	    (kvm->xcr0 & ~IMAGE_COMPONENTS) != 0 || kvm->msr[KVM_MSR_XSS] != 0) {
+	if ((vcpu->kvm->cpu.cr4 & CR4_PKE) == 0 || (uint32_t)f->gpr[1] != 0) {
 		return 0;
 	}
-	area = image_at(vcpu, linear, save);
-	if (area == NULL ||
-	    (!save && !header_easy(area, kvm->xcr0, (what & ST_SYSTEM_SUPERVISOR) != 0))) {
-		return 0;
-	}
-	load_fpu(f);
-	if (save && (components & 1) != 0 && has_places(vcpu->translator)) {
-		return 0;
-	}
-	r = save ? soft_access_xsavec(area, components) : soft_access_xrstor(area, components);
-	if (r == 0 && !save && (components & 1) != 0) {
-		r = note_places(f, area);
-	}
-	return r == 0 ? f->site : 0;
+	f->gpr[0] = vcpu->mmu.pkru;
+	f->gpr[2] = 0;
+	return f->site;
 }
+
+/* If nothing has to be forgotten. */
+static uint64_t write_pkru(struct soft_vcpu *vcpu, uint64_t next)
+{
+	const struct st_frame *f = vcpu->translator->frame;
+	struct kvm_vcpu *kvm = vcpu->kvm;
+	uint32_t value = (uint32_t)f->gpr[0];
+
+	if ((kvm->cpu.cr4 & CR4_PKE) == 0 || (uint32_t)(f->gpr[1] | f->gpr[2]) != 0 ||
+	    soft_mmu_must_forget(&vcpu->mmu, value)) {
+		return 0;
+	}
+	kvm_reg_set_pkru(kvm, value);
+	vcpu->mmu.pkru = value;
+	return go(vcpu, next, rflags(f));
+}
+
+/* ---- others ---- */
 
 /* Who spins long is sent to the interpreter now and then, which lets others run. */
 static uint64_t do_pause(struct soft_vcpu *vcpu)
@@ -707,7 +645,11 @@ uint64_t st_fast_system(struct soft_vcpu *vcpu, uint64_t next, uint32_t what)
 		return base_of_segment(vcpu, what);
 	case ST_SYSTEM_XSAVEC:
 	case ST_SYSTEM_XRSTOR:
-		return xsave_insn(vcpu, next, what);
+		return st_image_insn(vcpu, next, what);
+	case ST_SYSTEM_RDPKRU:
+		return read_pkru(vcpu);
+	case ST_SYSTEM_WRPKRU:
+		return write_pkru(vcpu, next);
 	case ST_SYSTEM_READ_CR:
 		return read_cr(vcpu, what);
 	case ST_SYSTEM_READ_SEG:
@@ -790,6 +732,10 @@ static uint32_t kind_of(const struct insn *insn, bool kernel)
 	case INSN_XRSTOR:
 	case INSN_XRSTORS:
 		return xsave_kind(insn, kernel);
+	case INSN_RDPKRU:
+		return ST_SYSTEM_RDPKRU;
+	case INSN_WRPKRU:
+		return ST_SYSTEM_WRPKRU;
 	case INSN_SYSCALL:
 		return ST_SYSTEM_SYSCALL;
 	case INSN_SYSRET:

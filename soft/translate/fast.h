@@ -14,6 +14,9 @@ struct soft_vcpu;
 /** st_fast_slow() - as st_slow(), but if it returns 0 that one is to be asked. */
 uint64_t st_fast_slow(struct soft_vcpu *vcpu, uint64_t linear, uint32_t access);
 
+/** st_fast_page() - the host's address of the page at @linear. Return: 0: as st_fast_slow(). */
+uint64_t st_fast_page(struct soft_vcpu *vcpu, uint64_t linear, bool write);
+
 /**
  * st_fast_fault() - delivers the page fault that st_fast_slow() or st_slow() has told, at
  * frame.site. Return: host address of the handler's code; 0: the interpreter is to execute the
@@ -47,6 +50,7 @@ enum st_system {
 	ST_SYSTEM_READ_SEG,
 	ST_SYSTEM_STORE_SEG, /* to frame.temp, as the first half of a MOV */
 	ST_SYSTEM_PAUSE,     /* in all modes */
+	ST_SYSTEM_RDPKRU,
 	/* They end a block. */
 	ST_SYSTEM_ENDS,
 	ST_SYSTEM_SYSCALL = ST_SYSTEM_ENDS,
@@ -55,6 +59,7 @@ enum st_system {
 	ST_SYSTEM_STAC,
 	ST_SYSTEM_CLAC,
 	ST_SYSTEM_WRITE_CR3,
+	ST_SYSTEM_WRPKRU, /* windows may be what it forbids */
 };
 
 /** Its GPR, its other register's number, whether the operand has 64 bits, is it XRSTORS. */

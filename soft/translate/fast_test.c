@@ -58,11 +58,28 @@ static void pause_is_one_in_all_modes(void **state)
 	assert_int_equal(st_system_of(&insn, INSN_64), 0);
 }
 
+/* A window in a block may be what WRPKRU forbids: it ends it. */
+static void wrpkru_ends_a_block(void **state)
+{
+	static const uint8_t read[] = {0x0f, 0x01, 0xee}, write[] = {0x0f, 0x01, 0xef};
+	struct insn insn;
+
+	(void)state;
+	assert_int_equal(insn_decode(&insn, INSN_64, read, sizeof(read)), INSN_OK);
+	assert_int_equal(ST_SYSTEM_KIND(st_system_of(&insn, INSN_64)), ST_SYSTEM_RDPKRU);
+	assert_true(ST_SYSTEM_RDPKRU < ST_SYSTEM_ENDS);
+	assert_int_equal(insn_decode(&insn, INSN_64, write, sizeof(write)), INSN_OK);
+	assert_int_equal(ST_SYSTEM_KIND(st_system_of(&insn, INSN_64 | ST_MODE_USER)),
+			 ST_SYSTEM_WRPKRU);
+	assert_true(ST_SYSTEM_WRPKRU > ST_SYSTEM_ENDS);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(pauses_leave_now_and_then),
 		cmocka_unit_test(pause_is_one_in_all_modes),
+		cmocka_unit_test(wrpkru_ends_a_block),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -242,8 +242,7 @@ static uint32_t translate(struct soft_vcpu *vcpu, const struct st_source *of, ui
 		st_reset(t);
 		return ST_NONE;
 	}
-	/* A defect of ours: what was made could reach other memory than the guest's. */
-	check(!t->checked || st_check_block(t, &t->blocks[b], NULL));
+	st_judge_block(t, &t->blocks[b]);
 	mask = t->blocks[b].pieces;
 	if (!depend(vcpu, page, mask, bytes) ||
 	    (next != NULL && !depend(vcpu, next, 1, bytes + 4096))) {
@@ -449,6 +448,10 @@ static bool one(struct soft_vcpu *vcpu)
 		vcpu->stop->reason = KVM_STOP_NONE;
 		return soft_interp_step(vcpu);
 	}
+	/* It may have been outside: soft_code_written() has not waited for it then. */
+	if (atomic_load(&vcpu->mail.there)) {
+		return true;
+	}
 	if (vcpu->translator->frame->reason == ST_REASON_LOOKUP &&
 	    vcpu->translator->blocks[b].mode == mode) {
 		remember(vcpu->translator, rip, mode, b);
@@ -557,7 +560,7 @@ static int translate_init(struct soft_vcpu *vcpu)
 	f->tlb_mask = (uint64_t)(ST_TLB - 1) << 12;
 	f->page_mask = ~PAGE_MASK;
 	f->xsave = (uintptr_t)vcpu->kvm->xsave;
-	f->xsave_mask = vcpu->kvm->env->backend->xcr0;
+	f->xsave_mask = soft_native_mask(vcpu->kvm->env->backend->xcr0);
 	st_common(t);
 	st_reset(t);
 	soft_mmu_init(&vcpu->mmu, t);
@@ -591,7 +594,7 @@ static int small_init(struct soft_vcpu *vcpu)
 
 static int exact_init(struct soft_vcpu *vcpu)
 {
-	int r = checked_init(vcpu);
+	int r = translate_init(vcpu);
 
 	if (r == 0) {
 		vcpu->translator->exact = true;

@@ -238,6 +238,28 @@ struct st_held {
 	uint8_t gpr;
 };
 
+/** How the code of an instruction is made. */
+enum st_how {
+	ST_HOW_COPY,
+	ST_HOW_NOTHING,
+	ST_HOW_LEA,
+	ST_HOW_PUSH,
+	ST_HOW_POP,
+	ST_HOW_LEAVE,
+	ST_HOW_CLD,
+	ST_HOW_STD,
+	ST_HOW_PUSHF,
+	ST_HOW_CLI,
+	ST_HOW_STI,
+	ST_HOW_BIT, /* BT and such, with a bit far away */
+	ST_HOW_STRING,
+	ST_HOW_SWAPGS,
+	ST_HOW_RDTSC,  /* and RDTSCP */
+	ST_HOW_SYSTEM, /* of fast.h, those that go on behind themselves */
+	ST_HOW_BRANCH,
+	ST_HOW_INTERPRET, /* ends the block in front of the instruction */
+};
+
 /** A block while it is translated. */
 struct st_work {
 	struct st_translator *t;
@@ -256,7 +278,7 @@ struct st_work {
 	struct st_window *in_r10; /* R10 is this one's value plus its low end, if it is not NULL */
 	struct st_held held[2];	  /* in R10 and R11: hold.c */
 	bool fixed;		  /* the block cannot be moved */
-	uint8_t how[ST_BLOCK_INSNS]; /* of block.c */
+	uint8_t how[ST_BLOCK_INSNS]; /* enum st_how */
 	bool saved;		     /* where the code is now: the flags are in frame.saved */
 	/* What st_flags_needed() has found out last. */
 	uint64_t needed_at[ST_NEEDED];
@@ -302,6 +324,24 @@ void st_emit_restore(struct em *e);
 void st_emit_is_canonical(struct em *e, unsigned scratch);
 /** st_record() - the code of the instruction at @guest begins here. */
 void st_record(struct st_work *w, unsigned guest);
+
+/* ---- decode.c ---- */
+/**
+ * st_read_block() - what begins at @offset of the page: fills in @insn, @at, @how, @live, @place.
+ * Return: how the last instruction ends the block: a jump, by the interpreter, or not (NOTHING).
+ */
+enum st_how st_read_block(struct st_work *w, unsigned offset);
+/** st_writes() - does the instruction write to its memory operand? */
+bool st_writes(const struct insn *insn);
+
+/* ---- insn.c ---- */
+/** st_insn() - the code of the instruction @i, as @how says. */
+void st_insn(struct st_work *w, unsigned i);
+/** st_interpret() - the instruction @i ends the block: the interpreter's, or one of fast.h. */
+void st_interpret(struct st_work *w, unsigned i);
+/** st_asks_place() - does the interpreter ask where the last x87 instruction was? Saving the
+ * registers forgets that. */
+bool st_asks_place(const struct st_work *w, unsigned i);
 
 /* ---- hold.c ---- */
 /** st_held_in() - the host's register that has the guest's @gpr, or EM_ABSENT. */
@@ -450,7 +490,8 @@ static inline void st_jump_enter(struct st_frame *f, enum st_view_kind kind, uin
 /** st_view_exec() - at @linear there is what @map says. */
 void st_view_exec(struct st_view *v, uint64_t linear, uint32_t map);
 
-/** st_flush_view() and such: forget addresses. */
+/** st_flush_view() and such: forget addresses. st_flush_pages() - of what is not executed only. */
+void st_flush_pages(struct st_view *v);
 void st_flush_view(struct st_view *v);
 void st_flush_exec(struct st_view *v);
 /** st_doubt_exec() - pages are where they are known to be, but may have been written to. */

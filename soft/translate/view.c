@@ -87,13 +87,18 @@ void st_frame_init(struct st_frame *f, bool first)
 	}
 }
 
-void st_flush_view(struct st_view *v)
+void st_flush_pages(struct st_view *v)
 {
 	for (unsigned i = 0; i < v->pages; i++) {
 		free_page(v, v->page[i]);
 		v->add[v->page[i]] = 0;
 	}
 	v->pages = 0;
+}
+
+void st_flush_view(struct st_view *v)
+{
+	st_flush_pages(v);
 	st_flush_exec(v);
 }
 

@@ -3,14 +3,14 @@
 #include <string.h>
 
 #include "lib/base/bytes.h"
+#include "lib/kvm/registers.h"
 #include "soft/translate/translator.h"
 #include "soft/vcpu.h"
 
 /* In the XSAVE area. Spec: Intel SDM vol. 1, 13.4 "XSAVE Area" */
-#define AT_FOP	     6
-#define AT_FIP	     8
-#define AT_FDP	     16
-#define AT_XSTATE_BV 512
+#define AT_FOP 6
+#define AT_FIP 8
+#define AT_FDP 16
 
 /* In the image of FNSTENV, of 32-bit protected mode: dwords. */
 #define ENV_FCW 0
@@ -36,7 +36,7 @@ bool st_x87_always_saved(void)
 
 void st_x87_enter(struct st_frame *f, const uint8_t *area)
 {
-	bool there = (area[AT_XSTATE_BV] & 1) != 0;
+	bool there = (area[KVM_AT_XSTATE_BV] & 1) != 0;
 
 	f->x87_ip = there ? load_le64(area + AT_FIP) : 0;
 	f->x87_dp = there ? load_le64(area + AT_FDP) : 0;
@@ -160,7 +160,7 @@ void st_x87_leave(struct soft_vcpu *vcpu)
 	if (f->fpu == 0) {
 		return;
 	}
-	if ((area[AT_XSTATE_BV] & 1) == 0) {
+	if ((area[KVM_AT_XSTATE_BV] & 1) == 0) {
 		put(area, 0, 0, 0);
 	} else if (find_places(f, area, &p)) {
 		replace(vcpu->translator, area, &p);

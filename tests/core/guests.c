@@ -22,8 +22,10 @@
 #define ROUNDS	    600
 #define EXITS	    100 /* of a round, at most */
 #define LATE_NS	    2000000000
+#define SHARES	    5 /* who computes all the time takes turns, and may be this much later */
 #define PATTERN	    0x2000
 #define PATTERN_END 0xa000
+#define HANDLERS    0x400
 
 struct attacker {
 	struct random random;
@@ -309,7 +311,7 @@ static uint64_t now_ns(void)
 	return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
 }
 
-int guests_neighbour(void)
+int guests_neighbour(bool always)
 {
 	/* ax: the sum, turned at each step, of the words of PATTERN; OUT; again */
 	static const uint8_t code[] = {0x31, 0xc0, 0xbe, 0x00, 0x20, 0xb9, 0x00,
@@ -317,6 +319,7 @@ int guests_neighbour(void)
 				       0x02, 0xe2, 0xf7, 0xe7, 0x80, 0xeb, 0xeb};
 	const struct timespec pause = {.tv_nsec = 10000000};
 	struct sigaction action = {.sa_handler = end};
+	uint64_t late_ns = always ? SHARES * (uint64_t)LATE_NS : LATE_NS;
 	uint16_t sum = 0;
 	struct random r;
 	struct vm vm;
@@ -332,18 +335,45 @@ int guests_neighbour(void)
 		sum = (uint16_t)(sum + word);
 		sum = (uint16_t)(sum << 1 | sum >> 15);
 	}
+	/* There is nothing that may interrupt it: what does, says its vector at another port. */
+	for (unsigned v = 0; v < 256; v++) {
+		const uint8_t tells[] = {0xb0, (uint8_t)v, 0xe6, 0x81, 0xf4};
+		uint16_t at = (uint16_t)(HANDLERS + v * 8);
+
+		memcpy(vm.memory + v * 4, &at, sizeof(at));
+		memcpy(vm.memory + at, tells, sizeof(tells));
+	}
 	while (!ended) {
 		uint64_t before = now_ns();
 
 		if (ioctl(vm.vcpu, KVM_RUN, 0) != 0) {
 			continue;
 		}
-		if (vm.run->exit_reason != KVM_EXIT_IO ||
+		if (vm.run->exit_reason != KVM_EXIT_IO || vm.run->io.port != 0x80 ||
 		    memcmp((uint8_t *)vm.run + vm.run->io.data_offset, &sum, sizeof(sum)) != 0) {
+			struct kvm_regs regs = {0};
+
+			(void)ioctl(vm.vcpu, KVM_GET_REGS, &regs);
+			if (vm.run->exit_reason == KVM_EXIT_INTERNAL_ERROR) {
+				printf("neighbour: internal error %u, %#llx\n",
+				       vm.run->internal.suberror, vm.run->internal.data[0]);
+			}
+			printf("neighbour: exit %u, port %#x, AX %#llx, not %#x, at %#llx, SP "
+			       "%#llx, "
+			       "round %u\n",
+			       vm.run->exit_reason, vm.run->io.port, regs.rax, sum, regs.rip,
+			       regs.rsp, rounds);
+			fflush(stdout);
 			return 1; /* its memory is not what it was */
 		}
-		nanosleep(&pause, NULL);
-		if (now_ns() - before > LATE_NS) {
+		if (!always) {
+			nanosleep(&pause, NULL);
+		}
+		uint64_t took = now_ns() - before;
+
+		if (took > late_ns) {
+			printf("neighbour: a round took %lu ms\n", (unsigned long)(took / 1000000));
+			fflush(stdout);
 			return 2;
 		}
 		rounds++;

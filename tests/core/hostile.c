@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <malloc.h>
+#include <sched.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdatomic.h>
@@ -25,6 +26,7 @@
 #define COUNTS_MAX   64
 #define SETTLE_MS    3000
 #define LIMIT_S	     60
+#define SWEEP_S	     400
 #define SLACK	     16 /* pages: others than before are partly filled, or cut up */
 #define FUZZ_AT_ONCE 3
 #define GUESTS	     3
@@ -173,13 +175,14 @@ static pid_t start(char *const argv[])
 {
 	pid_t pid;
 
-	return posix_spawn(&pid, "/init", NULL, NULL, argv, environ) == 0 ? pid : -1;
+	const char *path = argv[0][0] == '/' ? argv[0] : "/init";
+
+	return posix_spawn(&pid, path, NULL, NULL, argv, environ) == 0 ? pid : -1;
 }
 
-/* Return: has it ended in time? */
-static bool wait_for(pid_t pid, int *status)
+static bool wait_within(pid_t pid, int *status, long seconds)
 {
-	for (long ms = 0; ms < LIMIT_S * 1000; ms += 5) {
+	for (long ms = 0; ms < seconds * 1000; ms += 5) {
 		if (waitpid(pid, status, WNOHANG) == pid) {
 			return true;
 		}
@@ -190,48 +193,53 @@ static bool wait_for(pid_t pid, int *status)
 	return false;
 }
 
-/* One program, from start to end. @signal: what it is to end with, or 0. */
+/* Return: has it ended in time? */
+static bool wait_for(pid_t pid, int *status)
+{
+	return wait_within(pid, status, LIMIT_S);
+}
+
+/*
+ * One program, from start to end. @signal: what it is to end with, or 0. Return: did it end as it
+ * should? If not, @why tells.
+ */
+static bool ran(char *const argv[], int signal, bool must_succeed, long seconds, char *why,
+		size_t size)
+{
+	pid_t pid = start(argv);
+	int status = 0;
+
+	*why = '\0';
+	if (pid < 0) {
+		snprintf(why, size, "cannot be started");
+	} else if (!wait_within(pid, &status, seconds)) {
+		snprintf(why, size, "does not end");
+	} else if (signal != 0 && !(WIFSIGNALED(status) && WTERMSIG(status) == signal)) {
+		snprintf(why, size, "ends with %#x, not by signal %d", status, signal);
+	} else if (must_succeed && WIFEXITED(status) && WEXITSTATUS(status) != 0) {
+		snprintf(why, size, "ends with status %d", WEXITSTATUS(status));
+	}
+	return *why == '\0';
+}
+
 static void one(const char *group, const char *name, unsigned number, int signal, bool must_succeed)
 {
-	char text[16], why[1000] = "";
+	char text[16], why[1000];
 	char *const argv[] = {"hostile", (char *)(uintptr_t)group, text, NULL};
 	struct counts before;
-	int status = 0;
 
 	snprintf(text, sizeof(text), "%u", number);
 	take_counts(&before);
-	pid_t pid = start(argv);
+	bool ok = ran(argv, signal, must_succeed, LIMIT_S, why, sizeof(why)) &&
+		  settles(&before, why, sizeof(why));
 
-	if (pid < 0) {
-		say(false, group, name, "cannot be started");
-		return;
-	}
-	bool in_time = wait_for(pid, &status);
-
-	if (!in_time) {
-		snprintf(why, sizeof(why), "does not end");
-	} else if (signal != 0 && !(WIFSIGNALED(status) && WTERMSIG(status) == signal)) {
-		snprintf(why, sizeof(why), "ends with %#x, not by signal %d", status, signal);
-	} else if (must_succeed && WIFEXITED(status) && WEXITSTATUS(status) != 0) {
-		snprintf(why, sizeof(why), "ends with status %d", WEXITSTATUS(status));
-	} else if (settles(&before, why, sizeof(why))) {
-		say(true, group, name, "");
-		return;
-	}
-	say(false, group, name, why);
+	say(ok, group, name, why);
 }
 
 static void run_crashes(void)
 {
 	for (unsigned i = 0; crash_name(i) != NULL; i++) {
 		one("crash", crash_name(i), i, crash_signal(i), false);
-	}
-}
-
-static void run_leaks(void)
-{
-	for (unsigned i = 0; leak_name(i) != NULL; i++) {
-		one("leak", leak_name(i), i, 0, true);
 	}
 }
 
@@ -301,23 +309,179 @@ static void run_fuzz(unsigned seed, unsigned long calls)
 	say(ok, "fuzz", "calls", why);
 }
 
+static pid_t start_neighbour(void)
+{
+	char *const argv[] = {"hostile", "neighbour", NULL};
+	pid_t pid = start(argv);
+
+	sleep_ms(500); /* it has all that it wants by then */
+	return pid;
+}
+
+static void end_resting(pid_t pid, const char *name)
+{
+	char why[100];
+	int status = 0;
+
+	if (kill(pid, SIGTERM) != 0) {
+		say(false, "neighbour", name, "has ended");
+		return;
+	}
+	bool ok = wait_for(pid, &status) && WIFEXITED(status) && WEXITSTATUS(status) == 0;
+
+	snprintf(why, sizeof(why), "ends with %#x", status);
+	say(ok, "neighbour", name, why);
+}
+
+/* Beside a neighbour, but for what kills all there are. */
+static void run_leaks(void)
+{
+	for (unsigned i = 0; leak_name(i) != NULL; i++) {
+		bool alone = strcmp(leak_name(i), "forks") == 0;
+		pid_t pid = alone ? -1 : start_neighbour();
+
+		one("leak", leak_name(i), i, 0, true);
+		if (!alone) {
+			end_resting(pid, leak_name(i));
+		}
+	}
+}
+
 static void run_guests(void)
 {
-	char *const neighbour[] = {"hostile", "neighbour", NULL};
-
 	for (unsigned seed = 0; seed < GUESTS; seed++) {
-		char name[16], why[100];
-		int status = 0;
-		pid_t pid = start(neighbour);
+		char name[16];
+		pid_t pid = start_neighbour();
 
 		snprintf(name, sizeof(name), "%u", seed);
-		sleep_ms(500); /* it has all that it wants by then */
 		one("guests", name, seed, 0, true);
-		kill(pid, SIGTERM);
-		bool ok = wait_for(pid, &status) && WIFEXITED(status) && WEXITSTATUS(status) == 0;
+		end_resting(pid, name);
+	}
+}
 
+/* ---- the sweep, and who computes beside it ---- */
+
+#define NEIGHBOURS 2
+
+struct neighbour {
+	pid_t pid;
+	unsigned cpu, percent; /* of a processor's time, that it must get at least */
+	unsigned long long before_ns;
+};
+
+static void on_cpus(unsigned long long set)
+{
+	cpu_set_t cpus;
+
+	CPU_ZERO(&cpus);
+	for (unsigned i = 0; i < 64; i++) {
+		if ((set >> i & 1) != 0) {
+			CPU_SET(i, &cpus);
+		}
+	}
+	if (sched_setaffinity(0, sizeof(cpus), &cpus) != 0) {
+		printf("FAIL sweep: no affinity\n");
+		failed++;
+	}
+}
+
+/* The processor time of a process of one thread. */
+static unsigned long long used_ns(pid_t pid)
+{
+	unsigned long long ns = 0;
+	char path[40];
+
+	snprintf(path, sizeof(path), "/proc/%d/schedstat", (int)pid);
+	FILE *f = fopen(path, "re");
+
+	if (f != NULL) {
+		if (fscanf(f, "%llu", &ns) != 1) {
+			ns = 0;
+		}
+		fclose(f);
+	}
+	return ns;
+}
+
+static unsigned long long now_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (unsigned long long)t.tv_sec * 1000000000 + (unsigned long long)t.tv_nsec;
+}
+
+static void end_neighbour(const struct neighbour *n, const char *part, unsigned long long ns)
+{
+	unsigned got = (unsigned)((used_ns(n->pid) - n->before_ns) * 100 / ns);
+	char name[40], why[100];
+	int status = 0;
+
+	snprintf(name, sizeof(name), "%s/%u", part, n->cpu);
+	snprintf(why, sizeof(why), "gets %u%% of a processor, not %u%%", got, n->percent);
+	if (kill(n->pid, SIGTERM) != 0) {
+		say(false, "neighbour", name, "has ended");
+		return;
+	}
+	bool ok = wait_for(n->pid, &status) && WIFEXITED(status) && WEXITSTATUS(status) == 0;
+
+	if (!ok) {
 		snprintf(why, sizeof(why), "ends with %#x", status);
-		say(ok, "neighbour", name, why);
+	}
+	printf("%s: %u%% for its neighbour on processor %u, in %llu ms\n", part, got, n->cpu,
+	       ns / 1000000);
+	say(ok && got >= n->percent, "neighbour", name, why);
+}
+
+/*
+ * One part, on processor 1, or the only one. Who computes there, too, must get four fifths of its
+ * share; the vCPUs of the part are @vcpus. Who computes on the other must not notice much.
+ */
+static void run_part(const char *part, unsigned vcpus)
+{
+	char *const compute[] = {"hostile", "compute", NULL};
+	char *const sweep[] = {"/bin/sweep", "/dev/kvm", (char *)(uintptr_t)part, NULL};
+	unsigned count = sysconf(_SC_NPROCESSORS_ONLN) < NEIGHBOURS ? 1 : NEIGHBOURS;
+	struct neighbour neighbours[NEIGHBOURS] = {{.cpu = 0, .percent = 80},
+						   {.cpu = 1, .percent = 80}};
+	struct counts before;
+	char why[1000];
+
+	neighbours[count - 1].percent /= 1 + vcpus;
+	take_counts(&before);
+	for (unsigned i = 0; i < count; i++) {
+		on_cpus(1ull << neighbours[i].cpu);
+		neighbours[i].pid = start(compute);
+	}
+	sleep_ms(500); /* they have all that they want by then */
+	for (unsigned i = 0; i < count; i++) {
+		neighbours[i].before_ns = used_ns(neighbours[i].pid);
+	}
+	unsigned long long from = now_ns();
+
+	bool ok = ran(sweep, 0, true, SWEEP_S, why, sizeof(why));
+	unsigned long long ns = now_ns() - from;
+
+	for (unsigned i = 0; i < count; i++) {
+		end_neighbour(&neighbours[i], part, ns);
+	}
+	on_cpus(~0ull);
+	ok = ok && settles(&before, why, sizeof(why));
+	say(ok, "sweep", part, why);
+}
+
+/* /etc/sweep has a line for each part: its name, and how many vCPUs it has. */
+static void run_sweep(void)
+{
+	FILE *f = fopen("/etc/sweep", "re");
+	char part[32];
+	unsigned vcpus;
+
+	while (f != NULL && fscanf(f, "%31s %u", part, &vcpus) == 2) {
+		run_part(part, vcpus);
+	}
+	if (f != NULL) {
+		fclose(f);
 	}
 }
 
@@ -401,6 +565,9 @@ static int run_all(void)
 	if (wanted(groups, "guests")) {
 		run_guests();
 	}
+	if (wanted(groups, "sweep")) {
+		run_sweep();
+	}
 	if (wanted(groups, "fuzz")) {
 		run_fuzz(seed, calls);
 	}
@@ -442,7 +609,10 @@ int main(int argc, char **argv)
 		return guests_attack(number);
 	}
 	if (strcmp(argv[1], "neighbour") == 0) {
-		return guests_neighbour();
+		return guests_neighbour(false);
+	}
+	if (strcmp(argv[1], "compute") == 0) {
+		return guests_neighbour(true);
 	}
 	if (strcmp(argv[1], "fuzz") == 0) {
 		return fuzz(number, FUZZ_PIECE);

@@ -93,9 +93,9 @@ struct fuzz_count {
 /** guests_attack() - a guest that does its worst. Return: 0, 9: it could not start. */
 int guests_attack(unsigned seed);
 
-/** guests_neighbour() - another, until SIGTERM. Return: 0, or 1: its memory changed; 2: it had to
- * wait too long; 3: it did not run. */
-int guests_neighbour(void);
+/** guests_neighbour() - another, until SIGTERM. @always: it does not pause. Return: 0, or 1: its
+ * memory changed; 2: it had to wait too long; 3: it did not run. */
+int guests_neighbour(bool always);
 
 /* ---- ioctls ---- */
 

@@ -408,6 +408,82 @@ static int waiters(void)
 	return 0;
 }
 
+#define LARGE (2ul << 30) /* more than the machine has */
+
+/* A guest that writes a word each @step bytes of more memory than there is, from 1 MiB on. */
+static int guest_writes(uint32_t step)
+{
+	/* again: add eax, step; mov [eax], eax; jmp again */
+	uint8_t code[] = {0x05, 0, 0, 0, 0, 0x89, 0x00, 0xeb, 0xf7};
+	struct kvm_regs regs = {.rip = 0x1000, .rflags = 2, .rax = 1 << 20};
+	struct kvm_segment flat = {.limit = 0xffffffff,
+				   .type = 3,
+				   .present = 1,
+				   .s = 1,
+				   .g = 1,
+				   .db = 1,
+				   .selector = 16};
+	struct kvm_sregs s;
+	struct vm vm;
+
+	memcpy(code + 1, &step, sizeof(step));
+	vm_create(&vm, code, sizeof(code));
+	uint8_t *ram = mmap(NULL, LARGE, PROT_READ | PROT_WRITE,
+			    MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (ram == MAP_FAILED) {
+		return 0;
+	}
+	struct kvm_userspace_memory_region slot = {.slot = 1,
+						   .guest_phys_addr = 1 << 20,
+						   .memory_size = LARGE,
+						   .userspace_addr = (uintptr_t)ram};
+
+	if (ioctl(vm.vm, KVM_SET_USER_MEMORY_REGION, &slot) != 0 ||
+	    ioctl(vm.vcpu, KVM_GET_SREGS, &s) != 0) {
+		return 2;
+	}
+	s.ds = s.es = s.ss = s.cs = flat;
+	s.cs.type = 11;
+	s.cs.selector = 8;
+	s.cr0 = 0x11;
+	if (ioctl(vm.vcpu, KVM_SET_SREGS, &s) != 0 || ioctl(vm.vcpu, KVM_SET_REGS, &regs) != 0) {
+		return 3;
+	}
+	while (ioctl(vm.vcpu, KVM_RUN, 0) != 0) {
+		if (errno != EINTR) {
+			return step == PAGE ? 0 : 4;
+		}
+	}
+	/* It is beyond its memory. */
+	return step != PAGE && vm.run->exit_reason == KVM_EXIT_MMIO ? 0 : 5;
+}
+
+/* All of it: the kernel refuses, or ends us. */
+static int guest_fills(void)
+{
+	return guest_writes(PAGE);
+}
+
+/* A page of each 2 MiB, and a nested page table for it: that fits. */
+static int guest_sparse(void)
+{
+	return guest_writes(2 << 20);
+}
+
+/* The same in our own address space, until there is no more. */
+static int page_tables(void)
+{
+	const size_t all = 1ul << 40;
+	volatile char *p = mmap(NULL, all, PROT_READ | PROT_WRITE,
+				MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	for (size_t at = 0; p != MAP_FAILED && at < all; at += 2 << 20) {
+		p[at] = 1;
+	}
+	return p == MAP_FAILED ? 0 : 1;
+}
+
 static const struct {
 	const char *name;
 	int (*run)(void);
@@ -426,6 +502,9 @@ static const struct {
 	{"vcpus", vcpus},
 	{"signals", signals},
 	{"waiters", waiters},
+	{"guest_fills", guest_fills},
+	{"guest_sparse", guest_sparse},
+	{"page_tables", page_tables},
 };
 
 const char *leak_name(unsigned number)

@@ -414,11 +414,13 @@ static void large_page_loses_a_small_one(void)
 
 /* Copies a word from the slot to RAM until RAM says stop. */
 PAYLOAD(64, copy_loop,
+	"sti\n"
 	"1: mov (%rbx), %eax; mov %eax, (%rcx); cmpl $0, (%rdx); je 1b\n"
 	"hlt\n");
 
 /* Calls what is in the slot, and says what it returned, until RAM says stop. */
 PAYLOAD(64, call_loop,
+	"sti\n"
 	"1: call *%rbx; mov %eax, (%rcx); cmpl $0, (%rdx); je 1b\n"
 	"hlt\n");
 

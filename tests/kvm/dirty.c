@@ -637,6 +637,7 @@ static void two_vcpus_log_into_one(void)
 
 /* One more in each of 128 pages, again and again, until [RSI] is not 0; how often: at 8(RSI). */
 PAYLOAD(64, write_always,
+	"sti\n"
 	"1: mov %rdi, %rbx; mov $128, %ecx\n"
 	"2: incq (%rbx); add $0x1000, %rbx; dec %ecx; jnz 2b\n"
 	"incq 8(%rsi); cmpl $0, (%rsi); je 1b\n"

@@ -165,6 +165,42 @@ static void absent_components_are_reset(void)
 	expect_eq(*(uint64_t *)(vm.ram + VM_FREE), 0);
 }
 
+/* CR4.PKE; then whatever PKRU is. */
+PAYLOAD(64, tell_pkru,
+	"mov %cr4, %rax; or $0x400000, %rax; mov %rax, %cr4; xor %ecx, %ecx; xor %edx, %edx\n"
+	"mov $0x55555554, %eax; wrpkru\n"
+	"1: out %al, $0x10; rdpkru; jmp 1b");
+
+static void xsave_has_protection_keys(void)
+{
+	static struct kvm_xsave xsave;
+	struct vm vm;
+	struct vcpu *vcpu = START(&vm, 64, tell_pkru);
+	unsigned int at = vm_cpuid_leaf(&vm, 0xd, 9).ebx / 4;
+
+	if ((vm_cpuid_leaf(&vm, 7, 0).ecx & 1 << 3) == 0) {
+		test_skip("the CPU has no protection keys");
+	}
+	expect_exit(vcpu, KVM_EXIT_IO);
+	must(kvm_ioctl(vcpu->fd, KVM_GET_XSAVE, &xsave));
+	expect_eq(xsave.region[at], 0x55555554);
+	for (uint32_t i = 0; i < 4; i++) {
+		xsave.region[at] = 0x1000 << i;
+		xsave.region[XSAVE_BV / 4] |= 1 << 9;
+		must(kvm_ioctl(vcpu->fd, KVM_SET_XSAVE, &xsave));
+		expect_exit(vcpu, KVM_EXIT_IO);
+		expect_eq(vcpu_regs(vcpu).rax, 0x1000 << i);
+		must(kvm_ioctl(vcpu->fd, KVM_GET_XSAVE, &xsave));
+		expect_eq(xsave.region[at], 0x1000 << i);
+		expect_eq(xsave.region[XSAVE_BV / 4] & 1 << 9, 1 << 9);
+	}
+	/* It is the guest's, not this program's. */
+	xsave.region[at] = 0xfffffffc;
+	must(kvm_ioctl(vcpu->fd, KVM_SET_XSAVE, &xsave));
+	expect_exit(vcpu, KVM_EXIT_IO);
+	expect_eq(vcpu_regs(vcpu).rax, 0xfffffffc);
+}
+
 static void unknown_components_are_refused(void)
 {
 	static struct kvm_xsave xsave;
@@ -334,6 +370,8 @@ const struct test_case fpu_cases[] = {
 	{"fpu/xsave_round_trip", "KVM API 4.42, 4.43", xsave_round_trip},
 	{"fpu/xsave_and_fpu_agree", "KVM API 4.42", xsave_and_fpu_agree},
 	{"fpu/absent_components_are_reset", "AMD APM vol. 2, 11.5.7", absent_components_are_reset},
+	{"fpu/xsave_has_protection_keys", "KVM API 4.42, 4.43; Intel SDM vol. 1, 13.5.7",
+	 xsave_has_protection_keys},
 	{"fpu/unknown_components_are_refused", "KVM API 4.43", unknown_components_are_refused},
 	{"fpu/xcrs_round_trip", "KVM API 4.44, 4.45", xcrs_round_trip},
 	{"fpu/impossible_xcr0_is_refused", "AMD APM vol. 2, 11.5.2", impossible_xcr0_is_refused},

@@ -23,6 +23,7 @@
 #include "tests/kvm/faults.h"
 
 #define EXIT_USAGE  2
+#define EXCEPT_MAX  64
 #define SECONDS_MAX 60 /* for a case; under emulation they take up to some seconds */
 
 static const char usage[] =
@@ -34,6 +35,7 @@ static const char usage[] =
 	"default. The exit status is 1 if a case failed.\n"
 	"\n"
 	"  -d, --device PATH   the provider (/dev/kvm)\n"
+	"  -x, --except CASE   not these\n"
 	"  -l, --list          the cases, and where their rules stand; runs nothing\n"
 	"  -b, --list-bare     those that are bare payloads, and so run without a provider, too\n"
 	"  -n, --here          runs the one CASE in this process, without a time limit: for gdb\n"
@@ -86,6 +88,8 @@ static const struct test_case *const areas[] = {
 static char *program;
 static const char *device = "/dev/kvm";
 static const struct fault *fault;
+static char *except[EXCEPT_MAX];
+static int except_count;
 
 struct counts {
 	unsigned int passed, failed, skipped;
@@ -129,6 +133,11 @@ static bool picks(const char *word, const char *name)
 
 static bool picked(char **words, int count, const char *name)
 {
+	for (int i = 0; i < except_count; i++) {
+		if (picks(except[i], name)) {
+			return false;
+		}
+	}
 	for (int i = 0; i < count; i++) {
 		if (picks(words[i], name)) {
 			return true;
@@ -381,10 +390,12 @@ static _Noreturn void run_one_here(char **words, int count)
 
 int main(int argc, char **argv)
 {
+	/* clang-format off */
 	static const struct option options[] = {
 		{"device", required_argument, NULL, 'd'},
 		{"list", no_argument, NULL, 'l'},
 		{"list-bare", no_argument, NULL, 'b'},
+		{"except", required_argument, NULL, 'x'},
 		{"here", no_argument, NULL, 'n'},
 		{"fault", required_argument, NULL, 'f'},
 		{"faults", no_argument, NULL, 'F'},
@@ -392,14 +403,21 @@ int main(int argc, char **argv)
 		{"help", no_argument, NULL, 'h'},
 		{0},
 	};
+	/* clang-format on */
 	struct counts counts = {0};
 	int option, action = 0;
 
 	program = argv[0];
-	while ((option = getopt_long(argc, argv, "d:lbnf:Fph", options, NULL)) != -1) {
+	while ((option = getopt_long(argc, argv, "d:x:lbnf:Fph", options, NULL)) != -1) {
 		switch (option) {
 		case 'd':
 			device = optarg;
+			break;
+		case 'x':
+			if (except_count == EXCEPT_MAX || !word_is_known(optarg, false)) {
+				refuse("nothing more can be left out: ", optarg);
+			}
+			except[except_count++] = optarg;
 			break;
 		case 'f':
 			fault = fault_find(optarg);

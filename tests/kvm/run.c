@@ -165,6 +165,7 @@ static int set_signal_mask(struct vcpu *vcpu, uint64_t blocked, uint32_t len)
 	return kvm_ioctl(vcpu->fd, KVM_SET_SIGNAL_MASK, &mask);
 }
 
+/* With interrupts off: that is no reason for the host's to wait. */
 PAYLOAD(64, count,
 	"1: incl (%rdi); cmpl $0, (%rsi); je 1b\n"
 	"hlt\n");
@@ -441,6 +442,7 @@ static void interrupt_window_is_an_exit(void)
 /* ---- threads ---- */
 
 PAYLOAD(64, ping_pong,
+	"sti\n"
 	"1: mov (%rdi), %eax; and $1, %eax; cmp %esi, %eax; jne 1b\n"
 	"incl (%rdi); dec %ecx; jnz 1b\n"
 	"hlt\n");
@@ -503,6 +505,7 @@ static void vcpu_changes_threads(void)
 }
 
 PAYLOAD(64, count_halts,
+	"sti\n"
 	"1: incl (%rdi); cmpl $0, (%rsi); je 1b\n"
 	"2: hlt; incl 4(%rdi); jmp 2b\n");
 

@@ -16,7 +16,7 @@
 
 /* Writes its MSR, as rsi says; counts, and stops when it is told to. */
 PAYLOAD(64, count,
-	"	mov $0x4b564d03, %ecx; mov %esi, %eax; xor %edx, %edx; wrmsr\n"
+	"	mov $0x4b564d03, %ecx; mov %esi, %eax; xor %edx, %edx; wrmsr; sti\n"
 	"1:	incq (%rdi); cmpl $0, (%rbx); je 1b; hlt");
 
 static volatile struct kvm_steal_time *record(struct vm *vm)

@@ -8,7 +8,9 @@
 #include <sys/time.h>
 
 #include "lib/base/bytes.h"
+#include "lib/x86/regs.h"
 #include "soft/engine.h"
+#include "soft/native.h"
 #include "soft/soft.h"
 #include "tests/unit.h"
 
@@ -27,6 +29,7 @@
 #define PTE_WRITE    BIT(1)
 #define PTE_USER     BIT(2)
 #define PTE_SEEN     (BIT(5) | BIT(6)) /* accessed, dirty: nothing writes to the tables */
+#define PTE_KEY	     59
 #define PTE_READABLE (PTE_PRESENT | PTE_USER | PTE_SEEN)
 
 #define FSW_ES BIT(7)
@@ -43,6 +46,11 @@
 			fail_msg("%s: %s", #call, strerror(errno)); \
 		}                                                   \
 	} while (0)
+
+bool arena_has_keys(void)
+{
+	return soft_native_pkru_at() != 0;
+}
 
 bool arena_has_avx(void)
 {
@@ -65,7 +73,13 @@ static void gate(uint8_t *ram, unsigned vector)
 
 static uint64_t page_entry(unsigned page)
 {
-	uint64_t linear = page * UINT64_C(4096);
+	uint64_t linear = page * UINT64_C(4096), key = 0;
+
+	if (linear >= ARENA_DATA && linear < ARENA_DATA + UINT64_C(2) * 4096) {
+		key = 1 + (linear - ARENA_DATA) / 4096;
+	} else if (linear == ARENA_MORE) {
+		key = 3;
+	}
 
 	if (linear == ARENA_DEVICE) {
 		return DEVICE_GPA | PTE_READABLE | PTE_WRITE;
@@ -76,7 +90,7 @@ static uint64_t page_entry(unsigned page)
 	if (linear == ARENA_FRAME || linear == ARENA_COUNTER || linear == ARENA_MORE ||
 	    (linear >= ARENA_CODE && linear < ARENA_CODE + ARENA_CODE_BYTES) ||
 	    (linear >= ARENA_DATA && linear < ARENA_DATA + UINT64_C(2) * 4096)) {
-		return linear | PTE_READABLE | PTE_WRITE;
+		return linear | key << PTE_KEY | PTE_READABLE | PTE_WRITE;
 	}
 	return 0;
 }
@@ -140,7 +154,8 @@ void arena_forget(struct arena *a)
 
 bool arena_init(struct arena *a, const char *engine)
 {
-	struct kvm_xcrs xcrs = {.nr_xcrs = 1, .xcrs = {{.value = arena_has_avx() ? 7 : 3}}};
+	uint64_t xcr0 = (arena_has_avx() ? 7 : 3) | (arena_has_keys() ? XCR0_PKRU : 0);
+	struct kvm_xcrs xcrs = {.nr_xcrs = 1, .xcrs = {{.value = xcr0}}};
 
 	*a = (struct arena){0};
 	if (soft_engine_choose(engine) != 0) {
@@ -202,7 +217,8 @@ static void set_sregs(struct arena *a, enum arena_mode mode)
 	s.cr2 = 0;
 	s.cr3 = TABLES;
 	s.cr4 = 0x10620 | BIT(18); /* FSGSBASE, OSXMMEXCPT, OSFXSR, PAE; OSXSAVE */
-	s.efer = 0xd00;		   /* NXE, LMA, LME */
+	s.cr4 |= arena_has_keys() ? CR4_PKE : 0;
+	s.efer = 0xd00; /* NXE, LMA, LME */
 	must(CALL(a->fd, KVM_SET_SREGS, &s));
 }
 
@@ -241,6 +257,10 @@ static void get_state(struct arena *a, struct arena_end *end)
 	memset(end->ymm_high, 0, sizeof(end->ymm_high));
 	if ((load_le64(area + AT_BV) & AVX) != 0) {
 		memcpy(end->ymm_high, area + AT_YMM, sizeof(end->ymm_high));
+	}
+	end->pkru = 0;
+	if ((load_le64(area + AT_BV) & XCR0_PKRU) != 0) {
+		end->pkru = load_le32(area + soft_native_pkru_at());
 	}
 }
 

@@ -27,6 +27,7 @@
 #define ARENA_GS	 0x280
 #define ARENA_END	 0x80 /* vector that a program ends with */
 #define ARENA_XSAVE	 832  /* x87, SSE, AVX */
+#define ARENA_KEYS	 4    /* protection keys: of the pages of data and of that for writing */
 
 enum arena_mode {
 	ARENA_KERNEL, /* 64-bit code, CPL 0 */
@@ -61,6 +62,7 @@ struct arena_end {
 	struct kvm_debugregs debugregs;
 	struct kvm_vcpu_events events;
 	uint8_t ymm_high[256];
+	uint32_t pkru;
 };
 
 /** arena_init() - with an engine as soft/engine.h calls it. Return: false if it cannot be had. */
@@ -75,6 +77,9 @@ void arena_template(uint8_t *ram);
 
 /** arena_has_avx() - does the host's CPU have AVX? */
 bool arena_has_avx(void);
+
+/** arena_has_keys() - do guests have protection keys here? CR4.PKE is set then. */
+bool arena_has_keys(void);
 
 /**
  * arena_run() - runs a program to its end.

@@ -266,6 +266,7 @@ static bool steady(const struct draw *d, const struct insn *insn)
 	case INSN_SMSW:
 	case INSN_INVLPG:
 	case INSN_XGETBV:
+	case INSN_RDPKRU:
 	case INSN_LAR:
 	case INSN_LSL:
 	case INSN_CLTS:

@@ -4,6 +4,7 @@
 #include "lib/insn/decode.h"
 #include "tests/soft/draw.h"
 
+#define RAX 0
 #define RCX 1
 #define RDX 2
 #define RSP 4
@@ -377,6 +378,23 @@ static void draw_loop(struct draw *d, struct group *g)
 	}
 }
 
+/* WRPKRU: most of the time all rights, so that much can be executed. */
+static void draw_keys(struct draw *d, struct group *g)
+{
+	unsigned key = 1 + random_below(d->r, ARENA_KEYS - 1);
+	uint32_t rights = (uint32_t)random_below(d->r, 4) << 2 * key;
+	struct part *part;
+
+	(void)set(d, g, RCX, 0);
+	(void)set(d, g, RDX, 0);
+	(void)set(d, g, RAX, random_below(d->r, 3) == 0 ? rights : 0);
+	part = add(g);
+	if (part != NULL) {
+		memcpy(part->bytes, "\x0f\x01\xef", 3);
+		part->len = 3;
+	}
+}
+
 void draw_group(struct draw *d, struct group *g, unsigned ngroups)
 {
 	unsigned mode = (d->mode == ARENA_COMPAT ? INSN_32 : INSN_64) | (d->amd ? INSN_AMD : 0);
@@ -390,6 +408,10 @@ void draw_group(struct draw *d, struct group *g, unsigned ngroups)
 	}
 	if (random_below(d->r, 12) == 0) {
 		draw_loop(d, g);
+		return;
+	}
+	if (random_below(d->r, 40) == 0 && arena_has_keys()) {
+		draw_keys(d, g);
 		return;
 	}
 	draw_instruction(d, &main);

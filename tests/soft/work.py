@@ -3,7 +3,7 @@
 
 usage: tests/soft/work.py [--engine NAME] [--cpus N] [--seconds N] [--kinds KIND,...] [WORK]...
 
-WORK is one of python, perl, openssl, sqlite, compiler and stress; all of them unless told. The
+WORK is one of python, perl, openssl, sqlite, compiler, keys and stress; all of them unless told. The
 guest has N processors (2); stress-ng's part lasts N seconds (20) for each of its kinds of work.
 --kinds picks from these, by the names of stress-ng's options, and WORK is stress then unless told:
 --kinds cpu,vm,atomic --seconds 600 verifies each of the three for ten minutes. The exit status is 1
@@ -32,6 +32,7 @@ PROGRAMS = {
     'openssl': {'/usr/bin/openssl': 'openssl'},
     'sqlite': {'/usr/bin/sqlite3': 'sqlite3'},
     'compiler': {f'{GCC}/cc1': 'gcc-12', '/usr/bin/as': 'binutils', '/usr/bin/ld': 'binutils'},
+    'keys': {},
     'stress': {'/usr/bin/stress-ng': 'stress-ng'},
 }
 FILES = {  # what else they want, and ldd does not know
@@ -88,6 +89,7 @@ for f in *.i; do
   as out.s -o ${{f%.i}}.o && sha256sum <${{f%.i}}.o
 done
 {LINK} && sha256sum <compiled && ./compiled data''',
+    'keys': 'for f in pku ospke; do grep -q -w $f /proc/cpuinfo && echo $f; done; ./keys',
 }
 STRESS = {
     'cpu': '--cpu-method all',
@@ -116,6 +118,9 @@ def _folder(directory, works):
         for key in (['rsa', '-pkeyopt', 'rsa_keygen_bits:2048'], ['ed25519']):
             debian.run(['openssl', 'genpkey', '-quiet', '-algorithm', *key, '-out',
                         os.path.join(directory, key[0] + '.pem')], 'openssl')
+    if 'keys' in works:
+        debian.run(['gcc', '-O2', '-static', '-D_GNU_SOURCE', 'tests/soft/keys.c', '-o',
+                    os.path.join(directory, 'keys')], 'gcc', cwd=debian.ROOT)
     if 'compiler' in works:
         sources = [os.path.join('lib/insn', name + '.c') for name in INSN]
         for source in [*sources, 'build/lib/insn/tables.c', 'tests/soft/compiled.c']:

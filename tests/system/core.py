@@ -19,7 +19,7 @@ START_SECONDS = 120  # for a busy machine; one is usual, with UEFI ten
 LINUX_START = 6094173209  # instructions from power-on to its first program, as make bench says
 HALT_SECONDS = 3  # how long a machine that has halted is watched for signs of life
 
-SUMMARY = r'core [\d.]+, by (\w+) on \w+; (\d+) CPUs?, (x2?APIC), TSC \d+ MHz by (\w+)'
+SUMMARY = r'core [\d.]+, by (\w+) on \w+; (\d+) CPUs?, (x2?APIC), TSC \d+ MHz by (HPET|PM timer|PIT|CPUID)'
 MEMORY = r'memory: (\d+) MiB, (\d+) KiB in use; initramfs (\d+) KiB'
 
 
@@ -48,13 +48,14 @@ class File:
         self._file.close()
 
 
-def machine(**options):
+def machine(emulator=metal, **options):
+    """`emulator`: lab.metal, which is QEMU, or lab.bochs."""
     chosen = metal.Options()
     for name, value in options.items():
         assert hasattr(chosen, name), name
         setattr(chosen, name, value)
     _write(f'[machine: {options}]\n')
-    return metal.Machine(chosen)
+    return emulator.Machine(chosen)
 
 
 def awaited(m, pattern, seconds=START_SECONDS):
@@ -113,6 +114,18 @@ def test_runs_on_other_machines():
     assert summary.group(3) == 'xAPIC'
     boot(cpu='max,+svm,-pdpe1gb,-smap,-smep,-umip,-xsave,-pge,-rdrand')
     boot(memory_mib=6000, cpus=2)  # RAM above 4 GiB
+
+
+def test_measures_its_clock():
+    """By each timer in turn, where those before it are missing; all come to the same."""
+    found = {}
+    for kind in ('q35', 'q35,hpet=off', 'pc,hpet=off,acpi=off'):
+        summary, _, _ = boot(machine=kind)
+        found[re.search(r'TSC (\d+) MHz by (.*)', summary.group(0)).group(2)] = int(
+            re.search(r'TSC (\d+)', summary.group(0)).group(1))
+    assert list(found) == ['HPET', 'PM timer', 'PIT'], found
+    # Of a busy machine, whose timers stand still at times.
+    assert max(found.values()) < 1.2 * min(found.values()), found
 
 
 def test_unpacks_the_initramfs():

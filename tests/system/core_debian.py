@@ -1,10 +1,13 @@
-"""What `make run-metal` boots: two Debian guests with two processors each, side by side on core."""
+"""What `make run-metal` and `make iso` boot: two Debian guests with two processors each on core."""
 
+import os
 import re
+import shutil
 
-from lab import debian, metal_guests
+from lab import debian, metal, metal_guests
 from tests.system import core
 from tests.system.core_host import ESCAPE, Host
+from tests.system.frame import Skip
 
 TEST_SECONDS = 2000  # where it is not there yet, the guest is made first, as `make run` does
 USUAL_SECONDS = 240
@@ -12,12 +15,11 @@ SHELL_SECONDS = 900  # for a busy machine
 
 
 class Machine(Host):
-    """The image that lab/image makes, booted as the Makefile does."""
+    """`yado host` with the two guests, however it is booted."""
 
-    def __init__(self):
+    def __init__(self, **options):
         self._mark = 0
-        debian.run([f'{debian.ROOT}/lab/image', 'metal'], 'cannot make the image')
-        self.machine = core.machine(initramfs=metal_guests.INITRAMFS, memory_mib=2048, cpus=2)
+        self.machine = core.machine(memory_mib=2048, cpus=2, **options)
 
     def __exit__(self, *_):
         core._write(self.machine.text)
@@ -25,7 +27,8 @@ class Machine(Host):
 
 
 def test_two_debian_guests():
-    with Machine() as host:
+    debian.run([f'{debian.ROOT}/lab/image', 'metal'], 'cannot make the image')
+    with Machine(initramfs=metal_guests.INITRAMFS) as host:
         host.wait('two starts')
         host.show('one')
         host.wait('root@one:~# ', SHELL_SECONDS)
@@ -43,3 +46,44 @@ def test_two_debian_guests():
         # A busy machine may take them longer than the host waits.
         for name in metal_guests.NAMES:
             assert re.search(rf'{name} (powered off|was ended)', host.machine.text)
+
+
+def iso():
+    """The image, made as a user makes it. Return: its path."""
+    for tool in ('grub-mkrescue', 'xorriso', 'mformat'):
+        if not shutil.which(tool):
+            raise Skip(f'no {tool}; lab/setup iso')
+    debian.run(['make', '-C', debian.ROOT, 'iso'], 'make iso')
+    return os.path.join(metal_guests.DIRECTORY, 'yado.iso')
+
+
+def check_listed(host):
+    """The host's prompt, and both guests run."""
+    host.wait('two starts')
+    assert 'by Multiboot2 on' in host.machine.text
+    host.ask('list', r'one +running +2 +384 MB on-failure .*\ntwo +running +2 +384 MB')
+
+
+def test_image_on_bios():
+    """From CD, to the shell of a guest; and from disk."""
+    image = iso()
+    with Machine(kernel=None, disc=image) as host:
+        check_listed(host)
+        host.show('two')
+        host.wait('root@two:~# ', SHELL_SECONDS)
+        host.send('echo "up: $(nproc) $(findmnt -no FSTYPE /)"\n')
+        host.wait('up: 2 overlay')
+        host.prompt()
+        host.ask('poweroff --now', 'power off')
+        assert host.machine.ended(core.START_SECONDS), 'the machine did not turn itself off'
+    with Machine(kernel=None, disk=image) as host:
+        check_listed(host)
+
+
+def test_image_on_uefi():
+    if not os.path.exists(metal.FIRMWARE):
+        raise Skip('no UEFI firmware; apt-get install ovmf')
+    image = iso()
+    for kind in ('disc', 'disk'):
+        with Machine(kernel=None, uefi=True, **{kind: image}) as host:
+            check_listed(host)

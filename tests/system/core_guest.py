@@ -272,15 +272,15 @@ def test_guests_see_what_their_neighbours_take():
 
 
 def debian_guest(host, number):
-    """Boots the Debian guest of `make run`, with a disk of its own in memory. Return: a Program."""
-    run_to_end(host, 9, '/bin/busybox', 'cp', '/root.img', f'/tmp/root{number}.img')
+    """Boots the Debian guest of `make run` from /tmp/rootN.img. Return: a Program."""
     return host.start(number, '/bin/yado', 'run', '--kernel', '/debian/vmlinuz', '--initrd',
                       '/debian/initrd.img', '--cpus', '2', '--memory', '1G', '--disk',
-                      f'path=/tmp/root{number}.img', '--cmdline', 'console=ttyS0 root=/dev/vda rw quiet')
+                      f'path=/tmp/root{number}.img', '--cmdline',
+                      'console=ttyS0 root=/dev/vda rw quiet')
 
 
-def test_two_debian_systems():
-    """All of systemd, twice, side by side, with their disks in the machine's memory."""
+def debian_files():
+    """{name: bytes}: that guest's parts, its disk no larger than need be."""
     folder = debian_system.made()
     shrink = shutil.which('resize2fs') or '/usr/sbin/resize2fs'
     if not os.path.exists(shrink):
@@ -291,13 +291,40 @@ def test_two_debian_systems():
         debian.run(['cp', '--sparse=always', os.path.join(folder, 'root.img'), root], 'no disk')
         debian.run([shrink, '-fM', root], 'the disk cannot be made smaller')
         files['root.img'] = read(root)
-    with Host(files, cpus=4, memory_mib=6144) as host:
+    return files
+
+
+# Two processes that hash until they are told to stop, so that there is work as long as it takes to
+# start the other guest again. Each round must give the same as the first.
+COMPUTE = ('right=$(head -c 8000000 /dev/zero | sha256sum); for n in 1 2; do (rounds=0; while '
+           '[ ! -e /tmp/stop ]; do [ "$(head -c 8000000 /dev/zero | sha256sum)" = "$right" ] || '
+           'echo $n >>/tmp/wrong; rounds=$((rounds + 1)); done; echo $rounds >/tmp/rounds$n) & done')
+
+
+def test_two_debian_systems():
+    """All of systemd, twice, side by side, with their disks in the machine's memory. One is killed
+    and started again while the other computes."""
+    with Host(debian_files(), cpus=4, memory_mib=6144) as host:
+        for number in (0, 1):
+            run_to_end(host, 9, '/bin/busybox', 'cp', '/root.img', f'/tmp/root{number}.img')
         guests = [debian_guest(host, number) for number in (0, 1)]
         for guest in guests:
             guest.wait(debian_system.PROMPT, 500)
         for guest in guests:
             guest.send('systemctl is-system-running --wait; nproc; findmnt -no SOURCE /')
             guest.wait(r'running\n2\n/dev/vda\n')
+        guests[0].must(COMPUTE)
+        guests[1].must('echo kept >/etc/mine; sync')
+        guests[1].kill()
+        assert guests[1].end() == 9, guests[1].status
+        guests[1] = debian_guest(host, 1)
+        guests[1].wait(debian_system.PROMPT, 500)
+        assert guests[1].must('cat /etc/mine; findmnt -no SOURCE /') == 'kept\n/dev/vda\n'
+        guests[0].must('touch /tmp/stop; wait')
+        shown = guests[0].must('ls /tmp/wrong 2>&1; echo $right; cat /tmp/rounds1 /tmp/rounds2')
+        right = hashlib.sha256(bytes(8000000)).hexdigest()
+        found = re.fullmatch(rf'.*No such file.*\n{right} -\n(\d+)\n(\d+)\n', shown)
+        assert found and min(map(int, found.groups())) > 5, shown
         for guest in guests:
             guest.send('poweroff')
             assert guest.end() == 0, guest.text

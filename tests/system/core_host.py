@@ -169,3 +169,54 @@ def test_a_loud_vm_disturbs_nobody():
         host.ask('log loud 2', '0123456789')
         host.ask('stop loud --now', 'loud was ended')
         host.power_off()
+
+
+def test_every_word_of_the_prompt():
+    """And the kernel's own: another console, another first program with an argument, few messages."""
+    with Host({'one': vm(), 'two': vm(memory='128M', restart='always')}, cpus=2, serial_port=1,
+              cmdline='console=ttyS1,115200 init=/bin/yado loglevel=4 -- host') as host:
+        host.wait('two starts')
+        assert 'TSC' not in host.machine.text, 'a message of level 6 was shown'
+        host.ask('list', r'NAME +STATE +CPUS +MEMORY +RESTART *\n'
+                 r'one +running +1 +192 MB no +for \d+ s, process \d+\n'
+                 r'two +running +1 +128 MB always +for ')
+        host.ask('cpus', r'2 CPUs, for 2 vCPUs\n +one +1\n +two +1\n')
+        host.ask('memory', r'MB in all; .* set aside\n +one +208 MB, 16 MB of it for its process\n'
+                 r' +two +144 MB')
+        host.ask('help', r'console NAME  .*\n(.*\n)*.*poweroff \[--now\]')
+        for wrong, answer in (('lsit', r'there is no command "lsit"; did you mean "list"\?'),
+                              ('start', "start needs a VM's name"), ('cpus 3', 'cpus has no use for "3"'),
+                              ('console tow', r'there is no VM "tow"; did you mean "two"\?'),
+                              ('stop one --later', 'stop does not know "--later", only --now'),
+                              ('start one', 'one runs already'), ('\x01\x7f\xff', 'host> ')):
+            host.ask(wrong, answer)
+        host.ask('console one', r'\[one: ')
+        host.wait_ready()
+        host.send(ESCAPE + '?')
+        host.wait("the host's prompt")
+        host.send(ESCAPE + 'x')  # is not known, and does nothing
+        host.wait('\a')
+        assert host.must('echo here') == 'here\n'
+        host.wait('guest# ')
+        host.send('cat -v\n')
+        host.wait(r'cat -v\n')
+        host.send(ESCAPE + ESCAPE + '\n')
+        host.wait(r'\^\]\n')
+        host.send('\x03')
+        host.wait('guest# ')
+        host.send(ESCAPE + 'n')
+        host.wait(r'\[two: ')
+        host.send(ESCAPE + 'n')
+        host.wait(r'\[one: ')
+        host.prompt()
+        host.ask('stop one', 'one (powered off|was ended)')
+        host.ask('console one', 'one does not run; `log one` shows what it said')
+        host.ask('stop one', 'one does not run')
+        host.ask('log one', r'echo .*(.*\n)*here\n')
+        host.ask('log', r'one starts(.*\n)*one (powered off|was ended)')
+        host.ask('list', r'one +stopped ')
+        host.ask('start one', 'one starts')
+        host.ask('list', r'one +running .* not for the first time')
+        # Who has not come to its power button yet is ended after a minute.
+        host.ask('poweroff', r'two (powered off|was ended)', READY_SECONDS)
+        assert host.machine.ended(core.START_SECONDS), 'the machine did not turn itself off'

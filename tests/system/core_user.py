@@ -6,24 +6,28 @@ Each test starts an emulated bare machine of its own, with a static program as /
 import io
 import os
 import re
+import tempfile
 
 from lab import cpio, debian
 from tests.system import core
 
 TEST_SECONDS = 300
 NAMES = ('threads', 'signals', 'faults', 'interrupted', 'children', 'long_strings', 'forks', 'broadcasts', 'remapping',
-         'rebooting', 'waiting', 'memory', 'sockets',
+         'rebooting', 'waiting', 'memory', 'sockets', 'passed_files',
          'files', 'refusals', 'scheduling')
 NAMES_SMP = ('fair_beside_real_time', 'real_time_beside_higher', 'equal_shares')
 
 
-def build(name):
+PIE = ('-static-pie', '-fPIE', '-DIS_PIE')
+
+
+def build(name, kind=('-static',)):
     """A program of tests/guest/core as a static ELF file, as bytes."""
     source = os.path.join(debian.ROOT, 'tests/guest/core', name + '.c')
-    out = os.path.join(debian.ROOT, 'build/tests/core', name)
+    out = os.path.join(debian.ROOT, 'build/tests/core', name + kind[0])
     os.makedirs(os.path.dirname(out), exist_ok=True)
-    debian.run([debian.needs('gcc', 'gcc'), '-D_GNU_SOURCE', '-std=gnu17', '-O2', '-Wall', '-Wextra',
-                '-Werror', '-static', '-pthread', '-o', out, source], f'cannot build {name}')
+    debian.run([debian.needs('gcc', 'gcc'), '-D_GNU_SOURCE', '-I', debian.ROOT, '-std=gnu17', '-O2',
+                '-Wall', '-Wextra', '-Werror', *kind, '-pthread', '-o', out, source], f'cannot build {name}')
     with open(out, 'rb') as f:
         return f.read()
 
@@ -58,6 +62,16 @@ def test_offers_what_programs_need():
     program = build('user')
     check_user(run({'init': program}))
     check_user(run({'init': program}, cpus=4), NAMES + NAMES_SMP)
+    # Position-independent: /init is, and what it starts.
+    check_user(run({'init': build('user', PIE)}), NAMES + ('relocated',))
+
+
+def test_rseq_is_as_on_linux():
+    """The same program passes on Linux."""
+    names = ('refusals', 'numbers', 'preempted', 'interrupted', 'outside', 'inherited', 'faults')
+    program = build('rseq')
+    for cpus in (1, 4):
+        check_user(run({'init': program}, cpus=cpus), names)
 
 
 def test_gives_back_what_ended_programs_had():
@@ -73,3 +87,35 @@ def test_runs_the_very_executable():
     with open(os.path.join(debian.ROOT, 'build/yado'), 'rb') as f:
         text = run({'init': build('doctor'), 'bin/yado': f.read()}, cpus=2)
     assert '2 online' in text and 'A guest can run here' in text, text
+
+
+def test_misses_nobody_with_a_signal_to_all():
+    """kill(-1) against a fork() on another CPU."""
+    text = run({'init': build('broadcast')}, cpus=2)
+    found = re.search(r'broadcast: (\d+) rounds, none was left behind', text)
+    assert found and int(found.group(1)) > 0, text
+
+
+def writes(name, says, **options):
+    """Boots with a program of busybox as the first one, until it has ended the machine. Return: what
+    was written to which registers, {(address, value)}, of devices that QEMU's trace shows."""
+    busybox = debian.needs('busybox', 'busybox-static')
+    with tempfile.TemporaryDirectory() as work, open(busybox, 'rb') as f:
+        shown = os.path.join(work, 'writes')
+        with core.File(archive({f'bin/{name}': f.read()})) as path:
+            with core.machine(initramfs=path, writes=shown, cmdline=f'init=/bin/{name} -- -f',
+                              **options) as m:
+                core.awaited(m, says)
+                assert m.ended(core.START_SECONDS), 'the machine did not end'
+        with open(shown) as f:
+            found = re.findall(r' addr 0x([0-9a-f]+) value 0x([0-9a-f]+) ', f.read())
+        return {(int(address, 16), int(value, 16)) for address, value in found}
+
+
+def test_ends_as_the_firmware_says():
+    """Spec: ACPI 6.4, 4.8.3.6 "Reset Register": here port 0xcf9, value 15; core's own way, where the
+    FADT has none, writes 2 and 6. 4.8.3.2: SLP_EN is bit 13 of PM1 control."""
+    assert (0xcf9, 15) in writes('reboot', 'restart') and (0xcf9, 6) not in writes('reboot', 'restart')
+    old = writes('reboot', 'restart', machine='pc')
+    assert (0xcf9, 6) in old and (0xcf9, 15) not in old
+    assert any(address == 0x604 and value & 0x2000 for address, value in writes('poweroff', 'power off'))

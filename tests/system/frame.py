@@ -174,9 +174,9 @@ class Lab:
         return bytes(program.output)
 
     def guest(self, *options, kernel='vmlinuz', initrd='initrd.gz', cmdline=CMDLINE, memory='256M',
-              cpus=1, run='run'):
+              cpus=1, run='run', program='./yado'):
         """Starts `yado run` with a guest on a terminal. Return: a Guest, to be used by `with`."""
-        argv = ['./yado', run, '--kernel', kernel, '--cmdline', cmdline, '--memory', memory,
+        argv = [program, run, '--kernel', kernel, '--cmdline', cmdline, '--memory', memory,
                 '--cpus', str(cpus)]
         if initrd:
             argv += ['--initrd', initrd]

@@ -103,10 +103,12 @@ def test_two_vms_share_the_console(lab):
         host.wait(r'\[one: ')
         host.send('\n')
         assert host.must('hostname').strip() == 'one'
+        host.wait('guest# ')
         host.send(ESCAPE + '?')
         host.wait("the host's prompt")
         # A literal Ctrl-] reaches the guest.
         host.send('cat -v\n')
+        host.wait(r'cat -v\r*\n')
         host.send(ESCAPE + ESCAPE + '\n')
         host.wait(r'\^\]\r*\n')
         host.send('\x03')

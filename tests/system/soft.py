@@ -3,6 +3,7 @@
 import os
 import re
 import subprocess
+import time
 
 from lab import debian
 from tests.system import frame
@@ -71,7 +72,7 @@ def test_four_cpus_that_compute(lab):
 
 
 def boots(lab, *options, **machine):
-    """To its shell, and down again, with nothing on the kernel's mind."""
+    """To its shell, and down again, with nothing on the kernel's mind. Return: what yado said."""
     with started(lab, *options, **machine) as guest:
         guest.wait_ready(300)
         assert guest.must('nproc') == f'{machine.get("cpus", 1)}\n'
@@ -79,6 +80,7 @@ def boots(lab, *options, **machine):
         assert not log, log
         guest.send('poweroff -f\n')
         assert guest.end() == 0
+        return guest.messages
 
 
 def test_boot_with_all_code_checked(lab):
@@ -86,6 +88,54 @@ def test_boot_with_all_code_checked(lab):
     if 'bmi2' not in frame.cpu_flags():
         raise frame.Skip('the CPU has no BMI2, which translated code needs')
     boots(lab, '--soft', 'translate-checked', cpus=2)
+
+
+def test_boot_with_a_witness(lab):
+    """Zydis decodes whatever is emitted in such a start, and finds what the judge has found, and no
+    harm in it."""
+    if 'bmi2' not in frame.cpu_flags():
+        raise frame.Skip('the CPU has no BMI2, which translated code needs')
+    witness = os.path.join(debian.ROOT, 'build/tests/soft/yado-witness')
+    if not os.path.exists(witness):
+        raise frame.Skip('libzydis-dev is not installed')
+    with open(witness, 'rb') as f:
+        lab.put('yado-witness', f.read())
+    lab.must('chmod +x yado-witness')
+    said = boots(lab, '--soft', 'translate-checked', cpus=2, program='./yado-witness')
+    seen = re.search(r'witness: (\d+) blocks, (\d+) instructions, (\d+) links', said)
+    assert seen and int(seen.group(1)) > 30000 and int(seen.group(3)) > 30000, said
+
+
+def mappings(lab):
+    """[(permissions, what)] of yado's memory, now."""
+    lines = lab.must(f'cat /proc/{process(lab)}/maps').splitlines()
+    return [(words[1], words[5] if len(words) > 5 else '')
+            for words in (line.split(None, 5) for line in lines)]
+
+
+def test_nothing_is_both_written_and_executed(lab):
+    """From the start of its vCPUs to the guest's shell, and while that works: no mapping of yado's
+    can be written to and executed, and the guest's memory never executed."""
+    ram = code = 0
+    with started(lab, '--soft', 'translate' if 'bmi2' in frame.cpu_flags() else 'auto',
+                 cpus=2) as guest:
+        for turn in range(25):
+            if turn == 15:
+                guest.wait_ready(200)
+            elif turn > 15:
+                guest.must('head -c 65536 /bin/busybox | sha256sum; ls -l / | sort')
+            else:
+                time.sleep(0.1)
+            for rights, what in mappings(lab):
+                assert 'w' not in rights or 'x' not in rights, (turn, rights, what)
+                if 'x' in rights:
+                    assert re.match(r'\[v(dso|syscall)\]$|.*/yado$|/memfd:(code|soft-native) ', what), (rights, what)
+                ram += what.startswith('/memfd:guest-ram ') and 'w' in rights
+                code += what.startswith('/memfd:code ') and 'x' in rights
+        guest.send('poweroff -f\n')
+        assert guest.end() == 0
+    assert ram >= 20, ram
+    assert code >= 20 or 'bmi2' not in frame.cpu_flags(), code
 
 
 def test_kernels(lab):
@@ -125,6 +175,10 @@ def test_paused_and_ended_by_the_user(lab):
         assert guest.end(20) == 5
 
 
+def process(lab):
+    return lab.must(f'pgrep -f "^[.]/yado run .*--name {NAME} "').strip()
+
+
 def processor_ticks(lab, pid):
     words = lab.must(f'cat /proc/{pid}/stat').rpartition(')')[2].split()
     return int(words[11]) + int(words[12])
@@ -132,21 +186,46 @@ def processor_ticks(lab, pid):
 
 def check_idle(lab):
     """A guest that has nothing to do costs next to nothing."""
-    pid = lab.must(f'pgrep -f "^[.]/yado run .*--name {NAME} "').strip()
+    pid = process(lab)
     before = processor_ticks(lab, pid)
     lab.must('sleep 5')
     used = (processor_ticks(lab, pid) - before) / os.sysconf('SC_CLK_TCK')
     assert used < 1.5, f'{used} s in 5'
 
 
-def test_payloads_end_in_equal_states():
-    """The bare payloads, interpreted and translated: the same registers, the same memory."""
-    done = subprocess.run([os.path.join(debian.ROOT, 'build/tests/soft/soft-states')],
+def payloads_end_in_equal_states(program):
+    done = subprocess.run([os.path.join(debian.ROOT, 'build/tests/soft', program)],
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=350)
     wrong = [line for line in done.stdout.splitlines() if line.startswith('FAIL')]
     assert done.returncode == 0, wrong or done.stdout[-300:]
     same = re.search(r'^(\d+) the same, 0 different, \d+ skipped$', done.stdout, re.MULTILINE)
     assert same and int(same.group(1)) > 250, done.stdout[-300:]
+
+
+def test_payloads_end_in_equal_states():
+    """The bare payloads, interpreted and translated: the same registers, the same memory."""
+    payloads_end_in_equal_states('soft-states')
+
+
+def test_payloads_of_another_vendor():
+    """The same, where the guest's CPU is Intel's on a host of AMD's, or the other way round."""
+    payloads_end_in_equal_states('soft-states-other')
+
+
+def test_boot_of_another_vendor(lab):
+    """Linux, with what it does for the other maker's CPUs."""
+    with open(os.path.join(debian.ROOT, 'build/tests/soft/yado-other'), 'rb') as f:
+        lab.put('yado-other', f.read())
+    lab.must('chmod +x yado-other')
+    amd = 'AuthenticAMD' in lab.must('cat /proc/cpuinfo')
+    with started(lab, cpus=2, program='./yado-other') as guest:
+        guest.wait_ready(300)
+        vendors = set(guest.must('grep vendor_id /proc/cpuinfo').split()[2::3])
+        assert vendors == {'GenuineIntel' if amd else 'AuthenticAMD'}, vendors
+        log = guest.must('dmesg -r | grep -E "^<[0-3]>" | grep -v "version magic" || true')
+        assert not log, log
+        guest.send('poweroff -f\n')
+        assert guest.end() == 0
 
 
 def test_refusals():
@@ -163,3 +242,17 @@ def test_refusals():
         assert status == 1 and '--accel soft' in output, output
     status, output = frame.yado('doctor')
     assert status == 0 and re.search('^soft +yes +by its (translator|interpreter)', output, re.MULTILINE), output
+
+
+def test_hostile_guests_come_to_their_end():
+    """A guest that tries all there is, by each engine (tests/sweep): the process lives on."""
+    for engine in ('soft:interpret', 'soft:translate'):
+        for parts in (('opcodes-16', 'opcodes-32', 'opcodes-64'),
+                      ('msrs', 'ports', 'places', 'svm'),
+                      ('interrupts', 'interrupts-x2apic', 'storm', 'triple')):
+            done = subprocess.run([os.path.join(debian.ROOT, 'build/tests/sweep/sweep-soft'), engine,
+                                   *parts], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                  timeout=TEST_SECONDS, check=False, encoding='utf-8')
+            frame._write(done.stdout)
+            assert done.returncode == 0, done.stdout[-500:]
+            assert done.stdout.count(' cases, ') >= len(parts), done.stdout[-500:]

@@ -20,8 +20,9 @@ def check(lab, works, engine='auto'):
 
 
 def test_programs(lab):
-    """Python, Perl, openssl, SQLite; gcc's compiler makes the same objects, which run."""
-    check(lab, ['python', 'perl', 'openssl', 'sqlite', 'compiler'])
+    """Python, Perl, openssl, SQLite; gcc's compiler makes the same objects, which run; keys
+    protect memory."""
+    check(lab, ['python', 'perl', 'openssl', 'sqlite', 'compiler', 'keys'])
 
 
 def test_stress(lab):

@@ -183,6 +183,7 @@ static bool dma_read(struct fw_cfg *fw, gpa_t addr, uint32_t len)
 		memcpy(p, item->data + fw->offset, n);
 	}
 	memset(p + n, 0, len - n);
+	guest_wrote(fw->mem, p, len);
 	fw->offset += n;
 	return true;
 }

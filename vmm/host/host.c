@@ -159,6 +159,10 @@ int host_open(struct host_vm *vm, const struct host_provider *provider)
 		goto fail;
 	}
 	r = create_chips(vm);
+	if (r == 0 && provider->writes_open != NULL) {
+		vm->writes = provider->writes_open(vm->vm_fd);
+		r = vm->writes == NULL ? -errno : 0;
+	}
 	if (r < 0) {
 		goto fail;
 	}
@@ -170,6 +174,9 @@ fail:
 
 void host_close(struct host_vm *vm)
 {
+	if (vm->writes != NULL) {
+		vm->provider->writes_close(vm->writes);
+	}
 	if (vm->vm_fd >= 0) {
 		vm->provider->close(vm->vm_fd);
 	}
@@ -193,6 +200,13 @@ int host_memory_slot(struct host_vm *vm, unsigned slot, gpa_t addr, uint64_t len
 			  strerror(-r));
 	}
 	return r;
+}
+
+void host_wrote(const struct host_vm *vm, const void *at, uint64_t len)
+{
+	if (vm->writes != NULL) {
+		vm->provider->wrote(vm->writes, at, len);
+	}
 }
 
 int host_cpuid_supported(struct host_vm *vm, union host_cpuid *out)

@@ -17,6 +17,7 @@ struct host_vm {
 	const struct host_provider *provider;
 	int kvm_fd;
 	int vm_fd;
+	void *writes;	 /* NULL: the provider sees what devices write */
 	size_t run_size; /* of a vCPU's shared page, bytes */
 	bool split;	 /* local APICs are the provider's, PIC, IOAPIC and PIT are ours */
 	unsigned max_vcpus;
@@ -50,6 +51,12 @@ void host_close(struct host_vm *vm);
  */
 must_use int host_memory_slot(struct host_vm *vm, unsigned slot, gpa_t addr, uint64_t len,
 			      void *host);
+
+/**
+ * host_wrote() - a device has written to @len bytes of guest RAM at @at, and the guest does not
+ * know of it yet: guest_wrote() of vmm/memory.h. Context: any thread, any locks.
+ */
+void host_wrote(const struct host_vm *vm, const void *at, uint64_t len);
 
 /**
  * host_cpuid_supported() - what the provider can show a guest.

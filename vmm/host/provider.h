@@ -15,6 +15,14 @@ struct host_provider {
 	int (*ioctl)(int fd, unsigned long request, uintptr_t argument);
 	void *(*map)(size_t bytes, int protection, int flags, int fd, off_t offset);
 	int (*close)(int fd);
+
+	/*
+	 * Devices' writes to guest RAM, for a provider that does not see them by itself; else NULL,
+	 * all three. Of a VM; what the first one returns, or NULL and errno, is for the others.
+	 */
+	void *(*writes_open)(int vm_fd);
+	void (*writes_close)(void *writes);
+	void (*wrote)(void *writes, const void *at, size_t bytes);
 };
 
 /** Linux, or a kernel that is like it: /dev/kvm. */

@@ -67,15 +67,32 @@ static struct balloon *balloon_of(struct virtio_device *dev)
 	return container_of(dev, struct balloon, dev);
 }
 
+/* What was given back reads as zeroes. */
+static void tell(const struct guest_memory *mem, const struct run *run)
+{
+	for (unsigned i = 0; i < mem->nregions; i++) {
+		const struct guest_region *r = &mem->region[i];
+		uint64_t start = MAX(run->start, r->file_offset);
+		uint64_t end = MIN(run->end, r->file_offset + r->len);
+
+		if (start < end) {
+			guest_wrote(mem, r->host + (start - r->file_offset), end - start);
+		}
+	}
+}
+
 static void give_back(struct balloon *b, struct run *run)
 {
-	if (run->start < run->end && !b->fixed &&
-	    fallocate(b->dev.mem->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)run->start,
-		      (off_t)(run->end - run->start)) != 0 &&
-	    errno != EINTR) {
-		log_warn("balloon: the host does not take memory back (%s); the VM keeps it",
-			 strerror(errno));
-		b->fixed = true;
+	if (run->start < run->end && !b->fixed) {
+		if (fallocate(b->dev.mem->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+			      (off_t)run->start, (off_t)(run->end - run->start)) == 0) {
+			tell(b->dev.mem, run);
+		} else if (errno != EINTR) {
+			log_warn(
+				"balloon: the host does not take memory back (%s); the VM keeps it",
+				strerror(errno));
+			b->fixed = true;
+		}
 	}
 	*run = (struct run){0, 0};
 }

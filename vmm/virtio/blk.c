@@ -336,6 +336,9 @@ static void finish(struct blk_request *r, uint32_t written)
 	/* The used length counts from the first byte on, without gaps. */
 	if (written == c->in_len - 1) {
 		written++;
+	} else {
+		/* The status, and what came before it failed. */
+		vq_wrote(&b->vq[r->queue], c, c->in_len);
 	}
 	vq_push(&b->vq[r->queue], c, written);
 	virtio_notify(&b->dev, r->queue);

@@ -147,6 +147,7 @@ static enum rx_result deliver_held(struct net *n, unsigned pair)
 		}
 		n->written[count] = (uint32_t)iov_from_buf(vq_in(c), c->nin, 0, p->packet + done,
 							   p->held_len - done);
+		vq_wrote(vq, c, n->written[count]);
 		done += n->written[count];
 	}
 	if (done < p->held_len) {
@@ -157,6 +158,7 @@ static enum rx_result deliver_held(struct net *n, unsigned pair)
 		store_le16(num_buffers, (uint16_t)count);
 		iov_from_buf(vq_in(&n->chain[0]), n->chain[0].nin, NUM_BUFFERS_AT, num_buffers,
 			     sizeof(num_buffers));
+		vq_wrote(vq, &n->chain[0], NET_HDR_LEN);
 		vq_push_merged(vq, n->chain, n->written, count);
 	}
 	p->held_len = 0;

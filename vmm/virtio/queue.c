@@ -44,10 +44,24 @@ void vq_unpop(struct virtqueue *vq, const struct vq_chain *chain)
 	vq->taken--;
 }
 
+void vq_tell(const struct virtqueue *vq, const struct vq_chain *chain, uint64_t len)
+{
+	const struct iovec *in = vq_in(chain);
+
+	for (unsigned i = 0; i < chain->nin && len > 0; i++) {
+		uint64_t n = MIN(len, in[i].iov_len);
+
+		guest_wrote(vq->mem, in[i].iov_base, n);
+		len -= n;
+	}
+}
+
 void vq_push(struct virtqueue *vq, const struct vq_chain *chain, uint32_t written)
 {
 	uint32_t entries = vq->packed ? chain->ndesc : 1;
 
+	/* Before the driver can see it, also if it polls the ring. */
+	vq_wrote(vq, chain, written);
 	if (!usable(vq)) {
 		return;
 	}

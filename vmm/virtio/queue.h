@@ -70,9 +70,25 @@ must_use int vq_pop(struct virtqueue *vq, struct vq_chain *chain);
  */
 void vq_unpop(struct virtqueue *vq, const struct vq_chain *chain);
 
+/** vq_tell() - vq_wrote(), where somebody wants to know. */
+void vq_tell(const struct virtqueue *vq, const struct vq_chain *chain, uint64_t len);
+
 /**
- * vq_push() - gives a request back, with @written bytes put into its writable buffers. Requests
- * may be given back in any order. Interrupts are virtio_notify()'s. Context: device lock held.
+ * vq_wrote() - the first @len bytes of @chain's writable buffers were written to: guest_wrote() of
+ * them. For what vq_push() does not tell of: buffers beyond @written, and those of
+ * vq_push_merged().
+ */
+static inline void vq_wrote(const struct virtqueue *vq, const struct vq_chain *chain, uint64_t len)
+{
+	if (vq->mem->wrote != NULL) {
+		vq_tell(vq, chain, len);
+	}
+}
+
+/**
+ * vq_push() - gives a request back, with @written bytes put into its writable buffers; the chain's
+ * iovecs are still as they were. Requests may be given back in any order. Interrupts are
+ * virtio_notify()'s. Context: device lock held.
  */
 void vq_push(struct virtqueue *vq, const struct vq_chain *chain, uint32_t written);
 
@@ -84,7 +100,8 @@ unsigned vq_in_flight(const struct virtqueue *vq);
 
 /**
  * vq_push_merged() - gives back @n requests, at least one, that the driver is to see all at once:
- * a received packet that is spread over them. Otherwise as vq_push().
+ * a received packet that is spread over them. What is in them, vq_wrote() has told of: the chains'
+ * iovecs need not be there any more. Otherwise as vq_push().
  */
 void vq_push_merged(struct virtqueue *vq, const struct vq_chain *chain, const uint32_t *written,
 		    unsigned n);

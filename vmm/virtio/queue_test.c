@@ -562,15 +562,72 @@ static void no_lost_wakeup(void **unused)
 	}
 }
 
+struct told {
+	struct fixture *f;
+	unsigned times;
+	const void *at;
+	uint64_t len;
+};
+
+static void on_write(void *ctx, const void *at, uint64_t len)
+{
+	struct told *told = ctx;
+	uint32_t written;
+	uint16_t id;
+
+	assert_false(driver_take(&told->f->drv, &id, &written));
+	told->times++;
+	told->at = at;
+	told->len = len;
+}
+
+/* Who wants to know what was written learns it before the driver can. */
+static void push_tells_of_writes_before(void **unused)
+{
+	(void)unused;
+	for (unsigned m = 0; m < ARRAY_SIZE(modes); m++) {
+		struct fixture *f = fixture_create(&modes[m]);
+		const struct driver_buf buf[] = {{DRIVER_BUFFERS, 10, false},
+						 {DRIVER_BUFFERS + 100, 20, true},
+						 {DRIVER_HIGH_BASE, 30, true}};
+		struct told told = {.f = f};
+		uint32_t written;
+		uint16_t id;
+
+		f->mem.wrote = on_write;
+		f->mem.wrote_ctx = &told;
+		for (uint32_t len = 0; len <= 50; len += 25) {
+			told.times = 0;
+			driver_add(&f->drv, buf, ARRAY_SIZE(buf), f->indirect);
+			assert_int_equal(vq_pop(&f->vq, &f->chain), 1);
+			vq_push(&f->vq, &f->chain, len);
+			assert_true(driver_take(&f->drv, &id, &written));
+			assert_int_equal(told.times, len == 0 ? 0 : 2);
+			if (len != 0) {
+				assert_ptr_equal(told.at, driver_ptr(&f->drv, DRIVER_HIGH_BASE));
+				assert_int_equal(told.len, len - 20);
+			}
+		}
+		fixture_destroy(f);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(laps),		  cmocka_unit_test(size_one),
-		cmocka_unit_test(out_of_order),	  cmocka_unit_test(unpop),
-		cmocka_unit_test(doorbells),	  cmocka_unit_test(doorbell_after_unpop),
-		cmocka_unit_test(interrupts),	  cmocka_unit_test(interrupt_after_overflow),
-		cmocka_unit_test(enable),	  cmocka_unit_test(state),
-		cmocka_unit_test(state_refuses),  cmocka_unit_test(iovecs),
+		cmocka_unit_test(laps),
+		cmocka_unit_test(size_one),
+		cmocka_unit_test(out_of_order),
+		cmocka_unit_test(unpop),
+		cmocka_unit_test(doorbells),
+		cmocka_unit_test(doorbell_after_unpop),
+		cmocka_unit_test(interrupts),
+		cmocka_unit_test(interrupt_after_overflow),
+		cmocka_unit_test(enable),
+		cmocka_unit_test(state),
+		cmocka_unit_test(state_refuses),
+		cmocka_unit_test(iovecs),
+		cmocka_unit_test(push_tells_of_writes_before),
 		cmocka_unit_test(no_lost_wakeup),
 	};
 

@@ -1,6 +1,7 @@
 /* 64-bit mode: SYSCALL, SWAPGS, segment bases, gates and stacks, IRET, I/O permission. */
 #include "tests/guest/bare/snippet.h"
 
+#define MSR_SYSENTER_CS	   0x174
 #define MSR_STAR	   0xc0000081
 #define MSR_LSTAR	   0xc0000082
 #define MSR_SFMASK	   0xc0000084
@@ -129,6 +130,22 @@ BARE_CASE(syscall_off, "modes/syscall_off", "AMD APM vol. 3, SYSCALL; EFER.SCE")
 	snippet_in_user(&trap, just_sysret, 0);
 	check(trap.happened);
 	check_eq(trap.vector, VECTOR_GP);
+}
+
+USER_SNIPPET(just_sysenter, "just_sysenter_at: sysenter");
+LABEL(just_sysenter_at);
+
+/* Only Intel's CPUs know it in long mode, and want a segment. */
+BARE_CASE(sysenter_in_long_mode, "modes/sysenter_in_long_mode", "AMD APM vol. 3, SYSENTER")
+{
+	unsigned expected = bare_is_amd() ? VECTOR_UD : VECTOR_GP;
+	struct bare_trap trap;
+
+	wrmsr(MSR_SYSENTER_CS, 0);
+	snippet_in_user(&trap, just_sysenter, 0);
+	check(trap.happened);
+	check_eq(trap.vector, expected);
+	check_eq(trap.rip, user_address(just_sysenter_at));
 }
 
 /* ---- FS and GS ---- */

@@ -76,8 +76,10 @@ static void lock_inc(void *at, uint32_t cpu)
 
 static void lock_xadd(void *at, uint32_t cpu)
 {
+	uint32_t one = 1; /* XADD gives it another value */
+
 	(void)cpu;
-	__asm__ volatile("lock xaddl %1, (%0)" : : "r"(at), "r"(1) : "memory", "cc");
+	__asm__ volatile("lock xaddl %0, (%1)" : "+r"(one) : "r"(at) : "memory", "cc");
 }
 
 static void lock_cmpxchg(void *at, uint32_t cpu)

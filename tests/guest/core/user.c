@@ -339,6 +339,81 @@ static bool sockets(void)
 	return ok;
 }
 
+/* Sends the files of @fds with a byte. */
+static bool send_files(int to, const int *fds, size_t count)
+{
+	union {
+		struct cmsghdr header;
+		char bytes[CMSG_SPACE(2 * sizeof(int))];
+	} control = {{0}};
+	struct iovec byte = {"x", 1};
+	struct msghdr m = {.msg_iov = &byte, .msg_iovlen = 1, .msg_control = &control};
+
+	m.msg_controllen = CMSG_SPACE(count * sizeof(int));
+	control.header = (struct cmsghdr){.cmsg_len = CMSG_LEN(count * sizeof(int)),
+					  .cmsg_level = SOL_SOCKET,
+					  .cmsg_type = SCM_RIGHTS};
+	memcpy(CMSG_DATA(&control.header), fds, count * sizeof(int));
+	return sendmsg(to, &m, 0) == 1;
+}
+
+/* Receives a byte, and two files at most, into room for @room of them. Return: how many came. */
+static size_t receive_files(int from, int *fds, size_t room)
+{
+	union {
+		struct cmsghdr header;
+		char bytes[CMSG_SPACE(2 * sizeof(int))];
+	} control = {{0}};
+	char byte = 0;
+	struct iovec to = {&byte, 1};
+	struct msghdr m = {.msg_iov = &to, .msg_iovlen = 1, .msg_control = &control};
+	size_t count = 0;
+
+	m.msg_controllen = room > 0 ? CMSG_SPACE(room * sizeof(int)) : 0;
+	if (recvmsg(from, &m, MSG_CMSG_CLOEXEC) != 1 || byte != 'x') {
+		return 99;
+	}
+	if (m.msg_controllen >= sizeof(control.header)) {
+		count = (control.header.cmsg_len - CMSG_LEN(0)) / sizeof(int);
+		memcpy(fds, CMSG_DATA(&control.header), count * sizeof(int));
+	}
+	return count;
+}
+
+/* Another process reads what the files are; they stay open when who sent them has closed his. */
+static bool passed_files(void)
+{
+	int pair[2], ends[2], got[2] = {-1, -1}, status = 0;
+	int file = memfd_create("passed", 0);
+	char buf[8] = {0};
+	pid_t pid;
+	bool ok = socketpair(AF_UNIX, SOCK_STREAM, 0, pair) == 0 && pipe(ends) == 0 &&
+		  pwrite(file, "kept", 4, 0) == 4;
+
+	pid = fork();
+	if (pid == 0) {
+		int both[2] = {file, ends[1]}, closed = -1;
+
+		ok = send_files(pair[1], both, 2) && !send_files(pair[1], &closed, 1) &&
+		     errno == EBADF;
+		_exit(ok ? 45 : 1);
+	}
+	close(file);
+	close(ends[1]);
+	ok = ok && waitpid(pid, &status, 0) == pid && WIFEXITED(status) &&
+	     WEXITSTATUS(status) == 45;
+	ok = ok && receive_files(pair[0], got, 2) == 2 && pread(got[0], buf, 8, 0) == 4 &&
+	     memcmp(buf, "kept", 4) == 0 && (fcntl(got[0], F_GETFD) & FD_CLOEXEC) != 0;
+	ok = ok && write(got[1], "y", 1) == 1 && read(ends[0], buf, 8) == 1 && buf[0] == 'y';
+	/* Where there is no room for it the file is closed: the pipe's other end sees its end. */
+	ok = ok && send_files(pair[1], &got[1], 1) && close(got[1]) == 0 &&
+	     receive_files(pair[0], got, 0) == 0 && read(ends[0], buf, 8) == 0;
+	/* So it is where nobody receives it at all. */
+	ok = ok && pipe(ends) == 0 && send_files(pair[1], &ends[1], 1) && close(ends[1]) == 0 &&
+	     close(pair[0]) == 0 && close(pair[1]) == 0 && read(ends[0], buf, 8) == 0;
+	return ok;
+}
+
 static bool files(void)
 {
 	char buf[64] = {0};
@@ -347,6 +422,10 @@ static bool files(void)
 	bool ok = fd >= 0 && pwrite(fd, "abc", 3, 2) == 3 && fstat(fd, &st) == 0 && st.st_size == 5;
 
 	ok = ok && pread(fd, buf, sizeof(buf), 0) == 5 && memcmp(buf, "\0\0abc", 5) == 0;
+	close(fd);
+	/* O_PATH ignores the other flags. */
+	fd = open("/tmp/file", O_PATH | O_TRUNC);
+	ok = ok && fd >= 0 && stat("/tmp/file", &st) == 0 && st.st_size == 5;
 	close(fd);
 	ok = ok && unlink("/tmp/file") == 0 && stat("/tmp/file", &st) < 0 && errno == ENOENT;
 	ok = ok && open("/new", O_WRONLY | O_CREAT, 0600) < 0 && errno == EROFS;
@@ -548,6 +627,13 @@ int main(int argc, char **argv)
 	if (strcmp(argv[0], "child") == 0) {
 		return 42;
 	}
+	if (getpid() != 1) {
+		printf("only as /init of a machine of its own: it ends all other processes\n");
+		return 2;
+	}
+#ifdef IS_PIE
+	say("relocated", (uintptr_t)main >= 0x555555554000 && (uintptr_t)main < 0x7fffffffffff);
+#endif
 	say("threads", threads());
 	say("signals", signals());
 	say("faults", faults());
@@ -561,6 +647,7 @@ int main(int argc, char **argv)
 	say("waiting", waiting());
 	say("memory", memory());
 	say("sockets", sockets());
+	say("passed_files", passed_files());
 	say("files", files());
 	say("refusals", refusals());
 	say("scheduling", scheduling());
