@@ -30,6 +30,7 @@ def started(context, kernel, cmdline, memory_mib=512, cpus=1, count=True):
     options = metal.Options()
     options.kernel, options.cmdline, options.machine = kernel, cmdline, MACHINE
     options.memory_mib, options.cpus, options.count = memory_mib, cpus, count
+    options.spare_cpu = False
     with tempfile.TemporaryDirectory(dir=context.directory) as work:
         options.initramfs = os.path.join(work, 'initramfs')
         with open(options.initramfs, 'wb') as out:

@@ -139,7 +139,7 @@ void doctor_report(FILE *out, const struct doctor_facts *facts)
 	const char *why_not = accel_why_not(&facts->accel);
 	char text[160];
 
-	snprintf(text, sizeof(text), "%u online%s%s", facts->host.cpus,
+	snprintf(text, sizeof(text), "%u usable%s%s", facts->host.cpus,
 		 facts->cpu_model[0] != '\0' ? ", " : "", facts->cpu_model);
 	say(out, "cpus", "", text);
 	say(out, "kvm", why_not == NULL ? "yes" : "no",

@@ -39,7 +39,7 @@ static void a_good_machine(void **unused)
 	reports(&good, "kvm         yes   /dev/kvm, on hardware virtualization\n");
 	reports(&good, "A guest can run here, by KVM");
 	reports(&good, "8192 MiB, 4096 MiB available");
-	reports(&good, "4 online, A CPU");
+	reports(&good, "4 usable, A CPU");
 	reports(&good, "huge pages  yes   transparent ones for shared memory: \"advise\"");
 	reports(&good, "passt       yes   /usr/bin/passt");
 	reports(&good, "tap         yes");

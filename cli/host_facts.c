@@ -1,10 +1,10 @@
 #include "cli/host_facts.h"
 
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/sysinfo.h>
-#include <unistd.h>
 
 bool read_text(const char *path, char *buf, size_t size)
 {
@@ -40,9 +40,12 @@ void host_facts_read(struct host_facts *facts)
 {
 	char meminfo[8192];
 	struct sysinfo info;
-	long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+	cpu_set_t cpus;
 
-	*facts = (struct host_facts){.cpus = cpus > 0 ? (unsigned)cpus : 0};
+	*facts = (struct host_facts){0};
+	if (sched_getaffinity(0, sizeof(cpus), &cpus) == 0) {
+		facts->cpus = (unsigned)CPU_COUNT(&cpus);
+	}
 	if (sysinfo(&info) == 0) {
 		facts->memory_bytes = (uint64_t)info.totalram * info.mem_unit;
 	}

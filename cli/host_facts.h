@@ -8,7 +8,7 @@
 struct host_facts {
 	uint64_t memory_bytes;	  /* RAM; 0: unknown */
 	uint64_t available_bytes; /* what could be had without swapping; 0: unknown */
-	unsigned cpus;		  /* online; 0: unknown */
+	unsigned cpus;		  /* that it may run on, as nproc(1) counts; 0: unknown */
 };
 
 /** host_facts_read() - asks the kernel; works without /proc, where it knows less. */

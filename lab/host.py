@@ -151,11 +151,19 @@ def prepared():
         return image, open(base, 'rb')
 
 
+# QEMU's emulation of XRSTOR and the like clears a bit in the flags of the machine's first CPU, whichever
+# CPU executes it, and does so without a lock (cpu_clear_ignne() in target/i386/tcg/sysemu/fpu_helper.c,
+# in 7.2 as in 10.0). GIF and "nested paging" are among these flags: a guest that runs on that CPU, while
+# others switch threads, comes to host state, loses interrupts or hangs. So a host with several CPUs has
+# one more, and leaves the first to its kernel.
+SPARE_CPU = 'isolcpus=0'
+
+
 class Options:
     """What a lab host is made of."""
 
     def __init__(self):
-        self.cpus = 2
+        self.cpus = 2  # for programs
         self.memory_mib = 4096
         self.files = []  # paths of this machine, into DIRECTORY under their base names
         self.disks = []  # raw images, /dev/vda and so on
@@ -223,6 +231,10 @@ class LinuxHost:
         counted = self._options.script is not None
         append = ['console=ttyS0', 'quiet', 'loglevel=4', 'panic=-1', 'tsc=reliable',
                   'clocksource=tsc', 'mitigations=off', 'i8042.noaux', 'random.trust_cpu=on']
+        cpus = self._options.cpus
+        if cpus > 1 and not counted:
+            cpus += 1
+            append.append(SPARE_CPU)
         argv = [debian.needs('qemu-system-x86_64', 'qemu-system-x86'), '-nodefaults',
                 '-no-user-config', '-no-reboot', '-display', 'none',
                 '-M', 'q35,sata=off,usb=off,smbus=off,vmport=off', '-cpu', 'max,+svm',
@@ -235,7 +247,7 @@ class LinuxHost:
                      '-chardev', f'file,id=agent,path={self.counted_output}',
                      '-serial', 'chardev:agent']
         else:
-            argv += ['-accel', 'tcg,thread=multi', '-smp', str(self._options.cpus),
+            argv += ['-accel', 'tcg,thread=multi', '-smp', str(cpus),
                      '-device', 'virtio-serial-pci',
                      '-chardev', f'socket,id=agent,fd={agent_fd}',
                      '-device', 'virtserialport,chardev=agent,name=lab',

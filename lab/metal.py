@@ -24,6 +24,7 @@ class Options:
 
     def __init__(self):
         self.cpus = 1
+        self.spare_cpu = True  # with several: one more, the first, where no programs run (lab/host)
         self.memory_mib = 512
         self.cpu = 'max,+svm'
         self.machine = 'q35'
@@ -65,6 +66,9 @@ def iso(out, initramfs=None, cmdline=''):
 
 def argv(options, variables=None):
     """QEMU's command line. `variables`: a copy of the firmware's variables, for UEFI."""
+    cpus, cmdline = options.cpus, options.cmdline
+    if options.spare_cpu and cpus > 1:
+        cpus, cmdline = cpus + 1, f'{host.SPARE_CPU} {cmdline}'
     words = [debian.needs('qemu-system-x86_64', 'qemu-system-x86'), '-nodefaults',
              '-no-user-config', '-no-reboot', '-M', options.machine, '-cpu', options.cpu,
              '-m', str(options.memory_mib), '-display', 'none']
@@ -72,9 +76,9 @@ def argv(options, variables=None):
         words += ['-accel', 'tcg,thread=single', '-smp', '1', '-seed', '1',
                   '-icount', 'shift=0,sleep=off', '-rtc', 'clock=vm,base=2024-01-01T00:00:00']
     else:
-        words += ['-accel', 'tcg,thread=multi', '-smp', str(options.cpus)]
+        words += ['-accel', 'tcg,thread=multi', '-smp', str(cpus)]
     if options.kernel and not (options.disc or options.disk):
-        words += ['-kernel', options.kernel, '-append', options.cmdline]
+        words += ['-kernel', options.kernel, '-append', cmdline]
         if options.initramfs:
             words += ['-initrd', options.initramfs]
     if options.disc:

@@ -13,6 +13,7 @@ struct boot_options {
 	char init[BOOT_INIT_BYTES]; /* init=: the first program; "/init" */
 	unsigned loglevel;	    /* loglevel=: 0 to 8 */
 	unsigned cpus;		    /* cpus=: how many to use; CPU_MAX: all */
+	uint64_t isolated_cpus;	    /* isolcpus=: a bit for each; programs ask to run there */
 	uint64_t memory_bytes;	    /* memory=: how much RAM to use; UINT64_MAX: all */
 	uint16_t console_port;	    /* console=ttyS0 to ttyS3 or a port: the UART; 0: none */
 	unsigned console_baud;	    /* console=ttyS0,115200; 0: left as it is */

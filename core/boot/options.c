@@ -105,6 +105,32 @@ static int set_cpus(struct boot_options *o, const char *v)
 	return 0;
 }
 
+/* Numbers and ranges with commas between: 0,2-3. */
+static int set_isolated(struct boot_options *o, const char *v)
+{
+	uint64_t cpus = 0;
+	uint64_t from, to;
+
+	for (;; v++) {
+		if (parse_number(&v, 10, CPU_MAX - 1, &from) != 0) {
+			return -EINVAL;
+		}
+		to = from;
+		if (*v == '-') {
+			v++;
+			if (parse_number(&v, 10, CPU_MAX - 1, &to) != 0 || to < from) {
+				return -EINVAL;
+			}
+		}
+		cpus |= (UINT64_MAX >> (CPU_MAX - 1 - to)) & (UINT64_MAX << from);
+		if (*v != ',') {
+			break;
+		}
+	}
+	o->isolated_cpus = cpus;
+	return *v == '\0' ? 0 : -EINVAL;
+}
+
 static int set_memory(struct boot_options *o, const char *v)
 {
 	unsigned shift = 0;
@@ -133,6 +159,7 @@ static const struct {
 	{"loglevel=", set_loglevel, "wants a number from 0 to 8"},
 	{"init=", set_init, "wants an absolute path"},
 	{"cpus=", set_cpus, "wants a number from 1 to 64"},
+	{"isolcpus=", set_isolated, "wants numbers of CPUs such as 0,2-3"},
 	{"memory=", set_memory, "wants a number with K, M or G behind it"},
 };
 

@@ -50,6 +50,11 @@ static void all_of_it(void **state)
 	assert_int_equal(o.loglevel, 3);
 	assert_int_equal(o.cpus, 7);
 	assert_int_equal(o.memory_bytes, 2 * GIB);
+	assert_int_equal(o.isolated_cpus, 0);
+	assert_int_equal(parse(&o, "isolcpus=0,2-4,63"), 0);
+	assert_true(o.isolated_cpus == (BIT(63) | 0x1d));
+	assert_int_equal(parse(&o, "isolcpus=0-63"), 0);
+	assert_true(o.isolated_cpus == UINT64_MAX);
 	assert_int_equal(parse(&o, "console=0x2e8 memory=4096"), 0);
 	assert_int_equal(o.console_port, 0x2e8);
 	assert_int_equal(o.memory_bytes, 4096);
@@ -114,6 +119,12 @@ static void bad_values_are_refused(void **state)
 		"cpus=0",
 		"cpus=65",
 		"cpus=99999999999999999999",
+		"isolcpus=",
+		"isolcpus=64",
+		"isolcpus=2-1",
+		"isolcpus=0,",
+		"isolcpus=0-",
+		"isolcpus=1x",
 		"memory=0",
 		"memory=M",
 		"memory=1T",

@@ -181,6 +181,10 @@ static void start_init(const char *path)
 	if (t == NULL || process_add_thread(p, t) != 0) {
 		refuse("there is no memory for the first program.");
 	}
+	/* What it starts inherits that. */
+	if (sched_set_affinity(t, ~boot_options()->isolated_cpus) != 0) {
+		refuse("'isolcpus=' leaves no CPU for the first program.");
+	}
 	sched_start(t);
 }
 

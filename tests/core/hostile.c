@@ -369,17 +369,9 @@ struct neighbour {
 	unsigned long long before_ns;
 };
 
-static void on_cpus(unsigned long long set)
+static void on_cpus(const cpu_set_t *cpus)
 {
-	cpu_set_t cpus;
-
-	CPU_ZERO(&cpus);
-	for (unsigned i = 0; i < 64; i++) {
-		if ((set >> i & 1) != 0) {
-			CPU_SET(i, &cpus);
-		}
-	}
-	if (sched_setaffinity(0, sizeof(cpus), &cpus) != 0) {
+	if (sched_setaffinity(0, sizeof(*cpus), cpus) != 0) {
 		printf("FAIL sweep: no affinity\n");
 		failed++;
 	}
@@ -434,24 +426,35 @@ static void end_neighbour(const struct neighbour *n, const char *part, unsigned 
 }
 
 /*
- * One part, on processor 1, or the only one. Who computes there, too, must get four fifths of its
- * share; the vCPUs of the part are @vcpus. Who computes on the other must not notice much.
+ * One part, on the last of the processors, which are one or two. Who computes there, too, must get
+ * four fifths of its share; the vCPUs of the part are @vcpus. Who computes on the other must not
+ * notice much.
  */
 static void run_part(const char *part, unsigned vcpus)
 {
 	char *const compute[] = {"hostile", "compute", NULL};
 	char *const sweep[] = {"/bin/sweep", "/dev/kvm", (char *)(uintptr_t)part, NULL};
-	unsigned count = sysconf(_SC_NPROCESSORS_ONLN) < NEIGHBOURS ? 1 : NEIGHBOURS;
-	struct neighbour neighbours[NEIGHBOURS] = {{.cpu = 0, .percent = 80},
-						   {.cpu = 1, .percent = 80}};
+	struct neighbour neighbours[NEIGHBOURS];
+	cpu_set_t all, one;
+	unsigned count = 0;
 	struct counts before;
 	char why[1000];
 
-	neighbours[count - 1].percent /= 1 + vcpus;
 	take_counts(&before);
-	for (unsigned i = 0; i < count; i++) {
-		on_cpus(1ull << neighbours[i].cpu);
-		neighbours[i].pid = start(compute);
+	if (sched_getaffinity(0, sizeof(all), &all) != 0) {
+		CPU_ZERO(&all);
+	}
+	for (unsigned cpu = 0; cpu < CPU_SETSIZE && count < NEIGHBOURS; cpu++) {
+		if (CPU_ISSET(cpu, &all)) {
+			CPU_ZERO(&one);
+			CPU_SET(cpu, &one);
+			on_cpus(&one);
+			neighbours[count++] = (struct neighbour){
+				.pid = start(compute), .cpu = cpu, .percent = 80};
+		}
+	}
+	if (count > 0) {
+		neighbours[count - 1].percent /= 1 + vcpus;
 	}
 	sleep_ms(500); /* they have all that they want by then */
 	for (unsigned i = 0; i < count; i++) {
@@ -465,7 +468,7 @@ static void run_part(const char *part, unsigned vcpus)
 	for (unsigned i = 0; i < count; i++) {
 		end_neighbour(&neighbours[i], part, ns);
 	}
-	on_cpus(~0ull);
+	on_cpus(&all);
 	ok = ok && settles(&before, why, sizeof(why));
 	say(ok, "sweep", part, why);
 }

@@ -150,11 +150,16 @@ static uint64_t turns(const struct vm *vm)
 /* Starts the guest; its thread and this one share a CPU from now on. */
 static void share_a_cpu(struct vcpu *vcpu)
 {
-	cpu_set_t cpus;
+	cpu_set_t cpus, first;
+	size_t cpu = 0;
 
-	CPU_ZERO(&cpus);
-	CPU_SET(0, &cpus);
-	expect_eq(sched_setaffinity(0, sizeof(cpus), &cpus), 0);
+	expect_eq(sched_getaffinity(0, sizeof(cpus), &cpus), 0);
+	while (!CPU_ISSET(cpu, &cpus)) {
+		cpu++;
+	}
+	CPU_ZERO(&first);
+	CPU_SET(cpu, &first);
+	expect_eq(sched_setaffinity(0, sizeof(first), &first), 0);
 	vcpu_in_thread(vcpu, run_until_halt);
 	while (turns(vcpu->vm) == 0) {
 		sched_yield();

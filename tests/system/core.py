@@ -49,8 +49,9 @@ class File:
 
 
 def machine(emulator=metal, **options):
-    """`emulator`: lab.metal, which is QEMU, or lab.bochs."""
+    """`emulator`: lab.metal, which is QEMU, or lab.bochs. For guests on several CPUs: spare_cpu=True."""
     chosen = metal.Options()
+    chosen.spare_cpu = False
     for name, value in options.items():
         assert hasattr(chosen, name), name
         setattr(chosen, name, value)

@@ -46,7 +46,7 @@ class Host:
                     'initrd.gz': read(os.path.join(GUEST, 'initrd.gz')), 'disk.img': disk()}
         self._archive = core.File(core_user.archive({**programs, **(files or {})}))
         options = {'memory_mib': 1536, **options}
-        self.machine = core.machine(initramfs=self._archive.__enter__(), **options)
+        self.machine = core.machine(initramfs=self._archive.__enter__(), spare_cpu=True, **options)
         self.programs = {}
         self._read = 0
 

@@ -48,7 +48,7 @@ class Host(Prompt):
         self._archive = core.File(initramfs(vms))
         self._mark = 0
         self.machine = core.machine(initramfs=self._archive.__enter__(),
-                                    **{'memory_mib': 1024, **options})
+                                    **{'memory_mib': 1024, 'spare_cpu': True, **options})
 
     def __enter__(self):
         self.wait('yado host ')

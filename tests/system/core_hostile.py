@@ -55,7 +55,7 @@ def run(groups, calls=0, more=None, seed=1, **options):
     """Runs groups of programs. Return: what the machine said, without complaints of the kernel."""
     files = {'init': program(), 'etc/hostile': f'{seed} {calls} {groups}\n'.encode(), **(more or {})}
     with core.File(core_user.archive(files)) as path:
-        with core.machine(initramfs=path, kernel=kernel(), **options) as m:
+        with core.machine(initramfs=path, kernel=kernel(), spare_cpu=True, **options) as m:
             ended = m.wait(r'init has ended with status \d+|panic', TEST_SECONDS - 20)
             if not ended and not m.ended(1):
                 raise Timeout(f'not done: {m.text[-300:]}')

@@ -86,7 +86,7 @@ def test_runs_the_very_executable():
     """`yado doctor` as the first program finds all that guests need."""
     with open(os.path.join(debian.ROOT, 'build/yado'), 'rb') as f:
         text = run({'init': build('doctor'), 'bin/yado': f.read()}, cpus=2)
-    assert '2 online' in text and 'A guest can run here' in text, text
+    assert '2 usable' in text and 'A guest can run here' in text, text
 
 
 def test_misses_nobody_with_a_signal_to_all():
