@@ -6,6 +6,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <link.h>
 #include <linux/filter.h>
 #include <linux/futex.h>
 #include <linux/kvm.h>
@@ -749,8 +750,31 @@ static void many_threads(void)
 	pause();
 }
 
+/* Which pages of the program's code a child needs first is chance, and they stay: all of them now.
+ */
+static int touch_segments(struct dl_phdr_info *info, size_t size, void *arg)
+{
+	(void)size;
+	(void)arg;
+	for (unsigned i = 0; i < info->dlpi_phnum; i++) {
+		const ElfW(Phdr) *p = &info->dlpi_phdr[i];
+
+		if (p->p_type != PT_LOAD) {
+			continue;
+		}
+		uintptr_t start = info->dlpi_addr + p->p_vaddr;
+
+		for (uintptr_t at = start & ~4095ul; at < start + p->p_memsz; at += 4096) {
+			(void)*(const volatile char *)at;
+		}
+	}
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
+	dl_iterate_phdr(touch_segments, NULL);
+
 	int failed = !run(many_threads, -1);
 
 	self = argv[0];
