@@ -1,10 +1,9 @@
 """The VMMs that are measured side by side, each as a command line, all with the same devices."""
 
 import os
-import shutil
 
 from bench import context
-from lab import debian
+from lab import debian, nested
 
 YADO = 'yado'
 MICROVM = 'qemu-microvm'
@@ -14,7 +13,6 @@ SUBJECTS = [YADO, MICROVM, Q35]
 
 CMDLINE = 'console=ttyS0 quiet panic=-1 nokaslr'
 FIRMWARE = ['bios-256k.bin', 'bios-microvm.bin', 'kvmvapic.bin', 'linuxboot_dma.bin']
-FIRMWARE_AT = ['/usr/share/seabios', '/usr/share/qemu']
 MACHINES = {
     MICROVM: 'microvm,rtc=on',
     Q35: 'q35,sata=off,usb=off,smbus=off,vmport=off',
@@ -67,16 +65,6 @@ def files(subject, ctx):
 
 
 def firmware(ctx):
-    """The directory of what QEMU loads, of this machine's packages."""
+    """The directory of what QEMU loads."""
     directory = os.path.join(ctx.directory, 'firmware')
-    if os.path.isdir(directory):
-        return directory
-    os.mkdir(directory)
-    for name in FIRMWARE:
-        found = [path for path in (os.path.join(at, name) for at in FIRMWARE_AT)
-                 if os.path.exists(path)]
-        if not found:
-            raise debian.Failed(f'{name} is missing; install it: apt-get install seabios '
-                                'qemu-system-data, or lab/setup')
-        shutil.copyfile(found[0], os.path.join(directory, name))
-    return directory
+    return directory if os.path.isdir(directory) else nested.firmware(directory, FIRMWARE)

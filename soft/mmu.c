@@ -273,15 +273,12 @@ void soft_mmu_flush_page(struct soft_mmu *mmu, uint64_t linear)
 /* ---- the walk ---- */
 
 /* A physical address that is not mapped: lib/kvm is to look at it. */
-static enum insn_outcome nowhere(struct soft_vcpu *vcpu, uint64_t gpa, uint64_t linear,
-				 enum soft_access access, bool walk)
+static enum insn_outcome nowhere(struct soft_vcpu *vcpu, uint64_t gpa, enum soft_access access)
 {
 	vcpu->stop->reason = KVM_STOP_MEMORY;
 	vcpu->stop->memory.gpa = gpa;
 	vcpu->stop->memory.write = access == SOFT_WRITE;
 	vcpu->stop->memory.fetch = access == SOFT_FETCH;
-	vcpu->stop->memory.walk = walk;
-	vcpu->stop->memory.linear = linear;
 	return INSN_EXIT;
 }
 
@@ -437,12 +434,12 @@ static enum insn_outcome miss(struct soft_vcpu *vcpu, uint64_t linear, enum soft
 	case WALK_FAULT:
 		return insn_raise_page_fault(&vcpu->env, linear, result.error);
 	default:
-		return nowhere(vcpu, w.gpa, linear, w.write ? SOFT_WRITE : SOFT_READ, true);
+		return nowhere(vcpu, w.gpa, w.write ? SOFT_WRITE : SOFT_READ);
 	}
 	page = soft_map_get(&vcpu->vm->map, result.gpa >> 12);
 	if (page == 0 || (access == SOFT_WRITE && (page & SOFT_MAP_WRITE) == 0) ||
 	    (vcpu->kvm->apic != NULL && kvm_irq_apic_page(vcpu->kvm, result.gpa, &offset))) {
-		return nowhere(vcpu, result.gpa, linear, access, false);
+		return nowhere(vcpu, result.gpa, access);
 	}
 	*host = host_of(page, linear);
 	if (access == SOFT_WRITE) {
@@ -507,7 +504,7 @@ static enum insn_outcome vanished(struct soft_vcpu *vcpu, uint64_t linear, enum 
 		return INSN_EXIT;
 	}
 	forget_page(vcpu, result.gpa);
-	return nowhere(vcpu, result.gpa, linear, access, false);
+	return nowhere(vcpu, result.gpa, access);
 }
 
 enum insn_outcome soft_mmu_read(struct soft_vcpu *vcpu, uint64_t linear, void *data, unsigned len,

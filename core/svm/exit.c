@@ -49,18 +49,35 @@ static void decode_io(struct vmcb *vmcb, struct kvm_stop *stop)
 
 static void decode_memory(struct vmcb *vmcb, struct kvm_stop *stop)
 {
+	uint64_t info = vmcb->c.exitinfo1;
+
 	stop->reason = KVM_STOP_MEMORY;
 	stop->memory.gpa = vmcb->c.exitinfo2;
-	stop->memory.write = (vmcb->c.exitinfo1 & VMCB_NPF_WRITE) != 0;
-	stop->memory.fetch = (vmcb->c.exitinfo1 & VMCB_NPF_FETCH) != 0;
-	stop->memory.walk = (vmcb->c.exitinfo1 & VMCB_NPF_WALK) != 0;
-	stop->memory.exact = !stop->memory.walk && !stop->memory.fetch;
+	stop->memory.write = (info & VMCB_NPF_WRITE) != 0;
+	stop->memory.fetch = (info & VMCB_NPF_FETCH) != 0;
+	stop->memory.exact = (info & (VMCB_NPF_WALK | VMCB_NPF_FETCH)) == 0;
+}
+
+/* Return: false: it is no MOV of a control register, or the CPU says nothing of its operands. */
+static bool decode_cr(struct vmcb *vmcb, struct kvm_stop *stop)
+{
+	uint64_t code = vmcb->c.exitcode == VMEXIT_CR0_SEL ? VMEXIT_CR_WRITE : vmcb->c.exitcode;
+
+	if (!svm_features.decode_assists || code >= VMEXIT_DR_READ) {
+		return false;
+	}
+	stop->reason = KVM_STOP_CR;
+	stop->cr.number = code % VMEXIT_CR_WRITE;
+	stop->cr.gpr = VMCB_CR_GPR(vmcb->c.exitinfo1);
+	stop->cr.write = code >= VMEXIT_CR_WRITE;
+	return true;
 }
 
 /* Exits that say all by their number; one more than the reason, 0: unknown. */
 #define SAYS(reason) ((reason) + 1)
 
 static const uint8_t reasons[] = {
+	[0 ... 0x3f] = SAYS(KVM_STOP_EMULATE), /* CR, DR */
 	[VMEXIT_INTR] = SAYS(KVM_STOP_NONE),	     [VMEXIT_NMI] = SAYS(KVM_STOP_NONE),
 	[VMEXIT_SMI] = SAYS(KVM_STOP_NONE),	     [VMEXIT_INIT] = SAYS(KVM_STOP_NONE),
 	[VMEXIT_VINTR] = SAYS(KVM_STOP_IRQ_WINDOW),  [VMEXIT_CR0_SEL] = SAYS(KVM_STOP_EMULATE),
@@ -164,9 +181,12 @@ static inline void decode(struct kvm_vcpu *vcpu, struct vmcb *vmcb, struct kvm_s
 		return;
 	}
 	/* Instructions, not faults or interrupts: the CPU may know where the next one is. */
-	if (svm_features.nrips && code > VMEXIT_VINTR && code < VMEXIT_NPF &&
-	    vmcb->c.nrip - vmcb->s.rip <= INSN_MAX) {
+	if (svm_features.nrips && (code > VMEXIT_VINTR || code < VMEXIT_EXCEPTION) &&
+	    code < VMEXIT_NPF && vmcb->c.nrip - vmcb->s.rip - 1 < INSN_MAX) {
 		stop->insn_len = (uint8_t)(vmcb->c.nrip - vmcb->s.rip);
+		if ((vmcb->c.exitinfo1 & VMCB_CR_MOV) != 0 && decode_cr(vmcb, stop)) {
+			return;
+		}
 	} else {
 		svm_state_load_mode(vcpu, vmcb); /* it will be looked for */
 	}
@@ -174,8 +194,6 @@ static inline void decode(struct kvm_vcpu *vcpu, struct vmcb *vmcb, struct kvm_s
 		stop->reason = reasons[code] - 1;
 	} else if (code == VMEXIT_MSR) {
 		stop->reason = vmcb->c.exitinfo1 != 0 ? KVM_STOP_MSR_WRITE : KVM_STOP_MSR_READ;
-	} else if (code < VMEXIT_EXCEPTION) {
-		stop->reason = KVM_STOP_EMULATE; /* control and debug registers */
 	} else if (code < VMEXIT_INTR) {
 		decode_exception(vmcb, stop);
 	} else if ((uint32_t)code == UINT32_MAX) {

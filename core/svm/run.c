@@ -78,6 +78,7 @@ static int vcpu_init(struct kvm_vcpu *vcpu)
 	svm->msrpm = phys_ptr(msrpm);
 	npt_add_guest(svm->npt, &svm->guest);
 	vcpu->backend_data = svm;
+	vcpu->fetched = svm_features.decode_assists ? &svm->vmcb->c.fetched : NULL;
 	svm_state_init(svm->vmcb);
 	svm->vmcb->c.iopm_base_pa = phys_of(svm_iopm).v;
 	svm->vmcb->c.msrpm_base_pa = msrpm.v;

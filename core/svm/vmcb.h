@@ -37,7 +37,7 @@ struct vmcb_control {
 	uint32_t clean;
 	uint32_t reserved_c4;
 	uint64_t nrip;
-	uint8_t fetched;
+	uint8_t fetched; /* bytes at RIP, by a fault: with decode assists, 0 if there are none */
 	uint8_t bytes[15];
 	uint8_t reserved_e0[0x400 - 0xe0];
 };
@@ -77,6 +77,7 @@ _Static_assert(offsetof(struct vmcb, c.nested_paging) == 0x90, "APM table B-1");
 _Static_assert(offsetof(struct vmcb, c.eventinj) == 0xa8, "APM table B-1");
 _Static_assert(offsetof(struct vmcb, c.clean) == 0xc0, "APM table B-1");
 _Static_assert(offsetof(struct vmcb, c.nrip) == 0xc8, "APM table B-1");
+_Static_assert(offsetof(struct vmcb, c.bytes) == 0xd1, "APM table B-1");
 _Static_assert(offsetof(struct vmcb, s) == 0x400, "APM table B-2");
 _Static_assert(offsetof(struct vmcb_save, tr) == 0x90, "APM table B-2");
 _Static_assert(offsetof(struct vmcb_save, efer) == 0xd0, "APM table B-2");
@@ -211,6 +212,10 @@ _Static_assert(sizeof(struct vmcb) == 0x1000, "one page");
 #define VMCB_IO_STRING	   BIT(2)
 #define VMCB_IO_SIZE(info) ((unsigned)((info) >> 4 & 7)) /* bytes: the bits are one-hot */
 #define VMCB_IO_PORT(info) ((uint16_t)((info) >> 16))
+
+/* exitinfo1 of VMEXIT_CR_READ, VMEXIT_CR_WRITE and VMEXIT_CR0_SEL, with decode assists */
+#define VMCB_CR_MOV	  BIT(63) /* not CLTS, LMSW or SMSW */
+#define VMCB_CR_GPR(info) ((uint8_t)((info)&0xf))
 
 /* exitinfo1 of VMEXIT_NPF, beyond a page fault's error code */
 #define VMCB_NPF_WRITE BIT(1)

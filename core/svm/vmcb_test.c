@@ -482,7 +482,7 @@ static void nested_faults(void **state)
 	assert_int_equal(s.reason, KVM_STOP_MEMORY);
 	assert_int_equal(s.memory.gpa, 0xfee000b0);
 	assert_true(s.memory.write);
-	assert_true(s.memory.walk);
+	assert_false(s.memory.exact);
 	assert_false(s.memory.fetch);
 	s = stop(VMEXIT_NPF, 0x14, 0x1000);
 	assert_true(s.memory.fetch);
@@ -500,6 +500,47 @@ static void lengths_where_the_cpu_knows(void **state)
 	assert_int_equal(stop(VMEXIT_NPF, 0, 0).insn_len, 0);
 	f.vmcb.c.nrip = 0;
 	assert_int_equal(stop(VMEXIT_CPUID, 0, 0).insn_len, 0);
+}
+
+static void expect_cr(struct kvm_stop s, unsigned number, unsigned gpr, bool write)
+{
+	assert_int_equal(s.reason, KVM_STOP_CR);
+	assert_int_equal(s.insn_len, 3);
+	assert_int_equal(s.cr.number, number);
+	assert_int_equal(s.cr.gpr, gpr);
+	assert_int_equal(s.cr.write, write);
+}
+
+static void control_registers_where_the_cpu_says(void **state)
+{
+	(void)state;
+	svm_features.nrips = svm_features.decode_assists = true;
+	f.vmcb.s.rip = 0x1000;
+	f.vmcb.c.nrip = 0x1003;
+	for (unsigned cr = 0; cr < 16; cr++) {
+		expect_cr(stop(VMEXIT_CR_READ + cr, BIT(63) | 15, 0), cr, 15, false);
+		expect_cr(stop(VMEXIT_CR_WRITE + cr, BIT(63) | cr, 0), cr, cr, true);
+	}
+	expect_cr(stop(VMEXIT_CR0_SEL, BIT(63) | 4, 0), 0, 4, true);
+	expect_cr(stop(VMEXIT_CR_WRITE + 3, UINT64_MAX << 4 | 2, 0), 3, 2, true);
+	/* CLTS, LMSW, SMSW */
+	assert_int_equal(stop(VMEXIT_CR_WRITE, BIT(62) | 3, 0).reason, KVM_STOP_EMULATE);
+	assert_int_equal(stop(VMEXIT_CR_READ, 0, 0).reason, KVM_STOP_EMULATE);
+	assert_int_equal(stop(VMEXIT_CR0_SEL, 1, 0).reason, KVM_STOP_EMULATE);
+	/* The bit is none of theirs. */
+	assert_int_equal(stop(VMEXIT_DR_READ, BIT(63), 0).reason, KVM_STOP_EMULATE);
+	assert_int_equal(stop(VMEXIT_DR_WRITE + 7, BIT(63) | 1, 0).reason, KVM_STOP_EMULATE);
+	assert_int_equal(stop(VMEXIT_CPUID, UINT64_MAX, 0).reason, KVM_STOP_CPUID);
+	assert_int_equal(stop(VMEXIT_MSR, UINT64_MAX, 0).reason, KVM_STOP_MSR_WRITE);
+	assert_int_equal(stop(VMEXIT_EXCEPTION, UINT64_MAX, 0).reason, KVM_STOP_EXCEPTION);
+	/* An instruction without a length. */
+	f.vmcb.c.nrip = 0x1000;
+	assert_int_equal(stop(VMEXIT_CR_WRITE + 4, BIT(63), 0).reason, KVM_STOP_EMULATE);
+	f.vmcb.c.nrip = 0x1010;
+	assert_int_equal(stop(VMEXIT_CR_WRITE + 4, BIT(63), 0).reason, KVM_STOP_EMULATE);
+	f.vmcb.c.nrip = 0x1003;
+	svm_features.decode_assists = false;
+	assert_int_equal(stop(VMEXIT_CR_WRITE + 4, BIT(63), 0).reason, KVM_STOP_EMULATE);
 }
 
 /* ---- address space IDs ---- */
@@ -593,6 +634,7 @@ int main(void)
 		TEST(ports),
 		TEST(nested_faults),
 		TEST(lengths_where_the_cpu_knows),
+		TEST(control_registers_where_the_cpu_says),
 		TEST(ids_are_given_out),
 		TEST(flush_by_id),
 		TEST(copies_of_a_vmcb_are_one_cpus),

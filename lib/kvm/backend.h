@@ -41,6 +41,7 @@ enum kvm_stop_reason {
 	KVM_STOP_IO,	    /* IN or OUT; .io. Strings come as KVM_STOP_EMULATE */
 	KVM_STOP_MEMORY,    /* a guest-physical access that has no mapping; .memory */
 	KVM_STOP_EMULATE,   /* an intercepted instruction that the emulator knows */
+	KVM_STOP_CR,	    /* MOV to or from a control register, not a fault; .cr, .insn_len */
 	KVM_STOP_CR8_WRITE, /* .value: MOV to CR8, TPR threshold; RIP still at it */
 	KVM_STOP_XSETBV,
 	KVM_STOP_RDPMC,
@@ -94,10 +95,12 @@ struct kvm_stop {
 		struct {
 			uint64_t gpa;
 			bool write, fetch;
-			bool walk;  /* by the CPU's walk of the guest's tables, not its own */
 			bool exact; /* @gpa is that of the access's first byte */
-			uint64_t linear;
 		} memory;
+		struct {
+			uint8_t number, gpr;
+			bool write;
+		} cr;
 		uint64_t value;
 		uint64_t hardware;
 	};

@@ -380,12 +380,26 @@ static bool store(struct kvm_vcpu *vcpu, const struct kvm_plain *plain, uint64_t
 	return true;
 }
 
+/*
+ * peek(), where the CPU may have fetched the code itself: that is what it was to execute, whatever
+ * is there by now. Another number than 15 ends at a page or a limit, or is an erratum's 0.
+ */
+static __attribute__((noinline)) struct kvm_code_bytes fetched(struct kvm_vcpu *vcpu)
+{
+	const uint8_t *code = vcpu->fetched + 1;
+
+	kvm_regs_need(vcpu, KVM_REGS_MODE);
+	return vcpu->fetched[0] == INSN_MAX && insn_mode(&vcpu->cpu) == INSN_64
+		       ? (struct kvm_code_bytes){{load_le64(code), load_le64(code + 7) >> 8}}
+		       : peek(vcpu);
+}
+
 bool kvm_emul_access(struct kvm_vcpu *vcpu, uint64_t gpa, bool write)
 {
 	struct kvm_exits *x = vcpu->exits;
 
 	if (!x->resumed) {
-		struct kvm_code_bytes bytes = peek(vcpu);
+		struct kvm_code_bytes bytes = vcpu->fetched != NULL ? fetched(vcpu) : peek(vcpu);
 		const struct kvm_plain *plain = find_plain(vcpu, bytes);
 
 		if (plain != NULL && plain->store == write && is_plain_at(vcpu, plain, gpa)) {
@@ -429,6 +443,21 @@ static bool write_cr(struct kvm_vcpu *vcpu, struct kvm_code_bytes bytes)
 		take_fault(vcpu);
 	}
 	return true;
+}
+
+bool kvm_emul_cr(struct kvm_vcpu *vcpu, const struct kvm_stop *stop)
+{
+	uint64_t *gpr = &vcpu->cpu.gpr[stop->cr.gpr], value;
+	unsigned cr = stop->cr.number;
+
+	kvm_regs_need(vcpu, KVM_EMUL_REGS);
+	value = insn_mode(&vcpu->cpu) == INSN_64 ? *gpr : (uint32_t)*gpr;
+	if ((stop->cr.write ? kvm_op_write_cr(vcpu, cr, value) : kvm_op_read_cr(vcpu, cr, gpr)) !=
+	    INSN_DONE) {
+		take_fault(vcpu);
+		return false;
+	}
+	return kvm_emul_skip(vcpu, stop->insn_len);
 }
 
 bool kvm_emul_insn(struct kvm_vcpu *vcpu)

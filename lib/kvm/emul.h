@@ -26,6 +26,9 @@ must_use bool kvm_emul_insn(struct kvm_vcpu *vcpu);
  */
 must_use bool kvm_emul_access(struct kvm_vcpu *vcpu, uint64_t gpa, bool write);
 
+/** kvm_emul_cr() - KVM_STOP_CR. Return, context: as kvm_emul_insn(). */
+must_use bool kvm_emul_cr(struct kvm_vcpu *vcpu, const struct kvm_stop *stop);
+
 /** kvm_emul_finish_load() - KVM_PENDING_MMIO_LOAD: what was at the address is known. */
 void kvm_emul_finish_load(struct kvm_vcpu *vcpu, uint64_t value);
 

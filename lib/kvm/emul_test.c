@@ -204,12 +204,100 @@ static void nonsense_is_survived(void **state)
 	assert_true(emulated > 10000 && carried_out > 10000);
 }
 
+/* As the CPU leaves it in a VMCB: the number, and the bytes. */
+static void fetched_code_comes_first(void **state)
+{
+	static uint8_t fetched[16] = "\0\x89\x0b"; /* mov [rbx], ecx */
+
+	(void)state;
+	vcpu->fetched = fetched;
+	vcpu->cpu.gpr[0] = 0x1000;
+	vcpu->cpu.gpr[1] = 0x2000;
+	memcpy(ram + CODE, "\x89\x03", 2); /* by now: mov [rbx], eax */
+	for (unsigned i = 0; i < 2 * 256; i++) {
+		fetched[0] = (uint8_t)(i / 2);
+		stop_at(HOLE, true);
+		expect_store(4, i / 2 == INSN_MAX ? 0x2000 : 0x1000);
+		assert_true(vcpu->cpu.rip == CODE + 2);
+	}
+	assert_int_equal(emulated, 3); /* when it is another one than the last time */
+	/* Zeros are no instruction that the CPU would have left to be guessed. */
+	memset(fetched + 1, 0, INSN_MAX);
+	fetched[0] = INSN_MAX;
+	stop_at(HOLE, true);
+	expect_store(4, 0x1000);
+	/* In 32-bit code 0x48 is an instruction of its own. */
+	memcpy(fetched + 1, "\x48\x89\x0b", 3);
+	stop_at(HOLE, true);
+	expect_store(8, 0x2000);
+	vcpu->cpu.seg[INSN_CS].attr ^= INSN_SEG_L | INSN_SEG_DB;
+	vcpu->cpu.seg[INSN_DS].limit = UINT32_MAX;
+	vcpu->cpu.efer = 0;
+	vcpu->changed = KVM_REGS_CONTROL | KVM_REGS_SEGMENTS;
+	stop_at(HOLE, true);
+	expect_store(4, 0x1000);
+}
+
+static void stop_at_cr(unsigned number, unsigned gpr, bool write, unsigned len)
+{
+	static struct fake_step step;
+
+	step = (struct fake_step){.stop = {.reason = KVM_STOP_CR,
+					   .insn_len = (uint8_t)len,
+					   .cr = {(uint8_t)number, (uint8_t)gpr, write}}};
+	vcpu->cpu.rip = CODE;
+	vcpu->changed |= KVM_REGS_CORE;
+	fake_play(&f, &step, 1);
+	assert_int_equal(vcpu_call(vcpu, KVM_RUN, NULL), 0);
+	assert_int_equal(run->exit_reason, KVM_EXIT_HLT); /* that of the fake, 1 byte */
+}
+
+static void control_registers_need_no_code(void **state)
+{
+	struct kvm_vcpu_events none = {0};
+
+	(void)state;
+	memset(ram + CODE, 0, 16);
+	for (unsigned gpr = 0; gpr < 16; gpr++) {
+		vcpu->cpu.gpr[gpr] = 0x5000 + 0x1000 * gpr;
+		stop_at_cr(3, gpr, true, 3 + gpr / 8);
+		assert_true(vcpu->cr3 == 0x5000 + 0x1000 * gpr);
+		assert_true(vcpu->cpu.rip == CODE + 3 + gpr / 8 + 1);
+		stop_at_cr(0, gpr, false, 3);
+		assert_true(vcpu->cpu.gpr[gpr] == vcpu->cpu.cr0);
+	}
+	/* What is not allowed is #GP, and RIP is at it. */
+	vcpu->cpu.gpr[2] = BIT(63);
+	stop_at_cr(4, 2, true, 3);
+	assert_int_equal(f.delivered[f.deliveries - 1].vector, 13);
+	assert_true(vcpu->cpu.rip == CODE + 1);
+	assert_int_equal(vcpu_call(vcpu, KVM_SET_VCPU_EVENTS, &none), 0);
+	/* There is no CR5. */
+	stop_at_cr(5, 2, true, 3);
+	assert_int_equal(f.delivered[f.deliveries - 1].vector, 6);
+	assert_int_equal(vcpu_call(vcpu, KVM_SET_VCPU_EVENTS, &none), 0);
+	/* 32-bit code has halves of registers. */
+	vcpu->cpu.seg[INSN_CS].attr ^= INSN_SEG_L | INSN_SEG_DB;
+	vcpu->cpu.efer = 0;
+	vcpu->changed = KVM_REGS_CONTROL | KVM_REGS_SEGMENTS;
+	vcpu->cpu.gpr[2] = BIT(63) | CR4_PSE;
+	stop_at_cr(4, 2, true, 3);
+	assert_true(vcpu->cpu.cr4 == CR4_PSE);
+	assert_int_equal(emulated, 0);
+	/* Who steps is told behind it. */
+	vcpu->cpu.rflags |= RFLAGS_TF;
+	stop_at_cr(3, 2, true, 3);
+	assert_int_equal(f.delivered[f.deliveries - 1].vector, 1);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(is_emulated_once, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(a_load_takes_the_answer, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(nonsense_is_survived, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(fetched_code_comes_first, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(control_registers_need_no_code, set_up, tear_down),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

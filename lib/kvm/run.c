@@ -280,6 +280,8 @@ static int on_bus_stop(struct kvm_vcpu *vcpu, const struct kvm_stop *stop)
 		return on_memory(vcpu, stop);
 	case KVM_STOP_EXCEPTION:
 		return on_exception(vcpu, stop);
+	case KVM_STOP_CR:
+		return exit_if(kvm_emul_cr(vcpu, stop));
 	default:
 		return exit_if(kvm_emul_insn(vcpu));
 	}
@@ -310,6 +312,7 @@ static int on_stop(struct kvm_vcpu *vcpu, const struct kvm_stop *stop)
 	case KVM_STOP_MEMORY:
 	case KVM_STOP_EXCEPTION:
 	case KVM_STOP_EMULATE:
+	case KVM_STOP_CR:
 		lock_memory(vcpu);
 		r = on_bus_stop(vcpu, stop);
 		unlock_memory(vcpu);

@@ -586,8 +586,10 @@ static void registers_travel_in_the_page(void **state)
 static void any_stop_is_survived(void **state)
 {
 	uint64_t seed = 88172645463325252;
+	uint8_t fetched[16] = {0};
 
 	(void)state;
+	vcpu->fetched = fetched;
 	for (unsigned i = 0; i < 20000; i++) {
 		struct fake_step step;
 
@@ -606,6 +608,13 @@ static void any_stop_is_survived(void **state)
 		if (step.stop.reason == KVM_STOP_MEMORY) {
 			step.stop.memory.gpa = (seed >> 16) % (2 * RAM);
 			step.stop.memory.write = (seed >> 60 & 1) != 0;
+			step.stop.memory.exact = (seed >> 61 & 1) != 0;
+			memcpy(fetched + 1, &seed, sizeof(seed));
+			fetched[0] = (seed >> 62 & 1) != 0 ? INSN_MAX : (uint8_t)(seed >> 40);
+		} else if (step.stop.reason == KVM_STOP_CR) {
+			step.stop.cr.number = seed >> 16 & 15;
+			step.stop.cr.gpr = seed >> 20 & 15;
+			step.stop.cr.write = (seed >> 60 & 1) != 0;
 		} else if (step.stop.reason == KVM_STOP_IO) {
 			step.stop.io.port = (uint16_t)(seed >> 16);
 			step.stop.io.bytes = (uint8_t)(1 << (seed >> 40) % 3);

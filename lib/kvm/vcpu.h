@@ -116,6 +116,9 @@ struct kvm_vcpu {
 	uint8_t *pio_page;   /* likewise: data of port I/O */
 	uint8_t *scratch;    /* a page for copies of structures of user space */
 	uint8_t *xsave;	     /* XSAVE area, standard format; backend->xsave_bytes */
+	/* Where the backend says how many bytes of the instruction that KVM_STOP_MEMORY stopped the
+	 * CPU has fetched, and then which; NULL: nowhere. */
+	const uint8_t *fetched;
 
 	/* atomic, from any thread */
 	_Atomic uint32_t requests;
