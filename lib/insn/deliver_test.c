@@ -354,7 +354,7 @@ static void test_system_segments(void **state)
 	/* lar, lsl, verr, verw */
 	g.cpu.gpr[1] = CS0;
 	assert_int_equal(emulate("0f 02 d1"), INSN_DONE);
-	assert_int_equal(g.cpu.gpr[2], 0xc09a00);
+	assert_int_equal(g.cpu.gpr[2], 0xcf9a00);
 	assert_true((g.cpu.rflags & BIT(6)) != 0);
 	assert_int_equal(emulate("0f 03 d1"), INSN_DONE);
 	assert_int_equal(g.cpu.gpr[2], UINT32_MAX);

@@ -185,7 +185,8 @@ enum insn_outcome insn_do_look(struct insn_exec *x)
 	if (!visible) {
 		return INSN_DONE;
 	}
-	value = lar ? d.raw >> 32 & 0xf0ff00 : d.limit;
+	/* With the limit's bits 19:16: AMD's manual has them, and Intel's CPUs show them too. */
+	value = lar ? d.raw >> 32 & 0xffff00 : d.limit;
 	return insn_write(x, 0, value);
 }
 

@@ -62,9 +62,13 @@ static const void *at(uint64_t address)
 
 bool bare_listed(size_t index, struct bare_listed *listed)
 {
-	uint64_t from = bare_symbol("bare_cases"), to = bare_symbol("bare_cases_end");
+	static uint64_t from, to; /* looked for once: it is slow where a CPU is emulated */
 	struct bare_case c;
 
+	if (to == 0) {
+		from = bare_symbol("bare_cases");
+		to = bare_symbol("bare_cases_end");
+	}
 	if (index >= (to - from) / sizeof(c)) {
 		return false;
 	}

@@ -23,7 +23,7 @@
 #include "tests/kvm/faults.h"
 
 #define EXIT_USAGE  2
-#define EXCEPT_MAX  64
+#define EXCEPT_MAX  80
 #define SECONDS_MAX 60 /* for a case; under emulation they take up to some seconds */
 
 static const char usage[] =
