@@ -37,7 +37,6 @@ class Machine(metal.Machine):
                  firmware(os.path.join(self._work.name, 'firmware'))]
         process = subprocess.Popen(
             [os.path.join(debian.ROOT, 'lab/run'), 'linux', '--time', '0',
-             # With more QEMU's TCG now and then loses the state of a guest, which core is here.
              '--cpus', '1', '--memory', str(options.memory_mib + HOST_MIB),
              *[word for name in files for word in ('--in', name)], '--',
              f'./{os.path.basename(qemu)}', '-L', 'firmware', '-nodefaults', '-no-user-config',

@@ -73,7 +73,7 @@ def run(groups, calls=0, more=None, seed=1, **options):
     return text
 
 
-def sweep(parts, cpus=1):
+def sweep(parts, cpus=2):
     """A guest that tries all there is (tests/sweep), part by part, beside one on each of up to two
     CPUs that computes: their memory stays as it was, and each gets its share of its CPU.
     """
@@ -114,7 +114,7 @@ def test_guests_do_not_reach_their_neighbour():
 
 
 def test_guests_try_all_there_is():
-    """On one CPU, which the neighbour shares: its memory stays as it was, and it gets its share."""
+    """The neighbours' memory, on their CPU and on the other, stays as it was, and they get their share."""
     sweep([part for part in SWEEP if part not in SWEEP_BY_HAND])
 
 
