@@ -4,62 +4,29 @@
 #include <string.h>
 
 #include "lib/base/bytes.h"
-#include "soft/translate/translator.h"
+#include "soft/translate/test_translator.h"
 #include "tests/unit.h"
-
-#define RIP UINT64_C(0x400000)
 
 static struct st_translator *t;
 
 static int set_up(void **state)
 {
 	(void)state;
-	t = aligned_alloc(_Alignof(struct st_translator), sizeof(*t));
-	if (t == NULL) {
-		return -1;
-	}
-	memset(t, 0, sizeof(*t));
-	if (st_cache_init(t) != 0) {
-		return -1;
-	}
-	st_frame_init(t->frame, true);
-	t->nframes = 1;
-	st_common(t);
-	st_reset(t);
-	return 0;
+	t = test_translator();
+	return t != NULL ? 0 : -1;
 }
 
 static int tear_down(void **state)
 {
 	(void)state;
-	st_cache_fini(t);
-	free(t);
+	test_translator_free(t);
 	return 0;
 }
 
-/* Return: the block of @code, which ends by UD2. */
-static struct st_block *block_of(const uint8_t *code, size_t len)
-{
-	static uint8_t page[4096];
-	uint32_t number;
-
-	memset(page, 0, sizeof(page));
-	memcpy(page, code, len);
-	page[len] = 0x0f;
-	page[len + 1] = 0x0b;
-	number = st_translate(t,
-			      &(struct st_source){.page = 0x7000,
-						  .linear = RIP,
-						  .map = st_map(t, RIP, 0x7000),
-						  .amd = true,
-						  .bytes = page,
-						  .length = sizeof(page)},
-			      0, INSN_64 | ST_MODE_USER | ST_MODE_SSE);
-	assert_true(number != ST_NONE);
-	return &t->blocks[number];
-}
-
-#define BLOCK(...) block_of((const uint8_t[]){__VA_ARGS__}, sizeof((uint8_t[]){__VA_ARGS__}))
+/* The block of some code, which ends by UD2. */
+#define BLOCK(...)                                                \
+	test_block(t, (const uint8_t[]){__VA_ARGS__, 0x0f, 0x0b}, \
+		   sizeof((uint8_t[]){__VA_ARGS__, 0x0f, 0x0b}), 0)
 
 static void what_is_made_is_allowed(void **state)
 {

@@ -8,7 +8,7 @@
 #include "lib/kvm/registers.h"
 #include "soft/access.h"
 #include "soft/translate/fast.h"
-#include "soft/translate/translator.h"
+#include "soft/translate/test_translator.h"
 #include "soft/vcpu.h"
 #include "tests/unit.h"
 
@@ -130,18 +130,14 @@ int main(void)
 		print_message("no protection keys here\n");
 		return 77;
 	}
-	t = aligned_alloc(_Alignof(struct st_translator), sizeof(*t));
+	t = test_translator();
 	vcpu = aligned_alloc(_Alignof(struct soft_vcpu), sizeof(*vcpu));
 	assert_non_null(t);
 	assert_non_null(vcpu);
-	memset(t, 0, sizeof(*t));
 	memset(vcpu, 0, sizeof(*vcpu));
-	assert_int_equal(st_cache_init(t), 0);
-	st_frame_init(t->frame, true);
 	t->x87_saved = false;
 	failed = cmocka_run_group_tests(tests, NULL, NULL);
-	st_cache_fini(t);
+	test_translator_free(t);
 	free(vcpu);
-	free(t);
 	return failed;
 }

@@ -1,7 +1,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "soft/translate/translator.h"
+#include "soft/translate/test_translator.h"
 #include "tests/unit.h"
 
 #define HERE  UINT64_C(0x00007f0012345000)
@@ -18,21 +18,13 @@ static uint8_t *page;
 static int set_up(void **state)
 {
 	(void)state;
-	t = aligned_alloc(_Alignof(struct st_translator), sizeof(*t));
+	t = test_translator();
 	page = aligned_alloc(4096, 4096);
 	if (t == NULL || page == NULL) {
 		return -1;
 	}
-	memset(t, 0, sizeof(*t));
 	memset(page, 0xcc, 4096);
 	memcpy(page, code, sizeof(code));
-	if (st_cache_init(t) != 0) {
-		return -1;
-	}
-	st_frame_init(t->frame, true);
-	t->nframes = 1;
-	st_common(t);
-	st_reset(t);
 	/* The first numbers of mappings are ones that instructions have in a byte. */
 	for (uint64_t i = 0; i < 200; i++) {
 		(void)st_map(t, i << 12, 0x7000);
@@ -43,8 +35,7 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
 	(void)state;
-	st_cache_fini(t);
-	free(t);
+	test_translator_free(t);
 	free(page);
 	return 0;
 }

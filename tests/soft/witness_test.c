@@ -10,28 +10,18 @@
 
 #include "lib/base/bytes.h"
 #include "soft/translate/check.h"
-#include "soft/translate/translator.h"
+#include "soft/translate/test_translator.h"
 #include "tests/unit.h"
-
-#define RIP UINT64_C(0x400000)
 
 static struct st_translator *t;
 
 static int set_up(void **state)
 {
 	(void)state;
-	t = aligned_alloc(_Alignof(struct st_translator), sizeof(*t));
+	t = test_translator();
 	if (t == NULL) {
 		return -1;
 	}
-	memset(t, 0, sizeof(*t));
-	if (st_cache_init(t) != 0) {
-		return -1;
-	}
-	st_frame_init(t->frame, true);
-	t->nframes = 1;
-	st_common(t);
-	st_reset(t);
 	witness_begin();
 	return 0;
 }
@@ -39,28 +29,8 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
 	(void)state;
-	st_cache_fini(t);
-	free(t);
+	test_translator_free(t);
 	return 0;
-}
-
-/* Return: the block at @offset of a page with @code. */
-static struct st_block *block_at(const uint8_t *code, size_t len, unsigned offset)
-{
-	static uint8_t page[4096];
-	uint32_t number;
-
-	memcpy(page, code, len);
-	number = st_translate(t,
-			      &(struct st_source){.page = 0x7000,
-						  .linear = RIP,
-						  .map = st_map(t, RIP, 0x7000),
-						  .amd = true,
-						  .bytes = page,
-						  .length = sizeof(page)},
-			      offset, INSN_64 | ST_MODE_USER | ST_MODE_SSE);
-	assert_true(number != ST_NONE);
-	return &t->blocks[number];
 }
 
 /* mov %rax, (%rdi); add %rbx, %rax; mov 8(%rsp), %rcx; jmp to the next one, which is UD2 */
@@ -102,11 +72,11 @@ static void what_is_made_passes(void **state)
 		0x0f, 0x10, 0x06, 0x74, 0xf4,		  /* movups; je */
 		0xf3, 0xa4, 0x9c, 0xff, 0xd0,		  /* rep movsb; pushf; call *%rax */
 	};
-	struct st_block *b = block_at(code, sizeof(code), 0);
+	struct st_block *b = test_block(t, code, sizeof(code), 0);
 
 	(void)state;
 	assert_true(passes(b, NULL));
-	assert_true(passes(block_at(more, sizeof(more), 0), NULL));
+	assert_true(passes(test_block(t, more, sizeof(more), 0), NULL));
 	st_witness->block(t, b);
 	assert_int_equal(witness_blocks(), 1);
 	assert_true(witness_instructions() > 10);
@@ -144,7 +114,7 @@ static void what_is_wrong_does_not(void **state)
 		{0x06, 0x90, 0x90}, /* none at all */
 		{0x49, 0x89, 0xc2}, /* mov %rax, %r10: what is behind uses it no more, see below */
 	};
-	struct st_block *b = block_at(code, sizeof(code), 0);
+	struct st_block *b = test_block(t, code, sizeof(code), 0);
 	uint8_t *at = writable(b->code), *end = writable(b->code_end);
 
 	(void)state;
@@ -164,7 +134,7 @@ static void what_is_wrong_does_not(void **state)
 static void r10_is_followed(void **state)
 {
 	static const uint8_t nop7[] = {0x0f, 0x1f, 0x80, 0, 0, 0, 0};
-	struct st_block *b = block_at(code, sizeof(code), 0);
+	struct st_block *b = test_block(t, code, sizeof(code), 0);
 	uint8_t *at = writable(b->code), *end = writable(b->code_end), *store;
 
 	(void)state;
@@ -191,7 +161,7 @@ static void the_frame_is_kept(void **state)
 {
 	/* mov %r10, %r11; xor; ud2 */
 	static const uint8_t mov[] = {0x4d, 0x89, 0xd3, 0x31, 0xc0, 0x0f, 0x0b};
-	struct st_block *b = block_at(mov, sizeof(mov), 0);
+	struct st_block *b = test_block(t, mov, sizeof(mov), 0);
 	uint8_t *at = writable(b->code), *end = writable(b->code_end);
 	uint8_t store[9] = {0x65, 0x4c, 0x89, 0x1c, 0x25};
 
@@ -214,7 +184,7 @@ static void the_frame_is_kept(void **state)
 
 static void the_common_code_is_seen(void **state)
 {
-	struct st_block *b = block_at(code, sizeof(code), 0);
+	struct st_block *b = test_block(t, code, sizeof(code), 0);
 	uint8_t *last = writable(t->start - 1);
 
 	(void)state;
@@ -227,14 +197,14 @@ static void the_common_code_is_seen(void **state)
 /* A jump is linked to beginnings of blocks only. */
 static void links_are_seen(void **state)
 {
-	struct st_block *b = block_at(code, sizeof(code), 0);
+	struct st_block *b = test_block(t, code, sizeof(code), 0);
 	struct st_block *target;
 	struct st_link *link = &t->link[b->first_link];
 	uint8_t *behind;
 
 	(void)state;
 	assert_int_equal(b->links, 1);
-	target = block_at(code, sizeof(code), (unsigned)(link->rip - RIP));
+	target = test_block(t, code, sizeof(code), (unsigned)(link->rip - TEST_RIP));
 	if ((target->mode ^ b->mode) != link->how) {
 		target->mode = b->mode | link->how;
 	}
