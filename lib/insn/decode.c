@@ -375,7 +375,9 @@ static uint32_t situation(const struct insn_decoder *d)
 	unsigned reg = d->reg, rm = d->rm, l = insn->vec_bytes >> 5; /* 16, 32, 64: 0, 1, 2 */
 
 	if (insn->modrm_at == 0) {
-		reg = insn->rex & 1;
+		bool pause = !d->amd && insn->opcode == 0x90 && d->pp == PP_F3;
+
+		reg = pause ? 0 : insn->rex & 1; /* to Intel it is one with R8, too */
 		rm = insn->adr_bytes >> 2;
 	}
 	return (uint32_t)(BIT(MATCH_PP + d->pp) | BIT(MATCH_REG + reg) | BIT(MATCH_RM + rm) |
@@ -447,6 +449,7 @@ enum insn_result insn_decode(struct insn *insn, unsigned mode, const uint8_t *by
 
 	memset(insn, 0, sizeof(*insn));
 	insn->mode = mode & ~INSN_AMD;
+	insn->amd = d.amd;
 	r = decode(&d);
 	if (r != INSN_OK) {
 		insn->len = d.pos;

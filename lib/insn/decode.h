@@ -158,6 +158,7 @@ struct insn_operand {
 struct insn {
 	uint8_t len;
 	uint8_t mode;	  /* enum insn_mode, without INSN_AMD */
+	bool amd;	  /* INSN_AMD */
 	uint8_t encoding; /* enum insn_encoding */
 	uint8_t map;	  /* 0: one byte, 1: 0F, 2: 0F 38, 3: 0F 3A */
 	uint8_t opcode;

@@ -313,6 +313,28 @@ static void test_branches(void **state)
 	assert_int_equal(insn_target(&insn, 0x12340000), 0x0205);
 }
 
+/* Outside of 64-bit code a W that is a size has no effect. */
+static void test_w_is_size(void **state)
+{
+	(void)state;
+	assert_int_equal(decode(INSN_32, "c4 e3 f9 60 e4 5c"), INSN_OK); /* vpcmpestrm: EAX, EDX */
+	assert_true(insn_w_is_size(&insn));
+	assert_int_equal(decode(INSN_32, "c4 e3 f9 62 e4 5c"), INSN_OK); /* vpcmpistrm: neither */
+	assert_false(insn_w_is_size(&insn));
+}
+
+/* F3 90 with REX.B. */
+static void test_pause(void **state)
+{
+	(void)state;
+	assert_int_equal(decode(INSN_64, "f3 41 90"), INSN_OK);
+	assert_int_equal(insn.mnemonic, INSN_PAUSE);
+	assert_int_equal(decode(INSN_64 | INSN_AMD, "f3 41 90"), INSN_OK);
+	assert_int_equal(insn.mnemonic, INSN_XCHG);
+	assert_int_equal(decode(INSN_64, "41 90"), INSN_OK);
+	assert_int_equal(insn.mnemonic, INSN_XCHG);
+}
+
 static void test_effects(void **state)
 {
 	(void)state;
@@ -382,6 +404,7 @@ int main(void)
 		cmocka_unit_test(test_too_long), cmocka_unit_test(test_places),
 		cmocka_unit_test(test_branches), cmocka_unit_test(test_effects),
 		cmocka_unit_test(test_refused),	 cmocka_unit_test(test_names),
+		cmocka_unit_test(test_pause),	 cmocka_unit_test(test_w_is_size),
 	};
 
 	random_state = 88172645463325252;

@@ -22,6 +22,8 @@ bool insn_w_is_size(const struct insn *insn)
 	case INSN_VMOVD:
 	case INSN_VPINSRD:
 	case INSN_VPEXTRD:
+	case INSN_VPCMPESTRI: /* of RAX and RDX */
+	case INSN_VPCMPESTRM:
 	case INSN_VCVTSI2SS:
 	case INSN_VCVTSI2SD:
 	case INSN_VCVTUSI2SS:

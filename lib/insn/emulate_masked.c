@@ -90,6 +90,15 @@ static unsigned index_bytes(const struct insn *insn)
 	return (insn->opcode & 1) == 0 ? 4 : 8;
 }
 
+/* Intel's manual begins so, which is seen at a fault; on AMD's CPUs it is not. */
+static void extend_mask(uint8_t *mask, unsigned vec_bytes, unsigned bytes)
+{
+	for (unsigned i = 0; i < vec_bytes / bytes; i++) {
+		memset(mask + (size_t)i * bytes, selected(mask, i, bytes) ? 0xff : 0, bytes);
+	}
+	memset(mask + vec_bytes, 0, VECTOR - vec_bytes);
+}
+
 /* An element that faults leaves those before it loaded, and their masks cleared. */
 enum insn_outcome insn_do_gather(struct insn_exec *x)
 {
@@ -105,6 +114,9 @@ enum insn_outcome insn_do_gather(struct insn_exec *x)
 	    (r = get(x, INSN_VEC, insn->vvvv, mask)) != INSN_DONE ||
 	    (r = get(x, INSN_VEC, dest, data)) != INSN_DONE) {
 		return r;
+	}
+	if (!insn->amd) {
+		extend_mask(mask, insn->vec_bytes, bytes);
 	}
 	for (unsigned i = 0; i < count && r == INSN_DONE; i++) {
 		if (selected(mask, i, bytes)) {

@@ -85,14 +85,15 @@ static bool has_to_be_aligned(const struct insn *insn)
 	case INSN_PCMPISTRI:
 	case INSN_PCMPISTRM:
 	case INSN_MASKMOVDQU:
-	case INSN_SHA1MSG1: /* AMD's manual and CPUs; Intel's asks for it */
+		return false;
+	case INSN_SHA1MSG1: /* Intel's manual asks for it, AMD's does not; nor do the CPUs */
 	case INSN_SHA1MSG2:
 	case INSN_SHA1NEXTE:
 	case INSN_SHA1RNDS4:
 	case INSN_SHA256MSG1:
 	case INSN_SHA256MSG2:
 	case INSN_SHA256RNDS2:
-		return false;
+		return !insn->amd;
 	case INSN_VMOVAPS:
 	case INSN_VMOVAPD:
 	case INSN_VMOVDQA:

@@ -10,6 +10,7 @@
 #include "lib/insn/emulate.h"
 #include "lib/insn/test_draw.h"
 #include "lib/insn/test_native.h"
+#include "lib/insn/test_open.h"
 #include "tests/unit.h"
 
 #ifndef RUNS
@@ -358,21 +359,6 @@ static bool is_branch(const struct insn *insn)
 	       insn->klass == INSN_CLASS_RET;
 }
 
-static bool is_image(const struct insn *insn)
-{
-	switch (insn->mnemonic) {
-	case INSN_FXSAVE:
-	case INSN_FXRSTOR:
-	case INSN_XSAVE:
-	case INSN_XSAVEC:
-	case INSN_XSAVEOPT:
-	case INSN_XRSTOR:
-		return true;
-	default:
-		return false;
-	}
-}
-
 /* Where a branch leads, unless it is refused. */
 static uint64_t target(const struct insn *insn)
 {
@@ -458,14 +444,14 @@ static void prepare(const struct insn *insn, uint8_t *bytes)
 	for (unsigned i = 0; i < insn->nmem; i++) {
 		uint64_t at = address();
 
-		at &= is_branch(insn)  ? ~UINT64_C(7)
-		      : is_image(insn) ? ~UINT64_C(1023)
-				       : UINT64_MAX;
+		at &= is_branch(insn)	    ? ~UINT64_C(7)
+		      : open_is_image(insn) ? ~UINT64_C(1023)
+					    : UINT64_MAX;
 		aim(insn, &insn->mem[i], bytes, at);
 	}
 	if (is_branch(insn)) {
 		aim_branch(insn);
-	} else if (is_image(insn)) {
+	} else if (open_is_image(insn)) {
 		fill_images();
 	}
 	set_special(insn);
@@ -510,7 +496,7 @@ static bool suitable(const struct insn *insn)
 		}
 		return insn->operand[0].kind == INSN_OP_REL && insn->mnemonic != INSN_XBEGIN;
 	default:
-		if (!is_image(insn)) {
+		if (!open_is_image(insn)) {
 			return false;
 		}
 		break;
@@ -542,29 +528,6 @@ static bool suitable(const struct insn *insn)
 	default:
 		return true;
 	}
-}
-
-/* Results that the manual leaves open. */
-static bool result_undefined(const struct insn *insn, const struct native_registers *before)
-{
-	bool shift = insn->mnemonic == INSN_SHLD || insn->mnemonic == INSN_SHRD;
-	uint64_t count = insn->noperands < 3			? 0
-			 : insn->operand[2].kind == INSN_OP_IMM ? insn->imm[0]
-								: before->gpr[1];
-
-	return shift && insn->operand[0].bytes == 2 && (count & 31) > 16;
-}
-
-static uint64_t defined_flags(const struct insn *insn, const struct native_registers *before)
-{
-	const struct insn_operand *count = &insn->operand[MAX(insn->noperands, 1U) - 1];
-	uint64_t n = before->gpr[1] & (insn->operand[0].bytes == 8 ? 63 : 31);
-
-	/* With a count of zero none changes. */
-	if ((insn->attributes & INSN_ATTR_SHIFT) != 0 && count->kind == INSN_OP_REG && n == 0) {
-		return FLAGS_SEEN;
-	}
-	return FLAGS_SEEN & ~(uint64_t)insn->flags_undefined;
 }
 
 static struct counts {
@@ -620,121 +583,127 @@ static enum insn_outcome emulate(const struct insn *insn)
 	return r;
 }
 
-static void compare_area(const struct insn *insn, const uint8_t *bytes, const uint8_t *after)
+static void compare_area(const struct open_case *c, const uint8_t *bytes)
 {
 	unsigned vectors = mode == INSN_64 ? 256 : 128;
+	uint8_t after[NATIVE_AREA];
 
+	memcpy(after, c->after->area, sizeof(after));
+	open_vectors(c, guest.area);
+	open_x87(c, guest.area, after);
 	if (memcmp(guest.area + NATIVE_XMM, after + NATIVE_XMM, vectors) != 0) {
-		failed(insn, bytes, "vector registers", 0, 0);
+		failed(c->insn, bytes, "vector registers", 0, 0);
 	}
 	if (native_features() == 7 &&
 	    memcmp(guest.area + NATIVE_YMM_HIGH, after + NATIVE_YMM_HIGH, vectors) != 0) {
-		failed(insn, bytes, "upper halves", 0, 0);
+		failed(c->insn, bytes, "upper halves", 0, 0);
 	}
 	if (memcmp(guest.area + NATIVE_MXCSR, after + NATIVE_MXCSR, 4) != 0) {
-		failed(insn, bytes, "MXCSR", guest.area[NATIVE_MXCSR], after[NATIVE_MXCSR]);
+		failed(c->insn, bytes, "MXCSR", guest.area[NATIVE_MXCSR], after[NATIVE_MXCSR]);
 	}
 	if (memcmp(guest.area, after, 5) != 0) {
-		failed(insn, bytes, "x87 words", guest.area[NATIVE_FSW], after[NATIVE_FSW]);
+		failed(c->insn, bytes, "x87 words", guest.area[NATIVE_FSW], after[NATIVE_FSW]);
 	}
 	for (unsigned i = 0; i < 8; i++) {
 		unsigned at = NATIVE_ST + 16 * i;
 
 		if (memcmp(guest.area + at, after + at, 10) != 0) {
-			failed(insn, bytes, "x87 register", i, i);
+			failed(c->insn, bytes, "x87 register", i, i);
 		}
 	}
 }
 
-/* Several accesses, in an order of the CPU's own. */
-static bool in_pieces(const struct insn *insn)
+static void compare_memory(const struct open_case *c, const uint8_t *bytes)
 {
-	switch (insn->mnemonic) {
-	case INSN_FLDENV:
-	case INSN_FRSTOR:
-	case INSN_FXSAVE:
-	case INSN_FXRSTOR:
-	case INSN_XSAVE:
-	case INSN_XSAVEC:
-	case INSN_XSAVEOPT:
-	case INSN_XRSTOR:
-	case INSN_MASKMOVQ:
-	case INSN_MASKMOVDQU:
-	case INSN_VMASKMOVDQU:
-	case INSN_VMASKMOVPS:
-	case INSN_VMASKMOVPD:
-	case INSN_VPMASKMOVD:
-	case INSN_VPMASKMOVQ:
-		return true;
-	default:
-		return false;
-	}
-}
+	uint64_t open_at, open_bytes = open_memory(c, &open_at);
 
-static void compare(const struct insn *insn, const uint8_t *bytes, enum insn_outcome r,
-		    const struct native_registers *before, const struct native_registers *after,
-		    const struct native_outcome *native)
-{
-	const struct insn_cpu *cpu = &guest.cpu;
-	uint64_t flags = defined_flags(insn, before);
-	int expected = r == INSN_FAULT ? signal_of(&guest.env.fault) : 0;
-
-	/* A CPU may fault on what the mask leaves out. */
-	if (r == INSN_DONE && native->signal == SIGSEGV && in_pieces(insn)) {
-		return;
-	}
-	/*
-	 * Where the operand and the stack are at fault, or an operand is neither aligned nor at an
-	 * address that is one, the order is the CPU's own.
-	 */
-	if (expected != 0 && native->signal != 0 && expected != native->signal &&
-	    (is_image(insn) || (insn->klass == INSN_CLASS_CALL && insn->nmem > 0))) {
-		return;
-	}
-	if (expected != native->signal) {
-		failed(insn, bytes, "signal", (uint64_t)expected, (uint64_t)native->signal);
-		return;
-	}
-	counts.faults += r == INSN_FAULT;
-	/* It pushes from above, we from below; and what POPA has read, it has written. */
-	if (r == INSN_FAULT && (insn->mnemonic == INSN_PUSHA || insn->mnemonic == INSN_POPA)) {
-		return;
-	}
-	if (r == INSN_FAULT && guest.env.fault.vector == INSN_EXC_PF &&
-	    guest.env.fault.address != native->address && !in_pieces(insn)) {
-		failed(insn, bytes, "fault at", guest.env.fault.address, native->address);
-	}
-	if (r == INSN_FAULT && guest.env.fault.vector != INSN_EXC_PF && native->address != 0 &&
-	    !in_pieces(insn) && insn->klass != INSN_CLASS_CALL) {
-		failed(insn, bytes, "page fault instead of", guest.env.fault.vector,
-		       native->address);
-	}
-	if (result_undefined(insn, before)) {
-		return;
-	}
-	for (unsigned i = 0; i < 16; i++) {
-		if (cpu->gpr[i] != after->gpr[i] && (mode == INSN_64 || i < 8)) {
-			failed(insn, bytes, "register", cpu->gpr[i], after->gpr[i]);
-		}
-	}
-	if (((cpu->rflags ^ after->rflags) & flags) != 0) {
-		failed(insn, bytes, "flags", cpu->rflags & flags, after->rflags & flags);
-	}
-	compare_area(insn, bytes, after->area);
-	/* ENTER may have pushed when it finds that the frame does not fit. */
-	for (unsigned i = 0;
-	     i < NATIVE_MEMORY_BYTES && !(r == INSN_FAULT && insn->mnemonic == INSN_ENTER); i++) {
+	for (unsigned i = 0; i < NATIVE_MEMORY_BYTES; i++) {
 		uint8_t there = native_memory()[i];
 
-		if (guest.memory[i] != there) {
-			failed(insn, bytes, "memory", i << 8 | guest.memory[i], i << 8 | there);
+		if (guest.memory[i] != there && NATIVE_MEMORY + i - open_at >= open_bytes) {
+			failed(c->insn, bytes, "memory", i << 8 | guest.memory[i], i << 8 | there);
 			return;
 		}
 	}
-	if (r == INSN_DONE && (cpu->rip != native_code(mode) + insn->len) != native->taken) {
-		failed(insn, bytes, "rip", cpu->rip, native->taken);
+}
+
+/* Is it the same fault, of the same page? */
+static void compare_fault(const struct open_case *c, const uint8_t *bytes)
+{
+	bool page = c->fault->vector == INSN_EXC_PF;
+
+	if (open_address(c)) {
+		return;
 	}
-	counts.taken += native->taken;
+	if (page && c->fault->address != c->native->address) {
+		failed(c->insn, bytes, "fault at", c->fault->address, c->native->address);
+	}
+	if (!page && c->native->address != 0) {
+		failed(c->insn, bytes, "page fault instead of", c->fault->vector,
+		       c->native->address);
+	}
+}
+
+static void compare(const struct open_case *c, const uint8_t *bytes)
+{
+	const struct insn *insn = c->insn;
+	const struct insn_cpu *cpu = c->cpu;
+	uint64_t flags = FLAGS_SEEN & ~open_flags(insn, c->before);
+	int expected = c->fault != NULL ? signal_of(c->fault) : 0;
+
+	if (expected != c->native->signal) {
+		if (!open_signal(c, expected)) {
+			failed(insn, bytes, "signal", (uint64_t)expected,
+			       (uint64_t)c->native->signal);
+			return;
+		}
+		if (insn->klass != INSN_CLASS_X87) {
+			return;
+		}
+	}
+	counts.faults += c->fault != NULL;
+	/* It pushes from above, we from below; and what POPA has read, it has written. */
+	if (c->fault != NULL && (insn->mnemonic == INSN_PUSHA || insn->mnemonic == INSN_POPA)) {
+		return;
+	}
+	if (c->fault != NULL && c->native->signal != 0) {
+		compare_fault(c, bytes);
+	}
+	if (open_result(insn, c->before)) {
+		return;
+	}
+	for (unsigned i = 0; i < (mode == INSN_64 ? 16 : 8); i++) {
+		if (cpu->gpr[i] != c->after->gpr[i] && !open_gpr(c, i)) {
+			failed(insn, bytes, "register", cpu->gpr[i], c->after->gpr[i]);
+		}
+	}
+	if (((cpu->rflags ^ c->after->rflags) & flags) != 0) {
+		failed(insn, bytes, "flags", cpu->rflags & flags, c->after->rflags & flags);
+	}
+	compare_area(c, bytes);
+	compare_memory(c, bytes);
+	if (c->fault == NULL && (cpu->rip != native_code(mode) + insn->len) != c->native->taken) {
+		failed(insn, bytes, "rip", cpu->rip, c->native->taken);
+	}
+	counts.taken += c->native->taken;
+}
+
+/* The operands of CMPS come in an order of the CPU's own. */
+static enum insn_outcome other_order(const struct insn *insn, const struct native_registers *before,
+				     const struct native_outcome *native)
+{
+	bool page = guest.env.fault.vector == INSN_EXC_PF;
+	struct insn other = *insn;
+
+	if (signal_of(&guest.env.fault) == native->signal &&
+	    native->address == (page ? guest.env.fault.address : 0)) {
+		return INSN_FAULT;
+	}
+	memcpy(guest.cpu.gpr, before->gpr, sizeof(before->gpr));
+	guest.cpu.rflags = before->rflags;
+	other.operand[0] = insn->operand[1];
+	other.operand[1] = insn->operand[0];
+	return emulate(&other);
 }
 
 static void one(uint8_t *bytes)
@@ -784,13 +753,22 @@ static void one(uint8_t *bytes)
 	}
 	regs = before;
 	native = native_run(mode, bytes, insn.len, &regs);
+	if (r == INSN_FAULT && insn.mnemonic == INSN_CMPS) {
+		r = other_order(&insn, &before, &native);
+	}
 	if (native.signal == SIGILL && insn.feature != INSN_F_NONE) {
 		counts.missing++;
 		return;
 	}
 	counts.run++;
 	counts.of[insn.mnemonic]++;
-	compare(&insn, bytes, r, &before, &regs, &native);
+	compare(&(struct open_case){.insn = &insn,
+				    .cpu = &guest.cpu,
+				    .fault = r == INSN_FAULT ? &guest.env.fault : NULL,
+				    .before = &before,
+				    .after = &regs,
+				    .native = &native},
+		bytes);
 }
 
 static void run_random(enum insn_mode in)

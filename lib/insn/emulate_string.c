@@ -85,8 +85,12 @@ static bool found(const struct insn_exec *x)
 	return zero == ((x->insn->prefixes & INSN_PREFIX_REPNE) != 0);
 }
 
+/* At a fault all flags are as they were, says Intel's manual; AMD's CPUs leave the last element's.
+ */
 enum insn_outcome insn_do_string(struct insn_exec *x)
 {
+	uint64_t flags = x->cpu->rflags;
+
 	for (unsigned i = 0; remaining(x) != 0; i++) {
 		enum insn_outcome r;
 
@@ -94,6 +98,9 @@ enum insn_outcome insn_do_string(struct insn_exec *x)
 			return INSN_AGAIN;
 		}
 		r = iterate(x);
+		if (r == INSN_FAULT && !x->insn->amd) {
+			x->cpu->rflags = flags;
+		}
 		if (r != INSN_DONE) {
 			return r;
 		}

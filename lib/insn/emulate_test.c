@@ -123,6 +123,24 @@ static void test_rep(void **state)
 	assert_int_equal((uint32_t)g.cpu.gpr[0], 0x66656463);
 }
 
+/* A page fault behind an element that has set the flags. */
+static void test_rep_flags(void **state)
+{
+	(void)state;
+	for (unsigned intel = 0; intel < 2; intel++) {
+		g.intel = intel != 0;
+		g.cpu.rflags = BIT(1);
+		g.cpu.gpr[0] = 0;
+		g.cpu.gpr[1] = 2;
+		g.memory[MEMORY_BYTES - 1] = 1;
+		g.cpu.gpr[7] = MEMORY_BYTES - 1;
+		assert_int_equal(emulate("f2 ae"), INSN_FAULT); /* repne scasb */
+		assert_int_equal(g.cpu.gpr[1], 1);
+		assert_int_equal(g.cpu.gpr[7], MEMORY_BYTES);
+		assert_int_equal((g.cpu.rflags & BIT(0)) != 0, !g.intel); /* 0 - 1 borrows */
+	}
+}
+
 static void test_ports(void **state)
 {
 	(void)state;
@@ -343,6 +361,33 @@ static void test_vectors(void **state)
 	assert_int_equal(emulate("6c"), INSN_UNSUPPORTED);
 }
 
+static enum insn_outcome run_nothing(struct insn_env *env, struct insn_native *n)
+{
+	(void)env;
+	(void)n;
+	return INSN_DONE;
+}
+
+/* To Intel operands of SHA have to be aligned, to AMD they need not be. */
+static void test_sha(void **state)
+{
+	static struct insn_ops ops;
+	static uint8_t buffer[64];
+
+	(void)state;
+	ops = all_ops;
+	ops.native = run_nothing;
+	g.env.ops = &ops;
+	g.env.buffer = buffer;
+	g.env.buffer_len = sizeof(buffer);
+	g.cpu.gpr[0] = 0x2001;
+	assert_int_equal(emulate("0f 38 c8 00"), INSN_DONE); /* sha1nexte */
+	g.intel = true;
+	assert_fault("0f 38 c8 00", INSN_EXC_GP);
+	g.cpu.gpr[0] = 0x2000;
+	assert_int_equal(emulate("0f 38 c8 00"), INSN_DONE);
+}
+
 static void test_mode(void **state)
 {
 	(void)state;
@@ -378,6 +423,7 @@ int main(void)
 		cmocka_unit_test_setup(test_lock, start_long),
 		cmocka_unit_test_setup(test_faults, start_long),
 		cmocka_unit_test_setup(test_rep, start_long),
+		cmocka_unit_test_setup(test_rep_flags, start_long),
 		cmocka_unit_test_setup(test_ports, start_long),
 		cmocka_unit_test_setup(test_port_strings, start_long),
 		cmocka_unit_test_setup(test_io_permission, start_long),
@@ -387,6 +433,7 @@ int main(void)
 		cmocka_unit_test_setup(test_32, start_32),
 		cmocka_unit_test_setup(test_real, start_real),
 		cmocka_unit_test_setup(test_vectors, start_long),
+		cmocka_unit_test_setup(test_sha, start_long),
 		cmocka_unit_test_setup(test_mode, start_long),
 		cmocka_unit_test_setup(test_alignment_check, start_long),
 	};

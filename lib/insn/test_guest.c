@@ -293,7 +293,8 @@ enum insn_outcome emulate(const char *hex)
 
 		bytes[n++] = (uint8_t)strtoul(digits, NULL, 16);
 	}
-	assert_int_equal(insn_decode(&insn, insn_mode(&g.cpu) | INSN_AMD, bytes, n), INSN_OK);
+	assert_int_equal(insn_decode(&insn, insn_mode(&g.cpu) | (g.intel ? 0 : INSN_AMD), bytes, n),
+			 INSN_OK);
 	assert_int_equal(insn.len, n);
 	return insn_emulate(&g.env, &insn);
 }

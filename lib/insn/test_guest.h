@@ -25,6 +25,7 @@ struct guest {
 	uint64_t invalidated;
 	unsigned written_back;
 	uint8_t xmm[16];
+	bool intel; /* it decodes as Intel's CPUs do, not as AMD's */
 };
 
 /** g - the one guest; the setup functions below make it anew. */

@@ -107,7 +107,7 @@ static bool cet_nop(const struct zydis_both *b)
 
 static bool pause_rexb(const struct zydis_both *b)
 {
-	return IS(b, M(PAUSE)) && b->insn.mnemonic == INSN_XCHG;
+	return (b->mode & INSN_AMD) != 0 && IS(b, M(PAUSE)) && b->insn.mnemonic == INSN_XCHG;
 }
 
 static bool nop(const struct zydis_both *b)
@@ -268,8 +268,8 @@ static const struct {
 	{ZYDIS_MNEMONIC, other_name, "the same instruction under another name"},
 	{ZYDIS_MNEMONIC, wbnoinvd, "WBINVD with F3, where it is new"},
 	{ZYDIS_MNEMONIC, cet_nop, "a NOP where there are no shadow stacks"},
-	{ZYDIS_MNEMONIC, pause_rexb, "with REX.B it is XCHG R8, whatever the prefixes"},
-	{ZYDIS_GPRS, pause_rexb, "with REX.B it is XCHG R8, whatever the prefixes"},
+	{ZYDIS_MNEMONIC, pause_rexb, "with REX.B it is XCHG R8 to AMD, whatever the prefixes"},
+	{ZYDIS_GPRS, pause_rexb, "with REX.B it is XCHG R8 to AMD, whatever the prefixes"},
 	{ZYDIS_REGISTERS, nop, "NOP has no operand but its ModRM; Zydis lists ModRM.reg"},
 	{ZYDIS_GPRS, cet_nop, "a NOP where there are no shadow stacks"},
 	{ZYDIS_GPRS, nop, "NOP reads no register but those of the address"},
