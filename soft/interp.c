@@ -197,6 +197,11 @@ static enum insn_outcome intercepted(struct soft_vcpu *vcpu, const struct insn *
 		}
 		return soft_stop(vcpu, KVM_STOP_HYPERCALL);
 	case INSN_VMMCALL:
+		/* To Intel's CPUs it is the foreign one. If it may be patched, it need not be. */
+		if (vcpu->kvm->features.intel &&
+		    (vcpu->kvm->vm->quirks_off & KVM_X86_QUIRK_FIX_HYPERCALL_INSN) != 0) {
+			return insn_raise(&vcpu->env, INSN_EXC_UD, 0);
+		}
 		return soft_stop(vcpu, KVM_STOP_HYPERCALL);
 	case INSN_MONITOR:
 		return stop_privileged(vcpu, KVM_STOP_MONITOR);

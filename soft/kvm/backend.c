@@ -38,6 +38,22 @@
 /* So many pages are mapped with the one that is accessed, where nothing forbids it. */
 #define AROUND 512
 
+/*
+ * Family, model and stepping. Programs conclude from them what there is (GCC's target_clones with
+ * "arch="), so a guest of a CPU with AVX-512, which it has not, is shown an older one: Zen 3,
+ * Haswell.
+ */
+static uint32_t signature(uint32_t host)
+{
+	uint32_t regs[4];
+
+	if (__get_cpuid_count(LEAF_FEATURES7, 0, &regs[0], &regs[1], &regs[2], &regs[3]) == 0 ||
+	    (regs[1] & (uint32_t)bit_AVX512F) == 0) {
+		return host;
+	}
+	return __builtin_cpu_is("amd") ? 0xa00f11 : 0x306c3;
+}
+
 static void host_cpuid(uint32_t leaf, uint32_t subleaf, uint32_t regs[4])
 {
 	bool avx = (soft_backend.xcr0 & XCR0_AVX) != 0;
@@ -45,6 +61,7 @@ static void host_cpuid(uint32_t leaf, uint32_t subleaf, uint32_t regs[4])
 	__cpuid_count(leaf, subleaf, regs[0], regs[1], regs[2], regs[3]);
 	switch (leaf) {
 	case LEAF_FEATURES:
+		regs[0] = signature(regs[0]);
 		regs[2] &= avx ? ECX1_KNOWN : ECX1_KNOWN & ~ECX1_AVX;
 		break;
 	case LEAF_FEATURES7:
