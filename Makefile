@@ -36,11 +36,11 @@ fuzz: need-build ## build the fuzzers into build-fuzz (clang, libFuzzer)
 		-Db_sanitize=address,undefined -Db_lundef=false
 	@meson compile -C $(B)-fuzz
 
-iso: need-build ## the same as an image for CD or disk, BIOS or UEFI: build/metal/yado.iso
+iso: need-build ## the same as an image for CD or disk, BIOS or UEFI: build/metal/yado.iso; APPEND: words for core
 	@lab/setup build run emulate iso
 	@$(MAKE) --no-print-directory build
 	@lab/image metal-gzip
-	@lab/core --iso $(B)/metal/yado.iso --initramfs $(B)/metal/initramfs.gz
+	@lab/core --iso $(B)/metal/yado.iso --initramfs $(B)/metal/initramfs.gz --append "$(APPEND)"
 
 PROVIDER ?= kvm
 conformance: need-build ## the conformance suite on PROVIDER (kvm, core, soft, tcg; soft:interpret ...)

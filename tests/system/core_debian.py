@@ -5,6 +5,7 @@ import re
 import shutil
 
 from lab import debian, metal, metal_guests
+from lab.host import SPARE_CPU
 from tests.system import core
 from tests.system.core_host import ESCAPE, Host
 from tests.system.frame import Skip
@@ -49,14 +50,11 @@ def test_two_debian_guests():
 
 
 def iso():
-    """The image, made as a user makes it. Return: its path.
-
-    Its kernel's command line is fixed, without the lab's isolcpus=0; so these machines have one CPU.
-    """
+    """The image, made as a user makes it for QEMU. Return: its path."""
     for tool in ('grub-mkrescue', 'xorriso', 'mformat'):
         if not shutil.which(tool):
             raise Skip(f'no {tool}; lab/setup iso')
-    debian.run(['make', '-C', debian.ROOT, 'iso'], 'make iso')
+    debian.run(['make', '-C', debian.ROOT, 'iso', f'APPEND={SPARE_CPU}'], 'make iso')
     return os.path.join(metal_guests.DIRECTORY, 'yado.iso')
 
 
@@ -70,7 +68,7 @@ def check_listed(host):
 def test_image_on_bios():
     """From CD, to the shell of a guest; and from disk."""
     image = iso()
-    with Machine(kernel=None, disc=image) as host:
+    with Machine(kernel=None, disc=image, cpus=3) as host:
         check_listed(host)
         host.show('two')
         host.wait('root@two:~# ', SHELL_SECONDS)
@@ -79,7 +77,7 @@ def test_image_on_bios():
         host.prompt()
         host.ask('poweroff --now', 'power off')
         assert host.machine.ended(core.START_SECONDS), 'the machine did not turn itself off'
-    with Machine(kernel=None, disk=image) as host:
+    with Machine(kernel=None, disk=image, cpus=3) as host:
         check_listed(host)
 
 
@@ -88,5 +86,5 @@ def test_image_on_uefi():
         raise Skip('no UEFI firmware; apt-get install ovmf')
     image = iso()
     for kind in ('disc', 'disk'):
-        with Machine(kernel=None, uefi=True, **{kind: image}) as host:
+        with Machine(kernel=None, uefi=True, cpus=3, **{kind: image}) as host:
             check_listed(host)
