@@ -5,7 +5,7 @@ the lab's Linux host, whose local APIC has them. Guests of core are guests of a 
 import re
 
 from lab import nested
-from tests.system import core, core_guest, core_user
+from tests.system import core, core_bochs, core_guest, core_user
 
 TEST_SECONDS = 400
 USUAL_SECONDS = 30
@@ -23,10 +23,5 @@ def test_ring_3():
 def test_guest():
     with core_guest.Host(emulator=nested) as host:
         assert re.search(SUMMARY, host.machine.text), host.machine.text
-        guest = host.guest(0, '--disk', 'path=/disk.img,readonly=on')
-        guest.wait('guest: ready', core_guest.READY_SECONDS)
-        guest.wait('guest# ')
-        assert guest.must('head -c 12 /dev/vda; sleep 1') == 'from-outside'
-        guest.send('poweroff -f')
-        assert guest.end() == 0, guest.text
+        core_bochs.check_guest(host, 1)
         host.power_off()
