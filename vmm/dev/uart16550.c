@@ -2,6 +2,9 @@
 
 #include <errno.h>
 
+#include "vmm/clock.h"
+#include "vmm/log.h"
+
 /* Registers, by offset; some depend on the direction and on DLAB. */
 #define RBR 0 /* read */
 #define THR 0 /* write */
@@ -146,10 +149,46 @@ static void write_thr(struct uart *u, uint8_t byte)
 		u->thr_empty = true;
 		return;
 	}
+	if (u->losing) {
+		return;
+	}
 	/* A guest that writes although the transmitter is busy loses bytes, as on the chip. */
 	(void)char_queue_put(&u->tx, byte);
 	u->tx_full |= char_queue_room(&u->tx) < UART_FIFO_SIZE;
 	u->thr_empty = !u->tx_full;
+}
+
+/* A CPU polls while the transmitter is busy. Return: true if it has done so for long enough. */
+static bool out_of_patience(struct uart *u)
+{
+	size_t room = char_queue_room(&u->tx);
+	uint64_t now = clock_now_ns();
+
+	if (u->polled_ns == 0 || room > u->polled_room) {
+		u->polled_ns = now;
+	}
+	u->polled_room = room;
+	return now - u->polled_ns >= UART_PATIENCE_NS;
+}
+
+/* What LSR says of the transmitter. */
+static bool transmitter_ready(struct uart *u)
+{
+	if (!u->tx_full) {
+		return true;
+	}
+	if ((u->ier & IER_THRE) != 0) {
+		return false; /* the interrupt will tell */
+	}
+	if (!u->losing && out_of_patience(u)) {
+		u->losing = true;
+		if (!u->warned) {
+			log_warn("serial port: nobody reads what the guest says; what its kernel "
+				 "says is lost until somebody does");
+		}
+		u->warned = true;
+	}
+	return u->losing;
 }
 
 static uint8_t read_lsr(struct uart *u)
@@ -160,7 +199,7 @@ static uint8_t read_lsr(struct uart *u)
 	if (u->rx_count > 0) {
 		value |= LSR_DR;
 	}
-	if (!u->tx_full) {
+	if (transmitter_ready(u)) {
 		value |= LSR_THRE | LSR_TEMT;
 	}
 	return value;
@@ -308,7 +347,8 @@ const struct bus_ops uart_ops = {.read = uart_read, .write = uart_write};
 static void resume_tx(struct uart *u)
 {
 	if (u->tx_full && char_queue_room(&u->tx) >= CHAR_QUEUE_SIZE / 2) {
-		u->tx_full = false;
+		u->tx_full = u->losing = false;
+		u->polled_ns = 0;
 		u->thr_empty = true;
 	}
 }
@@ -366,7 +406,8 @@ static void reset(struct uart *u)
 	u->ier = u->fcr = u->lcr = u->mcr = u->scr = u->errors = 0;
 	u->msr = MSR_CONNECTED;
 	u->divisor = 12; /* 9600 baud */
-	u->thr_empty = u->tx_full = u->level = false;
+	u->thr_empty = u->tx_full = u->level = u->losing = false;
+	u->polled_ns = 0;
 	u->rx_head = u->rx_count = 0;
 }
 
@@ -380,7 +421,7 @@ int uart_init(struct uart *uart, struct loop *loop, struct irq_line irq, struct 
 	uart->irq = irq;
 	uart->be = be;
 	lock_init(&uart->lock, LOCK_DEVICE);
-	uart->refused = false;
+	uart->refused = uart->warned = false;
 	reset(uart);
 	if (be != NULL) {
 		be->input = backend_input;

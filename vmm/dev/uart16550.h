@@ -6,6 +6,10 @@
  * taken half of it. What comes from the back end waits there until the receive FIFO has room, so
  * that neither direction loses a byte and nobody waits.
  *
+ * Except for who polls LSR with the transmitter's interrupt off, as Linux does for the kernel's own
+ * messages, ten milliseconds for each byte: to wait there for a reader that sleeps would be to stop
+ * the guest. When nothing was read for UART_PATIENCE_NS, such output is lost until somebody reads.
+ *
  *	COM1: ports 0x3f8 to 0x3ff, IRQ 4      COM2: ports 0x2f8 to 0x2ff, IRQ 3
  */
 #pragma once
@@ -18,7 +22,8 @@
 
 #define UART_PORTS 8
 
-#define UART_FIFO_SIZE 16
+#define UART_FIFO_SIZE	 16
+#define UART_PATIENCE_NS UINT64_C(2000000000)
 
 struct uart {
 	/* constant after init */
@@ -29,12 +34,16 @@ struct uart {
 
 	struct lock lock; /* guards the rest; taken before the queue's and the irq's */
 	uint8_t ier, fcr, lcr, mcr, msr, scr;
-	uint8_t errors;	  /* the error bits of LSR */
-	uint16_t divisor; /* DLM, DLL */
-	bool thr_empty;	  /* the interrupt for it is due */
-	bool tx_full;	  /* THRE is clear until the queue has room */
-	bool level;	  /* of the interrupt wire */
-	bool refused;	  /* the back end has input that did not fit */
+	uint8_t errors;	    /* the error bits of LSR */
+	uint16_t divisor;   /* DLM, DLL */
+	bool thr_empty;	    /* the interrupt for it is due */
+	bool tx_full;	    /* THRE is clear until the queue has room */
+	bool level;	    /* of the interrupt wire */
+	bool refused;	    /* the back end has input that did not fit */
+	bool losing;	    /* while tx_full: nobody reads, and a CPU polls */
+	bool warned;	    /* of that */
+	uint64_t polled_ns; /* since when a CPU polls and nothing was read; 0: none does */
+	size_t polled_room; /* of the queue, when that was last looked at */
 	uint8_t rx_head, rx_count;
 	uint8_t rx[UART_FIFO_SIZE];
 };

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "tests/capture.h"
 #include "tests/state_rig.h"
 #include "tests/unit.h"
 #include "vmm/dev/fake_loop.h"
@@ -249,6 +250,59 @@ static void flow_control(void **unused)
 	fake_loop_run();
 	assert_int_equal(w->len, CHAR_QUEUE_SIZE);
 	assert_int_equal(w->got[CHAR_QUEUE_SIZE - 1], (CHAR_QUEUE_SIZE - 1) >> 8);
+	disconnect(w);
+}
+
+/* A CPU that polls is not held by a reader that sleeps; one that waits for the interrupt is. */
+static void impatience(void **unused)
+{
+	struct wire *w = connect();
+	struct capture cap;
+	size_t sent = 0;
+
+	(void)unused;
+	w->limit = 100;
+	while ((in(w, LSR) & THRE) != 0) {
+		out(w, DATA, (uint8_t)(sent++ * 7));
+	}
+	assert_int_equal(fake_loop_run(), 1);
+	fake_time_pass(UART_PATIENCE_NS - 1);
+	assert_int_equal(in(w, LSR) & THRE, 0);
+	/* A sign of life: from here on it has all the time again. */
+	w->limit = 10;
+	w->be.writable(w->be.user);
+	fake_time_pass(1);
+	assert_int_equal(in(w, LSR) & THRE, 0);
+	fake_time_pass(UART_PATIENCE_NS - 1);
+	assert_int_equal(in(w, LSR) & THRE, 0);
+	capture_begin(&cap);
+	fake_time_pass(1);
+	assert_int_equal(in(w, LSR) & THRE, THRE);
+	assert_said(&cap, "nobody reads");
+	for (unsigned i = 0; i < 100; i++) {
+		assert_int_equal(in(w, LSR) & THRE, THRE);
+		out(w, DATA, 'l'); /* lost */
+	}
+	/* Who waits for the interrupt waits on, and loses nothing. */
+	out(w, IER, 0x02);
+	assert_false(w->irq);
+	assert_int_equal(in(w, LSR) & THRE, 0);
+	w->limit = SIZE_MAX;
+	w->be.writable(w->be.user);
+	assert_true(w->irq);
+	assert_int_equal(in(w, LSR) & THRE, THRE);
+	out(w, DATA, (uint8_t)(sent++ * 7));
+	fake_loop_run();
+	assert_int_equal(w->len, sent);
+	for (size_t i = 0; i < sent; i++) {
+		assert_int_equal(w->got[i], (uint8_t)(i * 7));
+	}
+	/* And the next time begins with patience. */
+	w->limit = 0;
+	out(w, IER, 0x00);
+	while ((in(w, LSR) & THRE) != 0) {
+		out(w, DATA, 'x');
+	}
 	disconnect(w);
 }
 
@@ -528,19 +582,13 @@ static void state_refusals(void **unused)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(registers),
-		cmocka_unit_test(output_wakes_the_loop_once),
-		cmocka_unit_test(transmit_interrupt),
-		cmocka_unit_test(flow_control),
-		cmocka_unit_test(last_words),
-		cmocka_unit_test(without_back_end),
-		cmocka_unit_test(receive_without_fifo),
-		cmocka_unit_test(receive_fifo),
-		cmocka_unit_test(receive_flow_control),
-		cmocka_unit_test(loopback),
-		cmocka_unit_test(interrupt_priorities),
-		cmocka_unit_test(state_round_trip),
-		cmocka_unit_test(state_without_back_end),
+		cmocka_unit_test(registers),	      cmocka_unit_test(output_wakes_the_loop_once),
+		cmocka_unit_test(transmit_interrupt), cmocka_unit_test(flow_control),
+		cmocka_unit_test(impatience),	      cmocka_unit_test(last_words),
+		cmocka_unit_test(without_back_end),   cmocka_unit_test(receive_without_fifo),
+		cmocka_unit_test(receive_fifo),	      cmocka_unit_test(receive_flow_control),
+		cmocka_unit_test(loopback),	      cmocka_unit_test(interrupt_priorities),
+		cmocka_unit_test(state_round_trip),   cmocka_unit_test(state_without_back_end),
 		cmocka_unit_test(state_refusals),
 	};
 
