@@ -282,7 +282,7 @@ static void tell_parent(struct process *p, int code, int status)
 void process_stop(struct process *p, int signo)
 {
 	spin_take(&task_lock);
-	if (p->ending || p->stopped) {
+	if (p->ending || p->stopped || !p->stop_due) {
 		spin_give(&task_lock);
 		return;
 	}
@@ -300,6 +300,7 @@ void process_continue(struct process *p)
 
 	spin_take(&task_lock);
 	was_stopped = p->stopped;
+	p->stop_due = false;
 	if (was_stopped) {
 		p->stopped = false;
 		p->continued = true;

@@ -60,6 +60,7 @@ struct process {
 	int group, session;
 	bool is_zombie;
 	bool stopped, stop_reported, continued; /* job control */
+	_Atomic bool stop_due; /* a stop signal was taken, and no SIGCONT came since */
 	int stop_signal;
 	int parent_death_signal;
 	int status; /* as wait4() tells it; valid once `ending` */
@@ -120,7 +121,8 @@ void process_thread_ended(int status);
 /** process_release_vfork() - the parent goes on: the memory is not used any more. */
 void process_release_vfork(struct process *p);
 
-/** process_stop() / process_continue() - job control. */
+/** process_stop() / process_continue() - job control. It is not stopped if SIGCONT has come since
+ * the stop signal was taken. */
 void process_stop(struct process *p, int signo);
 void process_continue(struct process *p);
 

@@ -118,8 +118,8 @@ static bool blocked_somewhere(struct process *p, struct thread *only, uint64_t b
 	return false;
 }
 
-/* Stop and continue signals take each other away. Caller holds the signal lock. */
-static void cancel_opposite(struct process *p, struct thread *t, int signo)
+/* Stop and continue signals take each other away. Caller holds the task and the signal lock. */
+static void cancel_opposite(struct process *p, int signo)
 {
 	uint64_t against = 0;
 
@@ -128,31 +128,24 @@ static void cancel_opposite(struct process *p, struct thread *t, int signo)
 	} else if ((STOPPING & SIGNAL_BIT(signo)) != 0) {
 		against = SIGNAL_BIT(SIGCONT);
 	}
-	if (against != 0) {
-		signal_queue_flush(&p->signals.pending, against);
-		if (t != NULL) {
-			signal_queue_flush(&t->pending, against);
-		}
+	if (against == 0) {
+		return;
+	}
+	signal_queue_flush(&p->signals.pending, against);
+	list_each(&p->threads, node)
+	{
+		signal_queue_flush(&container_of(node, struct thread, in_process)->pending,
+				   against);
 	}
 }
 
-/* Without @t to the process. */
-static int send(struct process *p, struct thread *t, const struct signal_info *info)
+/* Caller holds the task and the signal lock. Without @t to the process. */
+static int put(struct process *p, struct thread *t, const struct signal_info *info)
 {
-	uint64_t bit = SIGNAL_BIT(info->signo);
-	int error = 0;
-	uint64_t flags;
+	int error;
 
-	if (info->signo == SIGCONT || info->signo == SIGKILL) {
-		process_continue(p);
-	}
-	spin_take(&task_lock);
-	flags = spin_take_irq(&p->signals.lock);
-	cancel_opposite(p, t, info->signo);
 	if (is_protected(p, info) ||
-	    (is_ignored(p, info->signo) && !blocked_somewhere(p, t, bit))) {
-		spin_give_irq(&p->signals.lock, flags);
-		spin_give(&task_lock);
+	    (is_ignored(p, info->signo) && !blocked_somewhere(p, t, SIGNAL_BIT(info->signo)))) {
 		return 0;
 	}
 	error = signal_queue_put(t != NULL ? &t->pending : &p->signals.pending, info);
@@ -167,9 +160,25 @@ static int send(struct process *p, struct thread *t, const struct signal_info *i
 		/* Blocked ones too: they may wait in sigtimedwait(). */
 		sched_notify(each);
 	}
+	return error;
+}
+
+static int send(struct process *p, struct thread *t, const struct signal_info *info)
+{
+	uint64_t flags;
+	int error;
+
+	spin_take(&task_lock);
+	flags = spin_take_irq(&p->signals.lock);
+	cancel_opposite(p, info->signo);
+	error = put(p, t, info);
 	spin_give_irq(&p->signals.lock, flags);
 	spin_give(&task_lock);
 	wait_wake(&p->signals.arrived, 1);
+	/* After the above: a stop signal that was taken before it stops nobody from here on. */
+	if (info->signo == SIGCONT) {
+		process_continue(p);
+	}
 	return error;
 }
 
@@ -367,6 +376,7 @@ static int next_signal(struct thread *t, struct signal_info *info, struct signal
 	int signo = take_locked(t, ~t->blocked, info);
 
 	if (signo != 0) {
+		t->process->stop_due |= (STOPPING & SIGNAL_BIT(signo)) != 0;
 		*action = s->action[signo - 1];
 		if ((action->flags & SA_RESETHAND) != 0 && action->handler > ACTION_IGNORE) {
 			s->action[signo - 1].handler = ACTION_DEFAULT;
@@ -413,9 +423,9 @@ rare void signal_deliver(struct user_frame *frame)
 		if (p->ending || (p->only != NULL && p->only != t)) {
 			thread_end(p->status);
 		}
-		if (p->stopped) {
-			wait_until(&p->thread_wait, !p->stopped || p->ending, CLOCK_NEVER, false,
-				   ignored);
+		if (p->stopped && !signal_is_deadly()) {
+			wait_until(&p->thread_wait, !p->stopped || signal_is_deadly(), CLOCK_NEVER,
+				   false, ignored);
 			(void)ignored;
 			continue;
 		}

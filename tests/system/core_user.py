@@ -15,7 +15,7 @@ TEST_SECONDS = 300
 NAMES = ('threads', 'signals', 'faults', 'interrupted', 'children', 'long_strings', 'forks', 'broadcasts', 'remapping',
          'rebooting', 'waiting', 'memory', 'sockets', 'passed_files',
          'files', 'refusals', 'scheduling')
-NAMES_SMP = ('fair_beside_real_time', 'real_time_beside_higher', 'equal_shares')
+NAMES_SMP = ('stops', 'fair_beside_real_time', 'real_time_beside_higher', 'equal_shares')
 
 
 PIE = ('-static-pie', '-fPIE', '-DIS_PIE')

@@ -286,6 +286,67 @@ static bool broadcasts(void)
 	return true;
 }
 
+static void delay(unsigned turns)
+{
+	for (volatile unsigned i = 0; i < turns; i++) {
+	}
+}
+
+/* Does the child end within ten seconds? */
+static bool ends(pid_t pid)
+{
+	pid_t found = 0;
+
+	for (int ms = 0; ms < 10000 && found == 0; ms++) {
+		found = waitpid(pid, NULL, WNOHANG);
+		if (found == 0) {
+			usleep(1000);
+		}
+	}
+	return found == pid;
+}
+
+/* The signal that comes behind one that stops counts, wherever the other one is just then. */
+static bool stops(void)
+{
+	volatile unsigned *beats =
+		mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	unsigned seed = 1;
+	bool ok = beats != MAP_FAILED;
+	pid_t pid = 0;
+
+	for (int round = 0; ok && round < 2000; round++) {
+		unsigned before = *beats;
+		time_t end = time(NULL) + 10;
+
+		if (pid == 0) {
+			pid = fork();
+		}
+		while (pid == 0) {
+			++*beats;
+		}
+		while (*beats == before && time(NULL) < end) {
+		}
+		kill(pid, SIGSTOP);
+		delay((unsigned)rand_r(&seed) % 2000);
+		if (round % 4 == 0) {
+			kill(pid, SIGKILL);
+			ok = ends(pid);
+			pid = 0;
+			continue;
+		}
+		kill(pid, SIGCONT);
+		for (before = *beats; *beats == before && ok;) {
+			ok = time(NULL) < end;
+		}
+	}
+	if (pid != 0) {
+		kill(pid, SIGKILL);
+		ok = ends(pid) && ok;
+	}
+	return ok;
+}
+
 static bool remapping(void)
 {
 	unsigned char resident[4] = {9, 9, 9, 9};
@@ -652,6 +713,7 @@ int main(int argc, char **argv)
 	say("refusals", refusals());
 	say("scheduling", scheduling());
 	if (sysconf(_SC_NPROCESSORS_ONLN) > 1) {
+		say("stops", stops());
 		say("fair_beside_real_time", attempts(fair_beside_real_time));
 		say("real_time_beside_higher", attempts(real_time_beside_higher));
 		say("equal_shares", attempts(equal_shares));
