@@ -40,11 +40,11 @@ void host_facts_read(struct host_facts *facts)
 {
 	char meminfo[8192];
 	struct sysinfo info;
-	cpu_set_t cpus;
+	cpu_set_t cpus[8]; /* 8192 CPUs: all that Linux can have; it refuses too short a set */
 
 	*facts = (struct host_facts){0};
-	if (sched_getaffinity(0, sizeof(cpus), &cpus) == 0) {
-		facts->cpus = (unsigned)CPU_COUNT(&cpus);
+	if (sched_getaffinity(0, sizeof(cpus), cpus) == 0) {
+		facts->cpus = (unsigned)CPU_COUNT_S(sizeof(cpus), cpus);
 	}
 	if (sysinfo(&info) == 0) {
 		facts->memory_bytes = (uint64_t)info.totalram * info.mem_unit;
