@@ -3,6 +3,7 @@
  * is kept, up to the last RING bytes, and shown to the next one.
  */
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -142,6 +143,24 @@ static void client_event(void *arg, uint32_t events)
 	update(s);
 }
 
+/* Its client may have gone, and we have not heard it yet, or not listened while the guest takes no
+ * input: it makes room for the next one. What it typed and nobody had room for is lost then. */
+static void drop_if_gone(struct console_socket *s)
+{
+	struct pollfd p = {.events = POLLRDHUP};
+
+	while (connected(s)) {
+		p.fd = s->client.source.fd;
+		if (poll(&p, 1, 0) <= 0) {
+			return;
+		}
+		if (s->inbox.len > 0) {
+			drop_client(s);
+		}
+		client_event(s, EPOLLIN);
+	}
+}
+
 static void listener_event(void *arg, uint32_t events)
 {
 	static const char busy[] = "yado: this console has a client already\r\n";
@@ -152,6 +171,7 @@ static void listener_event(void *arg, uint32_t events)
 	if (fd < 0) {
 		return; /* it went away again */
 	}
+	drop_if_gone(s);
 	if (connected(s)) {
 		if (send(fd, busy, sizeof(busy) - 1, MSG_NOSIGNAL | MSG_DONTWAIT) < 0) {
 			/* It will see that the connection ends. */

@@ -315,6 +315,35 @@ static void input_waits_for_the_guest(void **unused)
 	console_destroy(con);
 }
 
+static void the_next_client_comes_at_once(void **unused)
+{
+	struct console *con = create(CONSOLE_SOCKET);
+	int first = connect_to(), next;
+
+	(void)unused;
+	assert_int_equal(send(first, "one", 3, 0), 3);
+	assert_false(test_run(&loop, NULL, NULL, 10));
+	assert_int_equal(send(first, "two", 3, 0), 3);
+	close(first);
+	next = connect_to(); /* before the loop has seen that the first one is gone */
+	assert_false(test_run(&loop, NULL, NULL, 10));
+	test_front_gets(&front, &loop, "onetwo");
+	assert_int_equal(put("hello"), 5);
+	reads(next, "hello");
+	/* And though the guest takes no input. */
+	front.room = 0;
+	assert_int_equal(send(next, "unheard", 7, 0), 7);
+	assert_false(test_run(&loop, NULL, NULL, 10));
+	close(next);
+	assert_false(test_run(&loop, NULL, NULL, 10));
+	next = connect_to();
+	assert_false(test_run(&loop, NULL, NULL, 10));
+	assert_int_equal(put("hello"), 5);
+	reads(next, "hello");
+	close(next);
+	console_destroy(con);
+}
+
 static void sockets_live_and_stale(void **unused)
 {
 	struct console_config config = {CONSOLE_SOCKET, path};
@@ -464,6 +493,7 @@ int main(void)
 		test(a_second_client_is_told_so),
 		test(a_client_that_does_not_read),
 		test(input_waits_for_the_guest),
+		test(the_next_client_comes_at_once),
 		test(sockets_live_and_stale),
 		test(pipes_as_standard_streams),
 		test(a_file_as_standard_input),
