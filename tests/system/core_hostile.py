@@ -15,9 +15,9 @@ from tests.system.frame import Died, Timeout, _write
 TEST_SECONDS = 1500
 USUAL_SECONDS = 200
 BUILD = os.path.join(debian.ROOT, 'build-locks')
-CALLS = 1000000
 SEED = 1049064288  # found a panic once
-CPUS = 4
+# CPUs, calls: with three more than this machine has QEMU takes five times as long.
+CALLS_ON = ((3, 900000), (4, 100000))
 SWEEP = ('opcodes-16', 'opcodes-32', 'opcodes-64', 'msrs', 'ports', 'places', 'svm', 'interrupts',
          'interrupts-x2apic', 'storm', 'triple')  # of tests/sweep/main.c
 # Takes long, and in 32 bits ends QEMU itself now and then: tests/core/sweep.py, by hand.
@@ -122,8 +122,10 @@ def test_survives_a_million_calls():
     """By threads on several CPUs, which is what finds a lock that is missing."""
     seed = seed_of_calls()
     _write(f'seed {seed}: YADO_SEED={seed} draws the same calls again\n')
-    text = run('fuzz', CALLS, seed=seed, cpus=CPUS)
-    assert f'from seed {seed},' in text, text
-    done = int(re.search(r'fuzz: (\d+) calls', text).group(1))
-    guests = int(re.search(r'(\d+) runs of guests', text).group(1))
-    assert done >= CALLS and guests > 1000, text
+    for cpus, calls in CALLS_ON:
+        text = run('fuzz', calls, seed=seed, cpus=cpus)
+        assert f'from seed {seed},' in text, text
+        done = int(re.search(r'fuzz: (\d+) calls', text).group(1))
+        guests = int(re.search(r'(\d+) runs of guests', text).group(1))
+        assert done >= calls and guests > calls / 1000, text
+        seed += 1000  # each process has one of its own, one more than that before it
