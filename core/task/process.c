@@ -258,56 +258,38 @@ void process_release_vfork(struct process *p)
 	wait_wake(&p->thread_wait, 0);
 }
 
-/* Tells the parent. Caller holds no lock. */
+/* The parent hears of it. Caller holds the task lock. */
 static void tell_parent(struct process *p, int code, int status)
 {
-	struct process *parent;
-
-	spin_take(&task_lock);
-	parent = p->parent;
-	if (parent != NULL) {
-		process_get(parent);
+	if (p->parent != NULL) {
+		signal_send_locked(p->parent, &(struct signal_info){.signo = SIGCHLD,
+								    .code = code,
+								    .pid = p->pid,
+								    .status = status});
+		wait_wake(&p->parent->child_wait, 0);
 	}
-	spin_give(&task_lock);
-	if (parent == NULL) {
-		return;
-	}
-	wait_wake(&parent->child_wait, 0);
-	signal_send(parent,
-		    &(struct signal_info){
-			    .signo = SIGCHLD, .code = code, .pid = p->pid, .status = status});
-	process_put(parent);
 }
 
 void process_stop(struct process *p, int signo)
 {
 	spin_take(&task_lock);
-	if (p->ending || p->stopped || !p->stop_due) {
-		spin_give(&task_lock);
-		return;
+	if (!p->ending && !p->stopped && p->stop_due) {
+		p->stopped = true;
+		p->stop_reported = false;
+		p->stop_signal = signo;
+		notify_threads(p);
+		tell_parent(p, CLD_STOPPED, signo);
 	}
-	p->stopped = true;
-	p->stop_reported = false;
-	p->stop_signal = signo;
-	notify_threads(p);
 	spin_give(&task_lock);
-	tell_parent(p, CLD_STOPPED, signo);
 }
 
 void process_continue(struct process *p)
 {
-	bool was_stopped;
-
-	spin_take(&task_lock);
-	was_stopped = p->stopped;
 	p->stop_due = false;
-	if (was_stopped) {
+	if (p->stopped) {
 		p->stopped = false;
 		p->continued = true;
 		notify_threads(p);
-	}
-	spin_give(&task_lock);
-	if (was_stopped) {
 		wait_wake(&p->thread_wait, 0);
 		tell_parent(p, CLD_CONTINUED, SIGCONT);
 	}
@@ -370,12 +352,31 @@ static void release_resources(struct process *p)
 	process_release_vfork(p);
 }
 
+/*
+ * The parent hears of a zombie, or has said that it will not wait: then it goes. All under one
+ * lock: who has waited has the signal, too. Caller holds it. Return: has it gone, but for the
+ * reference that was its parent's?
+ */
+static bool tell_end(struct process *p)
+{
+	const struct signal_action *a = &p->parent->signals.action[SIGCHLD - 1];
+	bool goes = a->handler == (uint64_t)SIG_IGN || (a->flags & SA_NOCLDWAIT) != 0;
+	int signo = p->status & 0x7f;
+
+	tell_parent(p, signo != 0 ? CLD_KILLED : CLD_EXITED,
+		    signo != 0 ? signo : (p->status >> 8) & 0xff);
+	if (goes) {
+		forget(p);
+	}
+	return goes;
+}
+
 /* Children go to number 1; those who asked for it get a signal. */
 static void leave_children(struct process *p)
 {
 	for (;;) {
 		struct process *child, *init;
-		bool zombie;
+		bool goes;
 
 		spin_take(&task_lock);
 		if (list_is_empty(&p->children)) {
@@ -387,36 +388,21 @@ static void leave_children(struct process *p)
 		list_remove(&child->in_parent);
 		child->parent = init;
 		list_add_last(&init->children, &child->in_parent);
-		zombie = child->is_zombie;
-		process_get(child);
-		spin_give(&task_lock);
 		if (child->parent_death_signal != 0) {
-			signal_send(child,
-				    &(struct signal_info){.signo = child->parent_death_signal});
+			signal_send_locked(
+				child, &(struct signal_info){.signo = child->parent_death_signal});
 		}
-		if (zombie) {
-			wait_wake(&init->child_wait, 0);
+		goes = child->is_zombie && tell_end(child);
+		spin_give(&task_lock);
+		if (goes) {
+			process_put(child);
 		}
-		process_put(child);
 	}
-}
-
-/* Has the parent said that it will not wait? Caller holds the lock. */
-static bool nobody_waits(const struct process *p)
-{
-	const struct signal_action *a;
-
-	if (p->parent == NULL) {
-		return true;
-	}
-	a = &p->parent->signals.action[SIGCHLD - 1];
-	return a->handler == (uint64_t)SIG_IGN || (a->flags & SA_NOCLDWAIT) != 0;
 }
 
 static void become_zombie(struct process *p, struct thread *t)
 {
-	int signo = p->status & 0x7f;
-	bool reaped;
+	bool goes;
 
 	spin_take(&task_lock);
 	slots[t->tid].thread = NULL;
@@ -424,24 +410,11 @@ static void become_zombie(struct process *p, struct thread *t)
 	p->thread_count = 0;
 	p->dead_ns += sched_run_ns(t);
 	p->is_zombie = true;
-	reaped = nobody_waits(p);
-	process_get(p);
+	goes = tell_end(p);
 	spin_give(&task_lock);
-	tell_parent(p, signo != 0 ? CLD_KILLED : CLD_EXITED,
-		    signo != 0 ? signo : (p->status >> 8) & 0xff);
-	if (reaped) {
-		spin_take(&task_lock);
-		/* Somebody may have waited all the same. */
-		reaped = slots[p->pid].process == p;
-		if (reaped) {
-			forget(p);
-		}
-		spin_give(&task_lock);
-		if (reaped) {
-			process_put(p);
-		}
+	if (goes) {
+		process_put(p);
 	}
-	process_put(p);
 }
 
 void process_thread_ended(int status)

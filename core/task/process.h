@@ -122,7 +122,7 @@ void process_thread_ended(int status);
 void process_release_vfork(struct process *p);
 
 /** process_stop() / process_continue() - job control. It is not stopped if SIGCONT has come since
- * the stop signal was taken. */
+ * the stop signal was taken. Context: process_continue(): LOCK_TASK held. */
 void process_stop(struct process *p, int signo);
 void process_continue(struct process *p);
 
