@@ -114,6 +114,8 @@ static void forget(struct process *p)
 void process_discard(struct process *p)
 {
 	spin_take(&task_lock);
+	/* Who waits for it learns that there is none. */
+	wait_wake(&p->parent->child_wait, 0);
 	forget(p);
 	spin_give(&task_lock);
 	process_put(p);
@@ -188,15 +190,6 @@ int process_add_thread(struct process *p, struct thread *t)
 	}
 	spin_give(&task_lock);
 	return error;
-}
-
-void process_remove_thread(struct process *p, struct thread *t)
-{
-	spin_take(&task_lock);
-	slots[t->tid].thread = NULL;
-	list_remove(&t->in_process);
-	p->thread_count--;
-	spin_give(&task_lock);
 }
 
 /* All threads look at how things are. Caller holds the task lock. */

@@ -103,8 +103,6 @@ must_use struct thread *thread_find(int tid);
 /** process_add_thread() - gives @t a number (the process's own if it is the first).
  * Return: 0; -EAGAIN: there are too many. */
 must_use int process_add_thread(struct process *p, struct thread *t);
-/** process_remove_thread() - the last reverse step of a failed clone(). */
-void process_remove_thread(struct process *p, struct thread *t);
 
 /** process_exit() - ends all threads of the process, as exit_group(). Context: any without
  * LOCK_TASK and LOCK_SIGNAL. */
