@@ -120,8 +120,7 @@ static int inherit(struct process *child, struct process *p, const struct clone 
 	cwd = tree_get_cwd(p);
 	tree_set_cwd(child, cwd);
 	node_put(cwd);
-	child->exe = p->exe;
-	node_get(child->exe);
+	tree_set_exe(child, p->exe);
 	child->brk_start = p->brk_start;
 	child->arguments = p->arguments;
 	child->arguments_end = p->arguments_end;
@@ -141,7 +140,7 @@ static void undo(struct process *child)
 		space_put(child->space);
 		child->space = NULL;
 	}
-	tree_put_cwd(child);
+	tree_forget(child);
 	process_discard(child);
 }
 

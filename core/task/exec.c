@@ -16,6 +16,7 @@
 #include "core/sys/fd.h"
 #include "core/sys/node.h"
 #include "core/sys/random.h"
+#include "core/sys/tree.h"
 #include "core/task/elf.h"
 #include "core/task/process.h"
 #include "core/task/robust.h"
@@ -257,11 +258,7 @@ static void enter(struct image *im, struct node *program, const char *name)
 		space_put(old);
 	}
 	process_release_vfork(p);
-	node_get(program);
-	if (p->exe != NULL) {
-		node_put(p->exe);
-	}
-	p->exe = program;
+	tree_set_exe(p, program);
 	p->brk_start = im->brk;
 	p->brk = im->brk;
 	p->arguments = im->arguments;

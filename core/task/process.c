@@ -8,7 +8,6 @@
 #include "core/mem/heap.h"
 #include "core/mem/space.h"
 #include "core/sys/fd.h"
-#include "core/sys/node.h"
 #include "core/sys/tree.h"
 #include "core/task/process_end.h"
 #include "core/task/sched.h"
@@ -133,9 +132,6 @@ void process_put(struct process *p)
 	}
 	signals_fini(&p->signals);
 	seccomp_fini(&p->seccomp);
-	if (p->exe != NULL) {
-		node_put(p->exe);
-	}
 	mem_free(p, sizeof(*p));
 }
 
@@ -339,7 +335,7 @@ static void release_resources(struct process *p)
 	if (space != NULL) {
 		space_put(space);
 	}
-	tree_put_cwd(p);
+	tree_forget(p);
 	timer_stop_wait(&p->alarm);
 	work_drain(); /* an alarm may be on its way */
 	process_release_vfork(p);

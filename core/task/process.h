@@ -36,7 +36,6 @@ struct process {
 
 	/* Changed by execve() only, when there is one thread. */
 	struct space *space; /* NULL once it has ended */
-	struct node *exe;
 	uint64_t brk_start;
 	uint64_t arguments, arguments_end; /* of argv[] in its memory */
 
@@ -50,7 +49,7 @@ struct process {
 	uint64_t brk;
 
 	/* Guarded by the tree's lock (tree.h). */
-	struct node *cwd;
+	struct node *cwd, *exe;
 
 	/* Guarded by the task lock. */
 	struct list threads;
