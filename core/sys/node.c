@@ -34,6 +34,7 @@ struct node *node_create(uint32_t mode)
 	n->mtime_ns = clock_wall_ns();
 	list_init(&n->in_parent);
 	list_init(&n->children);
+	mutex_init(&n->contents);
 	return n;
 }
 
@@ -242,7 +243,12 @@ static int memory_map(struct file *f, struct file_map *m)
 
 static int memory_truncate(struct file *f, uint64_t size)
 {
-	return object_resize(f->node->object, size);
+	int error;
+
+	mutex_take(&f->node->contents);
+	error = object_resize(f->node->object, size);
+	mutex_give(&f->node->contents);
+	return error;
 }
 
 #define KEEP_SIZE  0x1
@@ -263,9 +269,11 @@ static int memory_allocate(struct file *f, int mode, uint64_t offset, uint64_t l
 	if (mode != 0 && mode != KEEP_SIZE) {
 		return -EOPNOTSUPP;
 	}
-	if (mode == 0 && end > size) {
+	mutex_take(&f->node->contents);
+	if (mode == 0 && end > object_size(o)) {
 		error = object_resize(o, end);
 	}
+	mutex_give(&f->node->contents);
 	if (error == 0 && offset < object_size(o)) {
 		error = object_populate(o, offset, MIN(len, object_size(o) - offset));
 	}

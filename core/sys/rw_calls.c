@@ -15,6 +15,7 @@ static int64_t transfer(struct file *f, struct uio *u, uint64_t *offset, bool wr
 {
 	int64_t (*fn)(struct file *, struct uio *, uint64_t *) =
 		write ? f->ops->write : f->ops->read;
+	bool alone = write || offset == NULL;
 	uint64_t position;
 	int64_t done;
 
@@ -27,13 +28,20 @@ static int64_t transfer(struct file *f, struct uio *u, uint64_t *offset, bool wr
 	if (f->ops->size == NULL) {
 		return offset != NULL ? -ESPIPE : fn(f, u, NULL);
 	}
-	if (offset != NULL) {
-		return (int64_t)*offset < 0 ? -EINVAL : fn(f, u, offset);
+	if (offset != NULL && (int64_t)*offset < 0) {
+		return -EINVAL;
 	}
-	position = atomic_load(&f->position);
+	/* What has positions is in the tree, or as if it were. */
+	if (alone) {
+		mutex_take(&f->node->contents);
+	}
+	position = offset != NULL ? *offset : atomic_load(&f->position);
 	done = fn(f, u, &position);
-	if (done > 0) {
+	if (done > 0 && offset == NULL) {
 		atomic_store(&f->position, position);
+	}
+	if (alone) {
+		mutex_give(&f->node->contents);
 	}
 	return done;
 }
