@@ -269,11 +269,9 @@ static int memory_allocate(struct file *f, int mode, uint64_t offset, uint64_t l
 	if (mode != 0 && mode != KEEP_SIZE) {
 		return -EOPNOTSUPP;
 	}
-	mutex_take(&f->node->contents);
-	if (mode == 0 && end > object_size(o)) {
+	if (mode == 0 && end > size) {
 		error = object_resize(o, end);
 	}
-	mutex_give(&f->node->contents);
 	if (error == 0 && offset < object_size(o)) {
 		error = object_populate(o, offset, MIN(len, object_size(o) - offset));
 	}

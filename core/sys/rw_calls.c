@@ -271,13 +271,21 @@ SYSCALL(ftruncate)
 
 static int64_t allocate(struct file *f, const uint64_t *a)
 {
+	int64_t error;
+
 	if (!file_may_write(f)) {
 		return -EBADF;
 	}
 	if ((int64_t)a[2] < 0 || (int64_t)a[3] <= 0) {
 		return -EINVAL;
 	}
-	return f->ops->allocate != NULL ? f->ops->allocate(f, (int)a[1], a[2], a[3]) : -EOPNOTSUPP;
+	if (f->ops->allocate == NULL) {
+		return -EOPNOTSUPP;
+	}
+	mutex_take(&f->node->contents);
+	error = f->ops->allocate(f, (int)a[1], a[2], a[3]);
+	mutex_give(&f->node->contents);
+	return error;
 }
 
 SYSCALL(fallocate)
