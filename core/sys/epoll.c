@@ -12,7 +12,7 @@
 #include "core/task/sched.h"
 #include "core/task/time.h"
 
-#define QUEUES_MAX 2 /* of one file: sockets have two */
+#define QUEUES_MAX 3 /* of one file: sockets have one, and two when they are connected */
 #define EVENTS_MAX 4096
 #define ITEMS_MAX  4096 /* of one epoll */
 #define ALWAYS	   (READY_ERR | READY_HUP)
@@ -79,6 +79,11 @@ static void add_queue(struct poll_table *t, struct wait_queue *q)
 {
 	struct item *item = container_of(t, struct adder, table)->item;
 
+	for (unsigned i = 0; i < item->queues; i++) {
+		if (item->waiter[i].queue == q) {
+			return;
+		}
+	}
 	if (item->queues < QUEUES_MAX) {
 		struct waiter *w = &item->waiter[item->queues++];
 
@@ -87,9 +92,12 @@ static void add_queue(struct poll_table *t, struct wait_queue *q)
 	}
 }
 
+/* Callers hold the epoll's lock. */
 static uint32_t happened(struct item *item)
 {
-	return file_poll(item->file, NULL) & ((item->events & ~(uint32_t)OPTIONS) | ALWAYS);
+	struct adder adder = {{add_queue}, item};
+
+	return file_poll(item->file, &adder.table) & ((item->events & ~(uint32_t)OPTIONS) | ALWAYS);
 }
 
 /* Callers hold both locks. */
@@ -112,7 +120,7 @@ static void remove_item(struct item *item)
 
 void epoll_forget(struct file *f)
 {
-	if (list_is_empty(&f->epoll_items)) {
+	if (f->ops->poll == NULL) {
 		return;
 	}
 	mutex_take(&files_lock);
@@ -204,7 +212,6 @@ static struct item *find_item(struct epoll *ep, const struct file *f, int fd)
 
 static int add_item(struct epoll *ep, struct file *f, int fd, const struct epoll_event *event)
 {
-	struct adder adder = {.table = {.add = add_queue}};
 	struct item *item;
 
 	if (find_item(ep, f, fd) != NULL) {
@@ -223,8 +230,6 @@ static int add_item(struct epoll *ep, struct file *f, int fd, const struct epoll
 	list_add_last(&ep->items, &item->node);
 	list_add_last(&f->epoll_items, &item->of_file);
 	ep->count++;
-	adder.item = item;
-	(void)file_poll(f, &adder.table);
 	if (happened(item) != 0) {
 		make_ready(item);
 	}
@@ -330,12 +335,7 @@ static int report(struct epoll *ep, uint64_t va, int max)
 		if ((item->events & EPOLLONESHOT) != 0) {
 			item->events &= OPTIONS;
 		} else if ((item->events & EPOLLET) == 0) {
-			uint64_t flags = spin_take_irq(&ep->ready_lock);
-
-			if (list_is_empty(&item->ready)) {
-				list_add_last(&ep->ready, &item->ready);
-			}
-			spin_give_irq(&ep->ready_lock, flags);
+			make_ready(item); /* others may have looked meanwhile */
 			first_again = first_again != NULL ? first_again : item;
 		}
 	}

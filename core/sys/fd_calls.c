@@ -114,6 +114,8 @@ static int64_t lock(struct file *f, uint64_t command, uint64_t va)
 
 static int64_t seals(struct file *f, uint64_t command, uint64_t set)
 {
+	int error;
+
 	if (f->node == NULL || f->node->object == NULL) {
 		return -EINVAL;
 	}
@@ -123,7 +125,14 @@ static int64_t seals(struct file *f, uint64_t command, uint64_t set)
 	if ((set & ~(uint64_t)SEALS_KNOWN) != 0) {
 		return -EINVAL;
 	}
-	return file_may_write(f) ? object_add_seals(f->node->object, (uint32_t)set) : -EPERM;
+	if (!file_may_write(f)) {
+		return -EPERM;
+	}
+	/* A write that has looked at the seals already ends before. */
+	mutex_take(&f->node->contents);
+	error = object_add_seals(f->node->object, (uint32_t)set);
+	mutex_give(&f->node->contents);
+	return error;
 }
 
 static int64_t control(struct file *f, const uint64_t *a)

@@ -34,6 +34,7 @@ struct node *node_create(uint32_t mode)
 	n->mtime_ns = clock_wall_ns();
 	list_init(&n->in_parent);
 	list_init(&n->children);
+	mutex_init(&n->contents);
 	return n;
 }
 
@@ -242,7 +243,12 @@ static int memory_map(struct file *f, struct file_map *m)
 
 static int memory_truncate(struct file *f, uint64_t size)
 {
-	return object_resize(f->node->object, size);
+	int error;
+
+	mutex_take(&f->node->contents);
+	error = object_resize(f->node->object, size);
+	mutex_give(&f->node->contents);
+	return error;
 }
 
 #define KEEP_SIZE  0x1

@@ -67,6 +67,8 @@ struct node {
 	uint32_t links;
 	void *socket; /* who is bound here */
 
+	struct mutex contents; /* of one write at a time, or use of an open file's position */
+
 	_Atomic uint64_t mtime_ns;
 	_Atomic uint32_t refs;
 };

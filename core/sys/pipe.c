@@ -13,14 +13,20 @@
 
 #define ATOMIC_BYTES 4096 /* PIPE_BUF: writes up to here are not torn apart */
 
+/* A side that has been shut waits for nothing any more, nor does the other one. */
+static bool is_shut(const struct pipe *p)
+{
+	return p->readers == 0 || p->writers == 0;
+}
+
 static bool is_readable(struct pipe *p)
 {
-	return p->end != p->start || p->writers == 0;
+	return p->end != p->start || is_shut(p);
 }
 
 static bool has_room(struct pipe *p, uint64_t bytes)
 {
-	return PIPE_BYTES - (p->end - p->start) >= MIN(bytes, ATOMIC_BYTES) || p->readers == 0;
+	return PIPE_BYTES - (p->end - p->start) >= MIN(bytes, ATOMIC_BYTES) || is_shut(p);
 }
 
 struct pipe *pipe_create(void)
@@ -54,24 +60,8 @@ void pipe_put(struct pipe *p)
 	if (atomic_fetch_sub(&p->refs, 1) != 1) {
 		return;
 	}
-	list_each_safe(&p->passengers, node)
-	{
-		struct pipe_passenger *who = container_of(node, struct pipe_passenger, node);
-
-		who->drop(who);
-	}
 	mem_free(p->bytes, PIPE_BYTES);
 	mem_free(p, sizeof(*p));
-}
-
-void pipe_close(struct pipe *p, bool writer)
-{
-	mutex_take(&p->lock);
-	p->writers -= writer;
-	p->readers -= !writer;
-	mutex_give(&p->lock);
-	wait_wake(&p->changed, READY_IN | READY_OUT | READY_HUP | READY_ERR);
-	pipe_put(p);
 }
 
 static struct pipe_passenger *first_passenger(struct pipe *p)
@@ -81,20 +71,34 @@ static struct pipe_passenger *first_passenger(struct pipe *p)
 		       : container_of(p->passengers.next, struct pipe_passenger, node);
 }
 
-/* Who comes with the next byte gets off. Caller holds the lock. */
-static void let_off(struct pipe *p, struct pipe_passenger **out)
+/* Who comes with the next byte gets off, or with @all whoever is first. Caller holds the lock. */
+static struct pipe_passenger *let_off(struct pipe *p, bool all)
 {
 	struct pipe_passenger *who = first_passenger(p);
 
-	if (who == NULL || who->position != p->start || p->start == p->end) {
-		return;
+	if (who == NULL || (!all && (who->position != p->start || p->start == p->end))) {
+		return NULL;
 	}
 	list_remove(&who->node);
-	if (out != NULL) {
-		*out = who;
-	} else {
+	return who;
+}
+
+void pipe_close(struct pipe *p, bool writer)
+{
+	struct pipe_passenger *who;
+
+	mutex_take(&p->lock);
+	p->writers -= writer;
+	p->readers -= !writer;
+	/* Nobody gets on any more. */
+	while (!writer && (who = let_off(p, true)) != NULL) {
+		mutex_give(&p->lock);
 		who->drop(who);
+		mutex_take(&p->lock);
 	}
+	mutex_give(&p->lock);
+	wait_wake(&p->changed, READY_IN | READY_OUT | READY_HUP | READY_ERR);
+	pipe_put(p);
 }
 
 /* How far a read may go. */
@@ -134,6 +138,7 @@ static int64_t move(struct pipe *p, struct uio *u, bool out)
 
 int64_t pipe_read(struct pipe *p, struct uio *u, bool nonblocking, struct pipe_passenger **who)
 {
+	struct pipe_passenger *off = NULL;
 	int64_t done = 0;
 	int error;
 
@@ -143,7 +148,7 @@ int64_t pipe_read(struct pipe *p, struct uio *u, bool nonblocking, struct pipe_p
 	for (;;) {
 		mutex_take(&p->lock);
 		if (is_readable(p)) {
-			let_off(p, who);
+			off = let_off(p, false);
 			done = move(p, u, true);
 			mutex_give(&p->lock);
 			break;
@@ -159,6 +164,11 @@ int64_t pipe_read(struct pipe *p, struct uio *u, bool nonblocking, struct pipe_p
 	}
 	if (done > 0) {
 		wait_wake(&p->changed, READY_OUT);
+	}
+	if (who != NULL) {
+		*who = off;
+	} else if (off != NULL) {
+		off->drop(off);
 	}
 	return done;
 }
@@ -185,17 +195,19 @@ int64_t pipe_write(struct pipe *p, struct uio *u, bool nonblocking, struct pipe_
 
 	while (u->left > 0) {
 		mutex_take(&p->lock);
-		if (p->readers == 0) {
+		if (is_shut(p)) {
 			mutex_give(&p->lock);
 			return total > 0 ? total : -EPIPE;
 		}
 		if (has_room(p, u->left)) {
-			if (who != NULL && *who != NULL) {
-				(*who)->position = p->end;
+			uint32_t first = p->end;
+
+			done = move(p, u, false);
+			if (done > 0 && who != NULL && *who != NULL) {
+				(*who)->position = first;
 				list_add_last(&p->passengers, &(*who)->node);
 				*who = NULL;
 			}
-			done = move(p, u, false);
 			mutex_give(&p->lock);
 			if (done <= 0) {
 				return total > 0 ? total : done;

@@ -38,14 +38,14 @@ void pipe_put(struct pipe *p);
 void pipe_close(struct pipe *p, bool writer);
 
 /** pipe_read() - @who: NULL (passengers are dropped), or set to who came with the first byte.
- * Return: bytes; 0: all writers have gone; -EAGAIN, -ERESTARTSYS, -EFAULT. */
+ * Return: bytes; 0: all writers or readers have gone; -EAGAIN, -ERESTARTSYS, -EFAULT. */
 int64_t pipe_read(struct pipe *p, struct uio *u, bool nonblocking, struct pipe_passenger **who);
 
 /** pipe_peek() - as pipe_read(), but all stays; does not wait and takes nobody off. */
 int64_t pipe_peek(struct pipe *p, struct uio *u);
 
 /** pipe_write() - @who: NULL, or a passenger; set to NULL once it is on its way.
- * Return: bytes; -EPIPE: all readers have gone; -EAGAIN, -ERESTARTSYS, -EFAULT. */
+ * Return: bytes; -EPIPE: all readers or writers have gone; -EAGAIN, -ERESTARTSYS, -EFAULT. */
 int64_t pipe_write(struct pipe *p, struct uio *u, bool nonblocking, struct pipe_passenger **who);
 
 /** pipe_poll_read() / pipe_poll_write() - READY_* for the ends. */

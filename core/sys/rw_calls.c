@@ -15,6 +15,7 @@ static int64_t transfer(struct file *f, struct uio *u, uint64_t *offset, bool wr
 {
 	int64_t (*fn)(struct file *, struct uio *, uint64_t *) =
 		write ? f->ops->write : f->ops->read;
+	bool alone = write || offset == NULL;
 	uint64_t position;
 	int64_t done;
 
@@ -27,13 +28,20 @@ static int64_t transfer(struct file *f, struct uio *u, uint64_t *offset, bool wr
 	if (f->ops->size == NULL) {
 		return offset != NULL ? -ESPIPE : fn(f, u, NULL);
 	}
-	if (offset != NULL) {
-		return (int64_t)*offset < 0 ? -EINVAL : fn(f, u, offset);
+	if (offset != NULL && (int64_t)*offset < 0) {
+		return -EINVAL;
 	}
-	position = atomic_load(&f->position);
+	/* What has positions is in the tree, or as if it were. */
+	if (alone) {
+		mutex_take(&f->node->contents);
+	}
+	position = offset != NULL ? *offset : atomic_load(&f->position);
 	done = fn(f, u, &position);
-	if (done > 0) {
+	if (done > 0 && offset == NULL) {
 		atomic_store(&f->position, position);
+	}
+	if (alone) {
+		mutex_give(&f->node->contents);
 	}
 	return done;
 }
@@ -263,13 +271,21 @@ SYSCALL(ftruncate)
 
 static int64_t allocate(struct file *f, const uint64_t *a)
 {
+	int64_t error;
+
 	if (!file_may_write(f)) {
 		return -EBADF;
 	}
 	if ((int64_t)a[2] < 0 || (int64_t)a[3] <= 0) {
 		return -EINVAL;
 	}
-	return f->ops->allocate != NULL ? f->ops->allocate(f, (int)a[1], a[2], a[3]) : -EOPNOTSUPP;
+	if (f->ops->allocate == NULL) {
+		return -EOPNOTSUPP;
+	}
+	mutex_take(&f->node->contents);
+	error = f->ops->allocate(f, (int)a[1], a[2], a[3]);
+	mutex_give(&f->node->contents);
+	return error;
 }
 
 SYSCALL(fallocate)

@@ -103,21 +103,19 @@ static int64_t socket_read(struct file *f, struct uio *u, uint64_t *offset)
 	if (s->state != SOCKET_CONNECTED) {
 		return -EINVAL;
 	}
-	return s->rx_shut ? 0 : pipe_read(s->rx, u, file_is_nonblocking(f), NULL);
+	return pipe_read(s->rx, u, file_is_nonblocking(f), NULL);
 }
 
 static int64_t socket_write(struct file *f, struct uio *u, uint64_t *offset)
 {
 	struct socket *s = f->data;
-	int64_t done = -EPIPE;
+	int64_t done;
 
 	(void)offset;
 	if (s->state != SOCKET_CONNECTED) {
 		return -ENOTCONN;
 	}
-	if (!s->tx_shut) {
-		done = pipe_write(s->tx, u, file_is_nonblocking(f), NULL);
-	}
+	done = pipe_write(s->tx, u, file_is_nonblocking(f), NULL);
 	if (done == -EPIPE) {
 		signal_send_thread(thread_current(), &(struct signal_info){.signo = SIGPIPE});
 	}

@@ -340,7 +340,7 @@ static int64_t send(struct file *f, struct uio *u, uint64_t flags, struct pipe_p
 {
 	struct socket *s = f->data;
 	bool nonblocking = file_is_nonblocking(f) || (flags & MESSAGE_DONTWAIT) != 0;
-	int64_t done = -EPIPE;
+	int64_t done;
 
 	if ((flags & ~(uint64_t)MESSAGE_KNOWN) != 0) {
 		return -EOPNOTSUPP;
@@ -348,9 +348,7 @@ static int64_t send(struct file *f, struct uio *u, uint64_t flags, struct pipe_p
 	if (s->state != SOCKET_CONNECTED) {
 		return -ENOTCONN;
 	}
-	if (!s->tx_shut) {
-		done = pipe_write(s->tx, u, nonblocking, who);
-	}
+	done = pipe_write(s->tx, u, nonblocking, who);
 	if (done == -EPIPE && (flags & MESSAGE_NOSIGNAL) == 0) {
 		signal_send_thread(thread_current(), &(struct signal_info){.signo = SIGPIPE});
 	}
@@ -369,9 +367,9 @@ static int64_t receive(struct file *f, struct uio *u, uint64_t flags, struct pip
 		return -ENOTCONN;
 	}
 	if ((flags & MESSAGE_PEEK) != 0) {
-		return s->rx_shut ? 0 : pipe_peek(s->rx, u);
+		return pipe_peek(s->rx, u);
 	}
-	return s->rx_shut ? 0 : pipe_read(s->rx, u, nonblocking, who);
+	return pipe_read(s->rx, u, nonblocking, who);
 }
 
 SYSCALL(sendto)

@@ -505,29 +505,36 @@ struct node *tree_new_file(uint32_t permissions)
 	return n;
 }
 
-void tree_set_cwd(struct process *p, struct node *dir)
+static void set(struct node **of_process, struct node *n)
 {
 	struct node *old;
 
-	if (dir != NULL) {
-		node_get(dir);
+	if (n != NULL) {
+		node_get(n);
 	}
 	mutex_take(&tree_lock);
-	old = p->cwd;
-	p->cwd = dir;
+	old = *of_process;
+	*of_process = n;
 	mutex_give(&tree_lock);
 	if (old != NULL) {
 		node_put(old);
 	}
 }
 
-void tree_put_cwd(struct process *p)
+void tree_set_cwd(struct process *p, struct node *dir)
 {
-	tree_set_cwd(p, NULL);
-	if (p->exe != NULL) {
-		node_put(p->exe);
-		p->exe = NULL;
-	}
+	set(&p->cwd, dir);
+}
+
+void tree_set_exe(struct process *p, struct node *program)
+{
+	set(&p->exe, program);
+}
+
+void tree_forget(struct process *p)
+{
+	set(&p->cwd, NULL);
+	set(&p->exe, NULL);
 }
 
 struct node *tree_get_cwd(struct process *p)

@@ -67,9 +67,10 @@ must_use int tree_entry(struct node *dir, uint64_t *index, char name[NODE_NAME_M
 /** tree_new_file() - an empty file in memory, in no directory. Return: it, or NULL. */
 must_use struct node *tree_new_file(uint32_t permissions);
 
-/** tree_set_cwd() / tree_put_cwd() - of a process. */
+/** tree_set_cwd() / tree_set_exe() / tree_forget() - what a process has of the tree. */
 void tree_set_cwd(struct process *p, struct node *dir);
-void tree_put_cwd(struct process *p);
+void tree_set_exe(struct process *p, struct node *program);
+void tree_forget(struct process *p);
 /** tree_get_cwd() - held. */
 struct node *tree_get_cwd(struct process *p);
 

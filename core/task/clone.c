@@ -79,11 +79,11 @@ static int64_t start_thread(struct process *p, struct thread *t, const struct cl
 		thread_discard(t);
 		return error;
 	}
-	if ((c->flags & CLONE_PARENT_SETTID) != 0 &&
-	    user_put32(c->parent_tid, (uint32_t)tid) != 0) {
-		process_remove_thread(p, t);
-		thread_discard(t);
-		return -EFAULT;
+	if ((c->flags & CLONE_PARENT_SETTID) != 0) {
+		/* As in Linux: a bad address is the caller's own problem. */
+		int ignored = user_put32(c->parent_tid, (uint32_t)tid);
+
+		(void)ignored;
 	}
 	sched_start(t);
 	return tid;
@@ -120,8 +120,7 @@ static int inherit(struct process *child, struct process *p, const struct clone 
 	cwd = tree_get_cwd(p);
 	tree_set_cwd(child, cwd);
 	node_put(cwd);
-	child->exe = p->exe;
-	node_get(child->exe);
+	tree_set_exe(child, p->exe);
 	child->brk_start = p->brk_start;
 	child->arguments = p->arguments;
 	child->arguments_end = p->arguments_end;
@@ -141,7 +140,7 @@ static void undo(struct process *child)
 		space_put(child->space);
 		child->space = NULL;
 	}
-	tree_put_cwd(child);
+	tree_forget(child);
 	process_discard(child);
 }
 

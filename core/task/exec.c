@@ -16,8 +16,10 @@
 #include "core/sys/fd.h"
 #include "core/sys/node.h"
 #include "core/sys/random.h"
+#include "core/sys/tree.h"
 #include "core/task/elf.h"
 #include "core/task/process.h"
+#include "core/task/robust.h"
 
 #define STACK_BYTES  (8 * MIB)
 #define PIE_BASE     UINT64_C(0x555555554000)
@@ -245,8 +247,10 @@ static void enter(struct image *im, struct node *program, const char *name)
 	struct process *p = t->process;
 	struct space *old = p->space;
 	const char *base = name;
-	uint64_t flags = irq_save();
+	uint64_t flags;
 
+	robust_end();
+	flags = irq_save();
 	p->space = im->space;
 	space_switch(im->space);
 	irq_restore(flags);
@@ -254,11 +258,7 @@ static void enter(struct image *im, struct node *program, const char *name)
 		space_put(old);
 	}
 	process_release_vfork(p);
-	node_get(program);
-	if (p->exe != NULL) {
-		node_put(p->exe);
-	}
-	p->exe = program;
+	tree_set_exe(p, program);
 	p->brk_start = im->brk;
 	p->brk = im->brk;
 	p->arguments = im->arguments;
@@ -269,8 +269,6 @@ static void enter(struct image *im, struct node *program, const char *name)
 		base = *c == '/' ? c + 1 : base;
 	}
 	thread_set_name(t, base);
-	t->clear_child_tid = 0;
-	t->robust_list = 0;
 	t->rseq = 0;
 	t->alt_stack = (struct alt_stack){0};
 	t->user.fs_base = 0;

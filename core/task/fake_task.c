@@ -71,7 +71,7 @@ static void look_at_heap(void *ctx, const char *name, size_t bytes, uint64_t use
 void fake_task_stop(void)
 {
 	fd_table_put(process.files);
-	tree_put_cwd(&process);
+	tree_forget(&process);
 	heap_each(look_at_heap, NULL);
 	fake_machine_stop();
 }

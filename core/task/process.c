@@ -8,7 +8,6 @@
 #include "core/mem/heap.h"
 #include "core/mem/space.h"
 #include "core/sys/fd.h"
-#include "core/sys/node.h"
 #include "core/sys/tree.h"
 #include "core/task/process_end.h"
 #include "core/task/sched.h"
@@ -114,6 +113,8 @@ static void forget(struct process *p)
 void process_discard(struct process *p)
 {
 	spin_take(&task_lock);
+	/* Who waits for it learns that there is none. */
+	wait_wake(&p->parent->child_wait, 0);
 	forget(p);
 	spin_give(&task_lock);
 	process_put(p);
@@ -131,9 +132,6 @@ void process_put(struct process *p)
 	}
 	signals_fini(&p->signals);
 	seccomp_fini(&p->seccomp);
-	if (p->exe != NULL) {
-		node_put(p->exe);
-	}
 	mem_free(p, sizeof(*p));
 }
 
@@ -188,15 +186,6 @@ int process_add_thread(struct process *p, struct thread *t)
 	}
 	spin_give(&task_lock);
 	return error;
-}
-
-void process_remove_thread(struct process *p, struct thread *t)
-{
-	spin_take(&task_lock);
-	slots[t->tid].thread = NULL;
-	list_remove(&t->in_process);
-	p->thread_count--;
-	spin_give(&task_lock);
 }
 
 /* All threads look at how things are. Caller holds the task lock. */
@@ -258,56 +247,38 @@ void process_release_vfork(struct process *p)
 	wait_wake(&p->thread_wait, 0);
 }
 
-/* Tells the parent. Caller holds no lock. */
+/* The parent hears of it. Caller holds the task lock. */
 static void tell_parent(struct process *p, int code, int status)
 {
-	struct process *parent;
-
-	spin_take(&task_lock);
-	parent = p->parent;
-	if (parent != NULL) {
-		process_get(parent);
+	if (p->parent != NULL) {
+		signal_send_locked(p->parent, &(struct signal_info){.signo = SIGCHLD,
+								    .code = code,
+								    .pid = p->pid,
+								    .status = status});
+		wait_wake(&p->parent->child_wait, 0);
 	}
-	spin_give(&task_lock);
-	if (parent == NULL) {
-		return;
-	}
-	wait_wake(&parent->child_wait, 0);
-	signal_send(parent,
-		    &(struct signal_info){
-			    .signo = SIGCHLD, .code = code, .pid = p->pid, .status = status});
-	process_put(parent);
 }
 
 void process_stop(struct process *p, int signo)
 {
 	spin_take(&task_lock);
-	if (p->ending || p->stopped || !p->stop_due) {
-		spin_give(&task_lock);
-		return;
+	if (!p->ending && !p->stopped && p->stop_due) {
+		p->stopped = true;
+		p->stop_reported = false;
+		p->stop_signal = signo;
+		notify_threads(p);
+		tell_parent(p, CLD_STOPPED, signo);
 	}
-	p->stopped = true;
-	p->stop_reported = false;
-	p->stop_signal = signo;
-	notify_threads(p);
 	spin_give(&task_lock);
-	tell_parent(p, CLD_STOPPED, signo);
 }
 
 void process_continue(struct process *p)
 {
-	bool was_stopped;
-
-	spin_take(&task_lock);
-	was_stopped = p->stopped;
 	p->stop_due = false;
-	if (was_stopped) {
+	if (p->stopped) {
 		p->stopped = false;
 		p->continued = true;
 		notify_threads(p);
-	}
-	spin_give(&task_lock);
-	if (was_stopped) {
 		wait_wake(&p->thread_wait, 0);
 		tell_parent(p, CLD_CONTINUED, SIGCONT);
 	}
@@ -364,10 +335,29 @@ static void release_resources(struct process *p)
 	if (space != NULL) {
 		space_put(space);
 	}
-	tree_put_cwd(p);
+	tree_forget(p);
 	timer_stop_wait(&p->alarm);
 	work_drain(); /* an alarm may be on its way */
 	process_release_vfork(p);
+}
+
+/*
+ * The parent hears of a zombie, or has said that it will not wait: then it goes. All under one
+ * lock: who has waited has the signal, too. Caller holds it. Return: has it gone, but for the
+ * reference that was its parent's?
+ */
+static bool tell_end(struct process *p)
+{
+	const struct signal_action *a = &p->parent->signals.action[SIGCHLD - 1];
+	bool goes = a->handler == (uint64_t)SIG_IGN || (a->flags & SA_NOCLDWAIT) != 0;
+	int signo = p->status & 0x7f;
+
+	tell_parent(p, signo != 0 ? CLD_KILLED : CLD_EXITED,
+		    signo != 0 ? signo : (p->status >> 8) & 0xff);
+	if (goes) {
+		forget(p);
+	}
+	return goes;
 }
 
 /* Children go to number 1; those who asked for it get a signal. */
@@ -375,7 +365,7 @@ static void leave_children(struct process *p)
 {
 	for (;;) {
 		struct process *child, *init;
-		bool zombie;
+		bool goes;
 
 		spin_take(&task_lock);
 		if (list_is_empty(&p->children)) {
@@ -387,36 +377,21 @@ static void leave_children(struct process *p)
 		list_remove(&child->in_parent);
 		child->parent = init;
 		list_add_last(&init->children, &child->in_parent);
-		zombie = child->is_zombie;
-		process_get(child);
-		spin_give(&task_lock);
 		if (child->parent_death_signal != 0) {
-			signal_send(child,
-				    &(struct signal_info){.signo = child->parent_death_signal});
+			signal_send_locked(
+				child, &(struct signal_info){.signo = child->parent_death_signal});
 		}
-		if (zombie) {
-			wait_wake(&init->child_wait, 0);
+		goes = child->is_zombie && tell_end(child);
+		spin_give(&task_lock);
+		if (goes) {
+			process_put(child);
 		}
-		process_put(child);
 	}
-}
-
-/* Has the parent said that it will not wait? Caller holds the lock. */
-static bool nobody_waits(const struct process *p)
-{
-	const struct signal_action *a;
-
-	if (p->parent == NULL) {
-		return true;
-	}
-	a = &p->parent->signals.action[SIGCHLD - 1];
-	return a->handler == (uint64_t)SIG_IGN || (a->flags & SA_NOCLDWAIT) != 0;
 }
 
 static void become_zombie(struct process *p, struct thread *t)
 {
-	int signo = p->status & 0x7f;
-	bool reaped;
+	bool goes;
 
 	spin_take(&task_lock);
 	slots[t->tid].thread = NULL;
@@ -424,24 +399,11 @@ static void become_zombie(struct process *p, struct thread *t)
 	p->thread_count = 0;
 	p->dead_ns += sched_run_ns(t);
 	p->is_zombie = true;
-	reaped = nobody_waits(p);
-	process_get(p);
+	goes = tell_end(p);
 	spin_give(&task_lock);
-	tell_parent(p, signo != 0 ? CLD_KILLED : CLD_EXITED,
-		    signo != 0 ? signo : (p->status >> 8) & 0xff);
-	if (reaped) {
-		spin_take(&task_lock);
-		/* Somebody may have waited all the same. */
-		reaped = slots[p->pid].process == p;
-		if (reaped) {
-			forget(p);
-		}
-		spin_give(&task_lock);
-		if (reaped) {
-			process_put(p);
-		}
+	if (goes) {
+		process_put(p);
 	}
-	process_put(p);
 }
 
 void process_thread_ended(int status)

@@ -36,7 +36,6 @@ struct process {
 
 	/* Changed by execve() only, when there is one thread. */
 	struct space *space; /* NULL once it has ended */
-	struct node *exe;
 	uint64_t brk_start;
 	uint64_t arguments, arguments_end; /* of argv[] in its memory */
 
@@ -50,7 +49,7 @@ struct process {
 	uint64_t brk;
 
 	/* Guarded by the tree's lock (tree.h). */
-	struct node *cwd;
+	struct node *cwd, *exe;
 
 	/* Guarded by the task lock. */
 	struct list threads;
@@ -103,8 +102,6 @@ must_use struct thread *thread_find(int tid);
 /** process_add_thread() - gives @t a number (the process's own if it is the first).
  * Return: 0; -EAGAIN: there are too many. */
 must_use int process_add_thread(struct process *p, struct thread *t);
-/** process_remove_thread() - the last reverse step of a failed clone(). */
-void process_remove_thread(struct process *p, struct thread *t);
 
 /** process_exit() - ends all threads of the process, as exit_group(). Context: any without
  * LOCK_TASK and LOCK_SIGNAL. */
@@ -122,7 +119,7 @@ void process_thread_ended(int status);
 void process_release_vfork(struct process *p);
 
 /** process_stop() / process_continue() - job control. It is not stopped if SIGCONT has come since
- * the stop signal was taken. */
+ * the stop signal was taken. Context: process_continue(): LOCK_TASK held. */
 void process_stop(struct process *p, int signo);
 void process_continue(struct process *p);
 

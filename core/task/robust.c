@@ -31,9 +31,8 @@ static void release(uint64_t va, int tid, bool pending)
 			old = value;
 		}
 		if (old == value) {
-			if ((value & FUTEX_WAITERS) != 0) {
-				(void)futex_wake(va, true, 1, FUTEX_ANY);
-			}
+			/* FUTEX_WAITERS may have come just before user_put32(). */
+			(void)futex_wake(va, true, 1, FUTEX_ANY);
 			return;
 		}
 		value = old;

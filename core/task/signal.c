@@ -163,22 +163,35 @@ static int put(struct process *p, struct thread *t, const struct signal_info *in
 	return error;
 }
 
-static int send(struct process *p, struct thread *t, const struct signal_info *info)
+/* Caller holds the task lock. */
+static int send_locked(struct process *p, struct thread *t, const struct signal_info *info)
 {
-	uint64_t flags;
+	uint64_t flags = spin_take_irq(&p->signals.lock);
 	int error;
 
-	spin_take(&task_lock);
-	flags = spin_take_irq(&p->signals.lock);
 	cancel_opposite(p, info->signo);
 	error = put(p, t, info);
 	spin_give_irq(&p->signals.lock, flags);
-	spin_give(&task_lock);
 	wait_wake(&p->signals.arrived, 1);
 	/* After the above: a stop signal that was taken before it stops nobody from here on. */
 	if (info->signo == SIGCONT) {
 		process_continue(p);
 	}
+	return error;
+}
+
+void signal_send_locked(struct process *p, const struct signal_info *info)
+{
+	(void)send_locked(p, NULL, info);
+}
+
+static int send(struct process *p, struct thread *t, const struct signal_info *info)
+{
+	int error;
+
+	spin_take(&task_lock);
+	error = send_locked(p, t, info);
+	spin_give(&task_lock);
 	return error;
 }
 

@@ -62,6 +62,9 @@ bool signal_is_deadly(void);
 int signal_send(struct process *p, const struct signal_info *info);
 int signal_send_thread(struct thread *t, const struct signal_info *info);
 
+/** signal_send_locked() - as signal_send(). Context: LOCK_TASK held. */
+void signal_send_locked(struct process *p, const struct signal_info *info);
+
 /** signal_force() - to the current thread about its own doing: cannot be blocked or ignored. */
 void signal_force(const struct signal_info *info);
 

@@ -66,6 +66,13 @@ def test_offers_what_programs_need():
     check_user(run({'init': build('user', PIE)}), NAMES + ('relocated',))
 
 
+def test_loses_nothing_to_races():
+    """The same program passes on Linux."""
+    names = ('told', 'ignored', 'orphans', 'unwritten', 'shut', 'dropped', 'appended', 'position', 'grown', 'robust',
+             'level', 'connected')
+    check_user(run({'init': build('races')}, cpus=4, spare_cpu=True), names)
+
+
 def test_rseq_is_as_on_linux():
     """The same program passes on Linux."""
     names = ('refusals', 'numbers', 'preempted', 'interrupted', 'outside', 'inherited', 'faults')
