@@ -400,7 +400,6 @@ struct mapping *space_take_out(struct space *s, uint64_t start, uint64_t end)
 	while (i < s->n && s->map[i]->start < end) {
 		struct mapping *m = s->map[i];
 		forget(s, i);
-		detach(m);
 		m->next = list;
 		list = m;
 	}
@@ -409,6 +408,10 @@ struct mapping *space_take_out(struct space *s, uint64_t start, uint64_t end)
 		uint64_t high = i < s->n ? s->map[i]->start : USER_END + PAGE_SIZE;
 		space_zap(s, start, end);
 		free_tables(s, start, end, low, high);
+	}
+	/* Only now: until here an object that gives up pages waits for the lock before they go. */
+	for (struct mapping *m = list; m != NULL; m = m->next) {
+		detach(m);
 	}
 	return list;
 }

@@ -1,7 +1,9 @@
 #include "core/mem/space.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <string.h>
+#include <time.h>
 
 #include "core/hw/fake_hw.h"
 #include "core/hw/regs.h"
@@ -325,6 +327,58 @@ static void notifiers_hear_before_pages_go(void **state)
 	space_remove_notifier(s, &l.n);
 	assert_int_equal(space_unmap(s, va, PAGE_SIZE), 0);
 	assert_int_equal(l.calls, 2);
+}
+
+/* Another CPU, which takes pages out of an object while a space lets go of its mapping of it. */
+struct puncher {
+	struct space_notifier n;
+	struct object *o;
+	_Atomic bool begin, done, too_early;
+};
+
+static void *punch(void *arg)
+{
+	struct puncher *p = arg;
+
+	fake_cpu_join(1);
+	while (!p->begin) {
+	}
+	assert_int_equal(object_punch(p->o, 0, 2 * PAGE_SIZE), 0);
+	p->done = true;
+	page_drain_cpu();
+	return NULL;
+}
+
+/* A CPU may still write to the pages: this one has not been told. */
+static void on_unmap(struct space_notifier *n, uint64_t start, uint64_t end)
+{
+	struct puncher *p = container_of(n, struct puncher, n);
+
+	if (start < end && !p->begin) {
+		p->begin = true;
+		for (unsigned ms = 0; ms < 200 && !p->done; ms++) {
+			nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+		}
+		p->too_early = p->done;
+	}
+}
+
+static void pages_wait_for_an_unmapping(void **state)
+{
+	struct space *s = *state;
+	struct puncher p = {.n.invalidate = on_unmap, .o = object_create(2 * PAGE_SIZE)};
+	uint64_t va = map(s, 0, 2 * PAGE_SIZE, RW, SPACE_SHARED, p.o, 0);
+	pthread_t thread;
+
+	*touch(s, va, SPACE_WRITE) = 1;
+	space_add_notifier(s, &p.n);
+	assert_int_equal(pthread_create(&thread, NULL, punch, &p), 0);
+	assert_int_equal(space_unmap(s, va, 2 * PAGE_SIZE), 0);
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	assert_false(p.too_early);
+	assert_int_equal(object_pages(p.o), 0);
+	space_remove_notifier(s, &p.n);
+	object_put(p.o);
 }
 
 static void other_cpus_are_told(void **state)
@@ -721,6 +775,7 @@ int main(void)
 		TEST(bad_arguments_are_refused),
 		TEST(seals_hold),
 		TEST(notifiers_hear_before_pages_go),
+		TEST(pages_wait_for_an_unmapping),
 		TEST(other_cpus_are_told),
 		TEST(a_flush_is_told_by_number),
 		TEST(remapping_keeps_contents),
