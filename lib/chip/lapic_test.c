@@ -524,6 +524,17 @@ static void tsc_deadline(void **unused)
 	assert_int_equal(take(0), 0x42);
 	assert_int_equal(lapic_deadline(lapic), 0);
 	write_reg(0, LAPIC_EOI, 0);
+	lapic_set_deadline(lapic, now.tsc + 2000, &now);
+	pass(900);
+	lapic_expire(lapic, &now); /* too early, by both clocks */
+	assert_int_equal(take(0), -1);
+	now.tsc += 200; /* time passes between the looks at them */
+	lapic_expire(lapic, &now);
+	assert_int_equal(take(0), 0x42);
+	assert_int_equal(lapic_deadline(lapic), 0);
+	lapic_expire(lapic, &now); /* once */
+	assert_int_equal(take(0), -1);
+	write_reg(0, LAPIC_EOI, 0);
 	lapic_set_deadline(lapic, 1, &now); /* past: at once */
 	assert_int_equal(take(0), 0x42);
 	write_reg(0, LAPIC_EOI, 0);

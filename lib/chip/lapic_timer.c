@@ -130,12 +130,16 @@ void lapic_set_deadline(struct lapic *lapic, uint64_t tsc, const struct lapic_ti
 void lapic_expire(struct lapic *lapic, const struct lapic_time *time)
 {
 	uint64_t deadline = lapic->deadline_ns, period;
+	/* By its own clock: whoever is early, and is held up between looking at the two clocks, has
+	 * only the TSC beyond the deadline. And no timer runs any more. */
+	bool over = mode(lapic) == LVT_DEADLINE && deadline != UINT64_MAX &&
+		    lapic->deadline_tsc <= time->tsc;
 
-	if (deadline > time->now_ns) {
+	if (!over && deadline > time->now_ns) {
 		return;
 	}
-	/* Not yet, by the guest's own clock: it may be set back while the timer runs. */
-	if (mode(lapic) == LVT_DEADLINE && lapic->deadline_tsc > time->tsc) {
+	/* Not yet: the guest's clock may be set back while the timer runs. */
+	if (!over && mode(lapic) == LVT_DEADLINE) {
 		lapic_arm(lapic, time->now_ns + ns_until(lapic->deadline_tsc, time));
 		return;
 	}
