@@ -119,11 +119,8 @@ static __attribute__((noinline)) void collect_posted(struct lapic *lapic)
 		if (bits == 0) {
 			continue; /* an earlier look has found them */
 		}
+		/* They stay: who posts the same vector once more may have set its own already. */
 		level = atomic_load_explicit(&lapic->posted_level[word], memory_order_relaxed);
-		if ((level & bits) != 0) {
-			atomic_fetch_and_explicit(&lapic->posted_level[word], ~bits,
-						  memory_order_relaxed);
-		}
 		*irr |= bits;
 		lapic->irr |= (uint32_t)BIT(word);
 		*tmr = (*tmr & ~bits) | (level & bits);

@@ -1,6 +1,7 @@
 #include "lib/chip/lapic.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <string.h>
 
 #include "tests/unit.h"
@@ -438,6 +439,39 @@ static void modes_change_by_the_book(void **unused)
 	assert_int_equal(read_reg(1, LAPIC_ID), 0x01000000);
 }
 
+#define LEVELS 2000000
+
+static void *post_levels(void *done)
+{
+	for (unsigned i = 0; i < LEVELS; i++) {
+		(void)post_fixed(0, 0x51, true);
+	}
+	*(_Atomic bool *)done = true;
+	return NULL;
+}
+
+/* As by two wires that share a vector. */
+static void levels_come_while_others_are_taken(void **unused)
+{
+	_Atomic bool done = false;
+	unsigned seen = 0, edges = 0;
+	pthread_t thread;
+
+	(void)unused;
+	enable_all();
+	assert_int_equal(pthread_create(&thread, NULL, post_levels, &done), 0);
+	for (bool last = false; !last;) {
+		last = done;
+		if (lapic_waiting(&cpus[0].lapic) == 0x51) {
+			seen++;
+			edges += (read_reg(0, LAPIC_TMR + 0x20) & BIT(0x11)) == 0;
+		}
+	}
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	assert_true(seen > 0);
+	assert_int_equal(edges, 0);
+}
+
 /* ---- timer ---- */
 
 static void pass(uint64_t ns)
@@ -630,6 +664,7 @@ int main(void)
 		LAPIC_UNIT(x2_refuses_reserved_bits),
 		LAPIC_UNIT(x2_ipis),
 		LAPIC_UNIT(modes_change_by_the_book),
+		LAPIC_UNIT(levels_come_while_others_are_taken),
 		LAPIC_UNIT(one_shot),
 		LAPIC_UNIT(divisors),
 		LAPIC_UNIT(periodic),
