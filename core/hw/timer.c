@@ -148,17 +148,29 @@ void timer_start(struct timer *t, uint64_t deadline_ns)
 	asm_irq_restore(irq);
 }
 
+/* Is it to come on that CPU, or does its function run there? */
+static bool is_there(struct timer_queue *q, int cpu, const struct timer *t)
+{
+	uint64_t flags = spin_take_irq(&q->lock);
+	/* Its function may start it again: with the lock it does not go from one to the other. */
+	bool there = atomic_load_explicit(&q->running, memory_order_acquire) == t ||
+		     atomic_load_explicit(&t->cpu, memory_order_relaxed) == cpu;
+
+	spin_give_irq(&q->lock, flags);
+	return there;
+}
+
 bool timer_stop_wait(struct timer *t)
 {
 	bool was_to_come = timer_stop(t);
 
-	for (unsigned i = 0; i < CPU_MAX; i++) {
-		while (atomic_load_explicit(&queues[i].running, memory_order_acquire) == t) {
+	for (unsigned i = 0; i < cpu_count(); i++) {
+		while (is_there(&queues[i], (int)i, t)) {
+			was_to_come |= timer_stop(t);
 			asm_pause();
 		}
 	}
-	/* Its function may have started it again. */
-	return timer_stop(t) || was_to_come;
+	return was_to_come;
 }
 
 void timer_run(void)
