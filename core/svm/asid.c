@@ -45,3 +45,12 @@ void svm_asid_enter(struct svm_vcpu *svm, struct svm_cpu *cpu, uint64_t generati
 	}
 	svm->flushing = svm->vmcb->c.tlb_control != VMCB_TLB_KEEP;
 }
+
+void svm_asid_refused(struct svm_vcpu *svm)
+{
+	if (svm->vmcb->c.tlb_control == VMCB_TLB_FLUSH_ALL) {
+		svm->home->next = svm_features.asids; /* others rely on it: they wait, too */
+	}
+	svm->asid_generation = 0;
+	svm->tlb_generation = 0;
+}

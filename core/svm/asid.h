@@ -41,3 +41,9 @@ void svm_asid_init(struct svm_cpu *cpu);
  * Context: interrupts off, on @cpu.
  */
 void svm_asid_enter(struct svm_vcpu *svm, struct svm_cpu *cpu, uint64_t generation);
+
+/**
+ * svm_asid_refused() - the entry that was to flush was refused, before it did: the next one has a
+ * new ID. Spec: AMD APM vol. 3, "VMRUN": TLB_CONTROL comes behind the consistency checks.
+ */
+void svm_asid_refused(struct svm_vcpu *svm);

@@ -1,5 +1,6 @@
 /* Why the guest stopped: the hardware's words in lib/kvm's. */
 #include "core/hw/regs.h"
+#include "core/svm/asid.h"
 #include "core/svm/vcpu.h"
 #include "lib/kvm/irq.h"
 
@@ -166,6 +167,9 @@ static rare void refused(struct kvm_vcpu *vcpu, struct kvm_stop *stop)
 	stop->undelivered = vcpu->inject;
 	svm->vmcb->s.rip -= svm->soft_length;
 	svm->soft_length = 0;
+	if (svm->flushing) {
+		svm_asid_refused(svm);
+	}
 }
 
 static inline void decode(struct kvm_vcpu *vcpu, struct vmcb *vmcb, struct kvm_stop *stop)

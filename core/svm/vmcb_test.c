@@ -589,6 +589,36 @@ static void flush_by_id(void **state)
 	assert_int_equal(f.vmcb.c.tlb_control, VMCB_TLB_KEEP);
 }
 
+/* What it was to flush is still there. */
+static void a_refused_entry_flushes_nothing(void **state)
+{
+	struct svm_cpu cpu = {0};
+	struct vmcb vmcb2 = {0};
+	struct svm_vcpu second = {.vmcb = &vmcb2};
+
+	(void)state;
+	svm_asid_init(&cpu);
+	svm_features.flush_by_asid = true;
+	svm_asid_enter(&f.svm, &cpu, 1);
+	svm_asid_enter(&f.svm, &cpu, 2);
+	assert_int_equal(f.vmcb.c.tlb_control, VMCB_TLB_FLUSH_GUEST);
+	(void)stop(VMEXIT_INVALID, 0, 0);
+	assert_false(svm_is_at_home(&f.svm, &cpu, 2));
+	svm_asid_enter(&f.svm, &cpu, 2);
+	assert_int_equal(f.vmcb.c.asid, 2);
+	svm_asid_enter(&second, &cpu, 1);
+	assert_int_equal(vmcb2.c.asid, 3);
+	f.svm.asid_generation = 0;
+	svm_asid_enter(&f.svm, &cpu, 2); /* there were three */
+	assert_int_equal(f.vmcb.c.tlb_control, VMCB_TLB_FLUSH_ALL);
+	(void)stop(VMEXIT_INVALID, 0, 0);
+	svm_asid_enter(&second, &cpu, 1); /* it, too, gets one that was another's */
+	assert_int_equal(vmcb2.c.tlb_control, VMCB_TLB_FLUSH_ALL);
+	svm_asid_enter(&f.svm, &cpu, 2);
+	assert_int_equal(f.vmcb.c.asid, 2);
+	assert_int_equal(f.vmcb.c.tlb_control, VMCB_TLB_KEEP);
+}
+
 static void copies_of_a_vmcb_are_one_cpus(void **state)
 {
 	struct svm_cpu cpu = {0};
@@ -637,6 +667,7 @@ int main(void)
 		TEST(control_registers_where_the_cpu_says),
 		TEST(ids_are_given_out),
 		TEST(flush_by_id),
+		TEST(a_refused_entry_flushes_nothing),
 		TEST(copies_of_a_vmcb_are_one_cpus),
 	};
 
