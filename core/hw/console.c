@@ -140,6 +140,11 @@ static bool serve(void)
 			news = true;
 		}
 	}
+	if (n == 4 * FIFO_BYTES) {
+		/* There may be more, with the line up all the time: another edge for it. */
+		out(IER, 0);
+		out(IER, console.ier);
+	}
 	if ((console.ier & IER_THRE) != 0 && (in(LSR)&LSR_THRE) != 0) {
 		for (n = 0; n < FIFO_BYTES && ring_used(&console.tx) > 0; n++) {
 			out(THR, ring_get(&console.tx));

@@ -232,6 +232,7 @@ static int64_t create_locked(struct kvm_vm *vm, uint32_t id)
 		free_vcpu(vcpu);
 		return r;
 	}
+	kvm_vcpu_note(vcpu, KVM_REQ_FILTER); /* one set from here on may not find it yet */
 	__atomic_fetch_add((uint32_t *)&vm->refs, 1, __ATOMIC_RELAXED);
 	vm->vcpus[vcpu->index] = vcpu;
 	r = kvm_ops(vm->env)->vcpu_fd(vm->env, vcpu);

@@ -274,6 +274,7 @@ int soft_backend_init(void)
 	if (soft_backend.xcr0 == 0) {
 		return -ENODEV;
 	}
+	soft_backend.arch_capabilities = soft_defences(DEFENCES_OF_HOST);
 	soft_backend.pkru_at = soft_native_pkru_at();
 	for (uint32_t i = 2; i < 64; i++) {
 		if ((soft_backend.xcr0 >> i & 1) != 0) {

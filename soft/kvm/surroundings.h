@@ -12,6 +12,11 @@ extern struct kvm_backend soft_backend;
 /** soft_backend_init() - what the host can, once. Return: 0; -ENODEV: it has no XSAVE. */
 must_use int soft_backend_init(void);
 
+/** defences.c; soft_defences() - IA32_ARCH_CAPABILITIES for guests. @directory: DEFENCES_OF_HOST,
+ * but for tests. */
+#define DEFENCES_OF_HOST "/sys/devices/system/cpu/vulnerabilities"
+uint64_t soft_defences(const char *directory);
+
 /** steal.c; the vCPU's thread only, ns. */
 struct soft_steal {
 	const void *thread; /* whose processor time is counted; to compare with only */
