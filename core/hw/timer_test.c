@@ -51,9 +51,9 @@ static void *other_cpu(void *arg)
 
 	fake_cpu_join(1);
 	timer_init_cpu();
-	while (test.round != 0) {
-		if (test.round != seen) {
-			seen = test.round;
+	for (unsigned round; (round = test.round) != 0;) {
+		if (round != seen) {
+			seen = round;
 			timer_start(&test.timer, 0);
 			test.begun = seen;
 		}
