@@ -20,8 +20,9 @@ SEED = 1049064288  # found a panic once
 CALLS_ON = ((3, 900000), (4, 100000))
 SWEEP = ('opcodes-16', 'opcodes-32', 'opcodes-64', 'msrs', 'ports', 'places', 'svm', 'interrupts',
          'interrupts-x2apic', 'storm', 'triple')  # of tests/sweep/main.c
-# Takes long, and in 32 bits ends QEMU itself now and then: tests/core/sweep.py, by hand.
-SWEEP_BY_HAND = ('opcodes-32', 'opcodes-64', 'ports')
+# Takes long, and in 32 bits ends QEMU itself now and then; storm does not end on every machine
+# (docs/core.md): tests/core/sweep.py, by hand.
+SWEEP_BY_HAND = ('opcodes-32', 'opcodes-64', 'ports', 'storm')
 BURST = 64  # lines about programs that the kernel says at once; then it is one a second
 
 
