@@ -55,3 +55,6 @@ static inline void asm_irq_restore(uint64_t flags)
 static inline void asm_pause(void)
 {
 }
+
+/* A test that needs it brings it. */
+uint64_t asm_rdtsc(void);

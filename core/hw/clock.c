@@ -7,8 +7,8 @@
 
 #include "core/hw/acpi.h"
 #include "core/hw/asm.h"
+#include "core/hw/calibrate.h"
 #include "core/hw/cpu.h"
-#include "core/hw/local_apic.h"
 #include "core/hw/rate.h"
 #include "core/mem/kmap.h"
 
@@ -16,14 +16,16 @@
 #define PIT_HZ	     UINT64_C(1193182)
 #define PIT_MODE     0x43
 #define PIT_CHANNEL2 0x42
-#define PORT_B	     0x61 /* gate and speaker of channel 2 */
+#define PORT_B	     0x61
+#define PORT_B_GATE  BIT(0) /* of channel 2 */
+#define PORT_B_SOUND BIT(1)
+#define PORT_B_OUT   BIT(5) /* channel 2's output */
 #define CMOS_INDEX   0x70
 #define CMOS_DATA    0x71
 #define HPET_CAPS    0x0
 #define HPET_CONFIG  0x10
 #define HPET_COUNTER 0xf0
 #define CPUID_TSC    0x15
-#define READS_MAX    100000000 /* of a timer that does not count */
 
 /* How long is measured: as short as each timer's steps allow for 50 ppm or better. */
 #define HPET_NS 2000000
@@ -87,16 +89,11 @@ void clock_spin_ns(uint64_t ns)
 	}
 }
 
-/* Each of these counts up, at the rate it says, to `wraps` and from 0 again. */
-struct reference {
-	const char *name;
-	uint64_t hz;
-	uint64_t wraps;
-	uint64_t ns;
-	uint64_t (*read)(void);
-};
-
 static uint16_t pm_port;
+
+static void already_runs(void)
+{
+}
 
 static uint64_t read_pm(void)
 {
@@ -118,10 +115,16 @@ static uint64_t read_pit(void)
 
 static void start_pit(void)
 {
-	asm_out8(PORT_B, (uint8_t)((asm_in8(PORT_B) & ~0x02) | 0x01));
+	asm_out8(PORT_B, (uint8_t)((asm_in8(PORT_B) & ~PORT_B_SOUND) | PORT_B_GATE));
 	asm_out8(PIT_MODE, 0xb0); /* channel 2, two bytes, mode 0, binary */
 	asm_out8(PIT_CHANNEL2, 0xff);
 	asm_out8(PIT_CHANNEL2, 0xff);
+}
+
+/* In mode 0 the output is low until the count has come to its end, after 55 ms. */
+static bool pit_wrapped(void)
+{
+	return (asm_in8(PORT_B) & PORT_B_OUT) != 0;
 }
 
 /* Is there an HPET that runs? Its period is in femtoseconds. */
@@ -139,40 +142,26 @@ static bool use_hpet(const struct acpi_info *acpi, struct reference *r)
 		return false;
 	}
 	asm_write32(clk.hpet + HPET_CONFIG, asm_read32(clk.hpet + HPET_CONFIG) | 1);
-	*r = (struct reference){"HPET", UINT64_C(1000000000000000) / period, BIT(32), HPET_NS,
-				read_hpet};
+	*r = (struct reference){.name = "HPET",
+				.hz = UINT64_C(1000000000000000) / period,
+				.wraps = BIT(32),
+				.ns = HPET_NS,
+				.start = already_runs,
+				.read = read_hpet};
 	return true;
 }
 
-static uint64_t elapsed(const struct reference *r, uint64_t from, uint64_t to)
-{
-	return (to - from) & (r->wraps - 1);
-}
-
-/* Return: did the timer count at all? */
 static bool measure(const struct reference *r)
 {
-	uint64_t ticks = r->ns * r->hz / 1000000000;
+	struct calibration found;
 
-	local_apic_timer_mask();
-	local_apic_timer_set(0xff, UINT32_MAX); /* never gets there */
-	uint64_t begin = r->read();
-	uint64_t tsc = asm_rdtsc();
-	uint32_t lapic = local_apic_timer_count();
-	uint64_t passed = 0;
-	for (unsigned i = 0; passed < ticks && i < READS_MAX; i++) {
-		passed = elapsed(r, begin, r->read());
-	}
-	tsc = asm_rdtsc() - tsc;
-	lapic -= local_apic_timer_count();
-	local_apic_timer_mask();
-	if (passed < MAX(ticks, 1)) {
+	if (!calibrate(r, &found)) {
 		return false;
 	}
-	clk.khz = tsc * r->hz / 1000 / passed;
-	clk.lapic_khz = (uint64_t)lapic * r->hz / 1000 / passed;
+	clk.khz = found.tsc_khz;
+	clk.lapic_khz = found.lapic_khz;
 	clk.source = r->name;
-	return clk.khz > 0;
+	return true;
 }
 
 /* The crystal's frequency, and the TSC's ratio to it. */
@@ -202,12 +191,22 @@ static void find_rate(const struct acpi_info *acpi)
 		return;
 	}
 	pm_port = acpi->pm_timer;
-	r = (struct reference){"PM timer", PM_TIMER_HZ, BIT(24), PM_NS, read_pm};
+	r = (struct reference){.name = "PM timer",
+			       .hz = PM_TIMER_HZ,
+			       .wraps = BIT(24),
+			       .ns = PM_NS,
+			       .start = already_runs,
+			       .read = read_pm};
 	if (pm_port != 0 && measure(&r)) {
 		return;
 	}
-	start_pit();
-	r = (struct reference){"PIT", PIT_HZ, BIT(16), PIT_NS, read_pit};
+	r = (struct reference){.name = "PIT",
+			       .hz = PIT_HZ,
+			       .wraps = BIT(16),
+			       .ns = PIT_NS,
+			       .start = start_pit,
+			       .read = read_pit,
+			       .wrapped = pit_wrapped};
 	if (!measure(&r)) {
 		clk.khz = 1000000; /* nothing to go by: time is wrong, but passes */
 		clk.source = "nothing";
