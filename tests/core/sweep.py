@@ -3,8 +3,9 @@
 
 usage: tests/core/sweep.py [--cpus N] [PART...]
 
-The parts are those of tests/sweep/main.c; all of them if none is named. The exit status is 1 if
-anything is not as it shall be. Most of it is part of `make test`, too, with two CPUs.
+The parts are those of tests/sweep/main.c; all of them if none is named. "storm" takes one CPU, with
+counted instructions, in any case. The exit status is 1 if anything is not as it shall be. Most of
+it is part of `make test`, too, with two CPUs.
 """
 
 import os
