@@ -254,9 +254,9 @@ static int memory_truncate(struct file *f, uint64_t size)
 #define KEEP_SIZE  0x1
 #define PUNCH_HOLE 0x2
 
-static int memory_allocate(struct file *f, int mode, uint64_t offset, uint64_t len)
+/* Caller holds the lock of the contents. */
+static int allocate(struct object *o, int mode, uint64_t offset, uint64_t len)
 {
-	struct object *o = f->node->object;
 	uint64_t size = object_size(o), end;
 	int error = 0;
 
@@ -276,6 +276,16 @@ static int memory_allocate(struct file *f, int mode, uint64_t offset, uint64_t l
 		error = object_populate(o, offset, MIN(len, object_size(o) - offset));
 	}
 	return error == -ENOMEM ? -ENOSPC : error;
+}
+
+static int memory_allocate(struct file *f, int mode, uint64_t offset, uint64_t len)
+{
+	int error;
+
+	mutex_take(&f->node->contents);
+	error = allocate(f->node->object, mode, offset, len);
+	mutex_give(&f->node->contents);
+	return error;
 }
 
 static const struct file_ops memory_ops = {

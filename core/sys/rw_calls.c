@@ -271,8 +271,6 @@ SYSCALL(ftruncate)
 
 static int64_t allocate(struct file *f, const uint64_t *a)
 {
-	int64_t error;
-
 	if (!file_may_write(f)) {
 		return -EBADF;
 	}
@@ -282,10 +280,7 @@ static int64_t allocate(struct file *f, const uint64_t *a)
 	if (f->ops->allocate == NULL) {
 		return -EOPNOTSUPP;
 	}
-	mutex_take(&f->node->contents);
-	error = f->ops->allocate(f, (int)a[1], a[2], a[3]);
-	mutex_give(&f->node->contents);
-	return error;
+	return f->ops->allocate(f, (int)a[1], a[2], a[3]);
 }
 
 SYSCALL(fallocate)

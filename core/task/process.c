@@ -18,6 +18,7 @@
 struct slot {
 	struct thread *thread;
 	struct process *process; /* of which it is the number */
+	unsigned members;	 /* of the group and of the session of that number */
 };
 
 struct spinlock task_lock = SPINLOCK_INIT(LOCK_TASK);
@@ -38,7 +39,8 @@ static int free_number(void)
 {
 	for (int i = 0; i < TID_MAX - 1; i++) {
 		last_number = last_number + 1 < TID_MAX ? last_number + 1 : 1;
-		if (slots[last_number].thread == NULL && slots[last_number].process == NULL) {
+		const struct slot *slot = &slots[last_number];
+		if (slot->thread == NULL && slot->process == NULL && slot->members == 0) {
 			return last_number;
 		}
 	}
@@ -71,6 +73,21 @@ static void init_locks(struct process *p)
 	list_init(&p->in_parent);
 }
 
+/* Caller holds the lock. */
+static void join(struct process *p, int group, int session)
+{
+	p->group = group;
+	p->session = session;
+	slots[group].members++;
+	slots[session].members++;
+}
+
+static void part(struct process *p)
+{
+	slots[p->group].members--;
+	slots[p->session].members--;
+}
+
 struct process *process_create(struct process *parent)
 {
 	struct process *p = mem_alloc(sizeof(struct process));
@@ -89,14 +106,13 @@ struct process *process_create(struct process *parent)
 		return NULL;
 	}
 	slots[p->pid].process = p;
-	p->group = p->pid;
-	p->session = p->pid;
 	if (parent != NULL) {
 		p->parent = parent;
-		p->group = parent->group;
-		p->session = parent->session;
 		p->limits = parent->limits;
 		list_add_last(&parent->children, &p->in_parent);
+		join(p, parent->group, parent->session);
+	} else {
+		join(p, p->pid, p->pid);
 	}
 	spin_give(&task_lock);
 	return p;
@@ -106,6 +122,7 @@ struct process *process_create(struct process *parent)
 static void forget(struct process *p)
 {
 	slots[p->pid].process = NULL;
+	part(p);
 	list_remove(&p->in_parent);
 	p->parent = NULL;
 }
@@ -250,13 +267,18 @@ void process_release_vfork(struct process *p)
 /* The parent hears of it. Caller holds the task lock. */
 static void tell_parent(struct process *p, int code, int status)
 {
-	if (p->parent != NULL) {
+	bool goes_on = code == CLD_STOPPED || code == CLD_CONTINUED;
+
+	if (p->parent == NULL) {
+		return;
+	}
+	if (!goes_on || (p->parent->signals.action[SIGCHLD - 1].flags & SA_NOCLDSTOP) == 0) {
 		signal_send_locked(p->parent, &(struct signal_info){.signo = SIGCHLD,
 								    .code = code,
 								    .pid = p->pid,
 								    .status = status});
-		wait_wake(&p->parent->child_wait, 0);
 	}
+	wait_wake(&p->parent->child_wait, 0);
 }
 
 void process_stop(struct process *p, int signo)
@@ -290,6 +312,52 @@ static bool is_meant(const struct process *p, int group)
 		return p->pid != PROCESS_INIT && p != process_current();
 	}
 	return p->group == group && !p->is_zombie;
+}
+
+static bool is_group(int group, int session)
+{
+	for (int pid = 1; pid < TID_MAX; pid++) {
+		const struct process *p = slots[pid].process;
+
+		if (p != NULL && p->group == group && p->session == session) {
+			return true;
+		}
+	}
+	return false;
+}
+
+int process_set_group(struct process *p, int group)
+{
+	struct process *self = process_current();
+	int error = 0;
+
+	spin_take(&task_lock);
+	if (p != self && p->parent != self) {
+		error = -ESRCH;
+	} else if (p->session != self->session || p->session == p->pid ||
+		   (group != p->pid && !is_group(group, p->session))) {
+		error = -EPERM;
+	} else {
+		part(p);
+		join(p, group, p->session);
+	}
+	spin_give(&task_lock);
+	return error;
+}
+
+int process_set_session(void)
+{
+	struct process *p = process_current();
+	int error = -EPERM;
+
+	spin_take(&task_lock);
+	if (slots[p->pid].members == 0 || p->pid == PROCESS_INIT) {
+		part(p);
+		join(p, p->pid, p->pid);
+		error = 0;
+	}
+	spin_give(&task_lock);
+	return error;
 }
 
 int process_signal_many(int group, const struct signal_info *info)

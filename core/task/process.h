@@ -123,6 +123,14 @@ void process_release_vfork(struct process *p);
 void process_stop(struct process *p, int signo);
 void process_continue(struct process *p);
 
+/** process_set_group() - setpgid(). @p: the caller's or a child of it; @group: its own number, or one
+ * of its session. Return: 0, -ESRCH, -EPERM. Context: no lock held. */
+must_use int process_set_group(struct process *p, int group);
+
+/** process_set_session() - setsid() of the current process. Return: 0; -EPERM: its number is a
+ * group's. Context: no lock held. */
+must_use int process_set_session(void);
+
 /**
  * process_signal_many() - to all processes of a group, or PROCESS_ALL: to all but number 1 and the
  * caller's. Return: 0, -ESRCH. Context: thread, no lock held.

@@ -112,42 +112,28 @@ SYSCALL(getsid)
 
 SYSCALL(setpgid)
 {
-	struct process *self = process_current();
-	struct process *p = process_find((int)a[0] == 0 ? self->pid : (int)a[0]);
-	int group = (int)a[1], error = 0;
+	int pid = (int)a[0] != 0 ? (int)a[0] : process_current()->pid, group = (int)a[1];
+	struct process *p;
+	int error;
 
+	if (group < 0) {
+		return -EINVAL;
+	}
+	p = process_find(pid);
 	if (p == NULL) {
 		return -ESRCH;
 	}
-	spin_take(&task_lock);
-	if (group < 0) {
-		error = -EINVAL;
-	} else if (p != self && p->parent != self) {
-		error = -ESRCH;
-	} else if (p->session != self->session || p->session == p->pid) {
-		error = -EPERM;
-	} else {
-		p->group = group == 0 ? p->pid : group;
-	}
-	spin_give(&task_lock);
+	error = process_set_group(p, group != 0 ? group : pid);
 	process_put(p);
 	return error;
 }
 
 SYSCALL(setsid)
 {
-	struct process *p = process_current();
-	int result = -EPERM;
+	int error = process_set_session();
 
 	(void)a;
-	spin_take(&task_lock);
-	if (p->group != p->pid || p->pid == PROCESS_INIT) {
-		p->group = p->pid;
-		p->session = p->pid;
-		result = p->pid;
-	}
-	spin_give(&task_lock);
-	return result;
+	return error != 0 ? error : process_current()->pid;
 }
 
 /* Thread state. */

@@ -12,8 +12,8 @@ from lab import cpio, debian
 from tests.system import core
 
 TEST_SECONDS = 300
-NAMES = ('threads', 'signals', 'faults', 'interrupted', 'children', 'long_strings', 'forks', 'broadcasts', 'remapping',
-         'rebooting', 'waiting', 'memory', 'sockets', 'passed_files',
+NAMES = ('threads', 'signals', 'faults', 'interrupted', 'children', 'long_strings', 'forks', 'broadcasts', 'groups',
+         'told_of_stops', 'remapping', 'rebooting', 'waiting', 'memory', 'sockets', 'passed_files',
          'files', 'refusals', 'scheduling')
 NAMES_SMP = ('stops', 'fair_beside_real_time', 'real_time_beside_higher', 'equal_shares')
 

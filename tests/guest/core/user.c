@@ -286,6 +286,98 @@ static bool broadcasts(void)
 	return true;
 }
 
+#define NUMBERS 4200 /* more than there are */
+
+/* In a child: it may join a group of its session, and no other. Return: its exit status. */
+static int joins(pid_t group, pid_t no_group)
+{
+	bool ok = setpgid(0, no_group) < 0 && errno == EPERM && setpgid(0, -1) < 0 &&
+		  errno == EINVAL && setpgid(0, group) == 0 && getpgrp() == group;
+
+	ok = ok && setpgid(0, 0) == 0 && getpgrp() == getpid();
+	ok = ok && setsid() < 0 && errno == EPERM; /* its number is a group's */
+	return ok ? 43 : 1;
+}
+
+/* A group keeps its number when its leader has gone: no process gets it, and so its signals. */
+static bool groups(void)
+{
+	pid_t leader = fork(), member, child;
+	int status = 0;
+	bool ok;
+
+	if (leader == 0) {
+		setpgid(0, 0);
+		member = fork();
+		if (member == 0) {
+			pause();
+		}
+		_exit(0);
+	}
+	ok = waitpid(leader, NULL, 0) == leader && kill(-leader, 0) == 0;
+	for (int i = 0; i < NUMBERS && ok; i++) {
+		child = vfork();
+		if (child == 0) {
+			_exit(0);
+		}
+		ok = child > 0 && child != leader && waitpid(child, NULL, 0) == child;
+	}
+	child = fork();
+	if (child == 0) {
+		_exit(joins(leader, getpid() - 1));
+	}
+	ok = ok && waitpid(child, &status, 0) == child && WIFEXITED(status) &&
+	     WEXITSTATUS(status) == 43;
+	kill(-leader, SIGKILL);
+	ok = ok && waitpid(-leader, &status, 0) > 0 && WIFSIGNALED(status);
+	return ok && kill(-leader, 0) < 0 && errno == ESRCH;
+}
+
+static volatile sig_atomic_t news;
+
+static void on_news(int number)
+{
+	(void)number;
+	news++;
+}
+
+static bool comes_to(int count)
+{
+	for (int ms = 0; ms < 2000 && news < count; ms++) {
+		usleep(1000);
+	}
+	return news == count;
+}
+
+/* Who has said SA_NOCLDSTOP hears of children's ends only; without it of each change. */
+static bool told_of_stops(void)
+{
+	bool ok = true;
+
+	for (int each = 0; each < 2 && ok; each++) {
+		struct sigaction act = {.sa_handler = on_news,
+					.sa_flags = SA_RESTART | (each != 0 ? 0 : SA_NOCLDSTOP)};
+		int status = 0;
+
+		news = 0;
+		sigaction(SIGCHLD, &act, NULL);
+		pid_t pid = fork();
+		while (pid == 0) {
+			pause();
+		}
+		kill(pid, SIGSTOP);
+		ok = waitpid(pid, &status, WUNTRACED) == pid && WIFSTOPPED(status) &&
+		     comes_to(each);
+		kill(pid, SIGCONT);
+		ok = ok && waitpid(pid, &status, WCONTINUED) == pid && WIFCONTINUED(status) &&
+		     comes_to(2 * each);
+		kill(pid, SIGKILL);
+		ok = ok && waitpid(pid, &status, 0) == pid && comes_to(2 * each + 1);
+	}
+	signal(SIGCHLD, SIG_DFL);
+	return ok;
+}
+
 static void delay(unsigned turns)
 {
 	for (volatile unsigned i = 0; i < turns; i++) {
@@ -703,6 +795,8 @@ int main(int argc, char **argv)
 	say("long_strings", long_strings(argv[0]));
 	say("forks", forks());
 	say("broadcasts", broadcasts());
+	say("groups", groups());
+	say("told_of_stops", told_of_stops());
 	say("remapping", remapping());
 	say("rebooting", rebooting());
 	say("waiting", waiting());
