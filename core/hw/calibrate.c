@@ -54,7 +54,10 @@ static bool try_once(const struct reference *r, uint64_t ns, struct calibration 
 	struct look end = look_at(r);
 	passed = MAX(elapsed(r, begin.count, end.count), UINT64_C(1));
 	found->tsc_khz = (end.tsc - begin.tsc) * r->hz / 1000 / passed;
-	found->lapic_khz = (uint64_t)(begin.lapic - end.lapic) * r->hz / 1000 / passed;
+	/* Of the nanoseconds that the TSC will be read as, and before the timer is divided. */
+	uint64_t took = (end.tsc - begin.tsc) * 1000000 / MAX(found->tsc_khz, UINT64_C(1));
+	uint64_t counts = (uint64_t)(begin.lapic - end.lapic) + 1;
+	found->lapic_mult = (counts << 32) / LOCAL_APIC_DIVIDE / MAX(took, UINT64_C(1)) + 1;
 	return true;
 }
 
@@ -63,6 +66,7 @@ bool calibrate(const struct reference *r, struct calibration *found)
 	bool counts = false;
 
 	local_apic_timer_mask();
+	local_apic_timer_divide(1);
 	for (unsigned i = 0; i < TRIES; i++) {
 		counts = try_once(r, r->ns >> i, found);
 		if (!counts || r->wrapped == NULL || !r->wrapped()) {
@@ -70,5 +74,6 @@ bool calibrate(const struct reference *r, struct calibration *found)
 		}
 	}
 	local_apic_timer_mask();
+	local_apic_timer_divide(LOCAL_APIC_DIVIDE);
 	return counts && found->tsc_khz > 0;
 }

@@ -19,7 +19,7 @@ struct reference {
 
 struct calibration {
 	uint64_t tsc_khz;
-	uint64_t lapic_khz;
+	uint64_t lapic_mult; /* counts = ns * lapic_mult >> 32: rather too many than too few */
 };
 
 /**

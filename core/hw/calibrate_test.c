@@ -15,6 +15,7 @@
 static struct {
 	uint64_t now_ns, started_ns, looks;
 	uint64_t still_at, still_ns;
+	uint64_t lapic_khz;
 	bool dead; /* the timer does not count */
 	unsigned starts;
 } machine;
@@ -33,6 +34,11 @@ uint64_t asm_rdtsc(void)
 	return machine.now_ns * TSC_KHZ / 1000000;
 }
 
+void local_apic_timer_divide(unsigned by)
+{
+	(void)by;
+}
+
 void local_apic_timer_mask(void)
 {
 }
@@ -46,7 +52,7 @@ void local_apic_timer_set(unsigned vector, uint32_t count)
 uint32_t local_apic_timer_count(void)
 {
 	pass(READ_NS);
-	return (uint32_t)(UINT32_MAX - machine.now_ns * LAPIC_KHZ / 1000000);
+	return (uint32_t)(UINT32_MAX - machine.now_ns * machine.lapic_khz / 1000000);
 }
 
 static uint64_t counted(void)
@@ -81,15 +87,21 @@ static const struct reference timer = {
 	.wrapped = wrapped,
 };
 
+static uint64_t lapic_mult(void)
+{
+	return (machine.lapic_khz << 32) / 1000000 / LOCAL_APIC_DIVIDE;
+}
+
 static void expect_right(uint64_t still_at, uint64_t still_ns)
 {
 	struct calibration found = {0};
 
-	machine = (typeof(machine)){.still_at = still_at, .still_ns = still_ns};
+	machine = (typeof(machine)){
+		.lapic_khz = LAPIC_KHZ, .still_at = still_at, .still_ns = still_ns};
 	assert_true(calibrate(&timer, &found));
 	assert_in_range(found.tsc_khz, TSC_KHZ - TSC_KHZ / 5000, TSC_KHZ + TSC_KHZ / 5000);
-	assert_in_range(found.lapic_khz, LAPIC_KHZ - LAPIC_KHZ / 5000,
-			LAPIC_KHZ + LAPIC_KHZ / 5000);
+	assert_in_range(found.lapic_mult, lapic_mult() - lapic_mult() / 5000,
+			lapic_mult() + lapic_mult() / 5000);
 }
 
 static void right_where_all_runs(void **state)
@@ -97,6 +109,22 @@ static void right_where_all_runs(void **state)
 	(void)state;
 	expect_right(0, 0);
 	assert_int_equal(machine.starts, 1);
+}
+
+/* A timer that fires before its time has to be set again. */
+static void never_early(void **state)
+{
+	struct calibration found;
+
+	(void)state;
+	for (uint64_t khz = 25000; khz < LAPIC_KHZ; khz += 7919) {
+		machine = (typeof(machine)){.lapic_khz = khz};
+		assert_true(calibrate(&timer, &found));
+		/* In a nanosecond by the TSC as it was found. */
+		uint64_t mult = lapic_mult() * found.tsc_khz / TSC_KHZ;
+
+		assert_in_range(found.lapic_mult, mult, mult + mult / 100000);
+	}
 }
 
 /* Between any two looks; 75 ms are as long as 20 by a timer that wraps after 55. */
@@ -130,6 +158,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(right_where_all_runs),
+		cmocka_unit_test(never_early),
 		cmocka_unit_test(right_where_it_stands_still),
 		cmocka_unit_test(a_timer_that_does_not_count),
 	};

@@ -37,7 +37,7 @@ static struct {
 	uint64_t base; /* TSC at zero */
 	uint64_t khz;
 	struct rate rate;
-	uint64_t lapic_khz;
+	uint64_t lapic_mult;
 	uint64_t wall_ns; /* at zero */
 	const char *source;
 	uint8_t *hpet;
@@ -70,9 +70,9 @@ uint64_t clock_ns_to_tsc(uint64_t ns)
 	return ticks < UINT64_MAX - clk.base ? clk.base + ticks : UINT64_MAX;
 }
 
-uint64_t clock_lapic_khz(void)
+uint64_t clock_lapic_mult(void)
 {
-	return clk.lapic_khz;
+	return clk.lapic_mult;
 }
 
 const char *clock_source(void)
@@ -159,7 +159,7 @@ static bool measure(const struct reference *r)
 		return false;
 	}
 	clk.khz = found.tsc_khz;
-	clk.lapic_khz = found.lapic_khz;
+	clk.lapic_mult = found.lapic_mult;
 	clk.source = r->name;
 	return true;
 }

@@ -33,8 +33,9 @@ struct acpi_info;
  * @acpi: where those timers are. Context: interrupts off. */
 void clock_init(const struct acpi_info *acpi);
 
-/** clock_lapic_khz() - how fast the local APIC's timer counts; 0 where TSC deadlines are used. */
-uint64_t clock_lapic_khz(void);
+/** clock_lapic_mult() - counts of the local APIC's timer = ns * this >> 32, not too few; 0 where
+ * TSC deadlines are used. */
+uint64_t clock_lapic_mult(void);
 
 /** clock_source() - what it was measured by, for the log. */
 const char *clock_source(void);

@@ -28,6 +28,7 @@
 #define LVT_MASKED	 0x10000
 #define TIMER_DEADLINE	 0x40000
 #define DIVIDE_BY_16	 3
+#define DIVIDE_BY_1	 0xb
 #define ICR_PENDING	 0x1000
 #define SEND_TRIES_MAX	 1000000
 #define CPUID_1_EDX_APIC BIT(9)
@@ -91,7 +92,7 @@ void local_apic_start(void)
 	put(REG_LINT1, LVT_MASKED | LOCAL_APIC_NMI);
 	put(REG_ESR, 0);
 	put(REG_ERROR, IRQ_VECTOR_ERROR);
-	put(REG_DIVIDE, DIVIDE_BY_16);
+	local_apic_timer_divide(LOCAL_APIC_DIVIDE);
 	local_apic_eoi();
 }
 
@@ -127,6 +128,11 @@ void local_apic_send(uint32_t apic_id, uint32_t command)
 		asm_pause();
 	}
 	irq_restore(flags);
+}
+
+void local_apic_timer_divide(unsigned by)
+{
+	put(REG_DIVIDE, by == 1 ? DIVIDE_BY_1 : DIVIDE_BY_16);
 }
 
 void local_apic_timer_mask(void)

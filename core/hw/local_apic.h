@@ -33,6 +33,10 @@ void local_apic_send(uint32_t apic_id, uint32_t command);
 
 /** local_apic_timer_mask() - no interrupts of the timer. */
 void local_apic_timer_mask(void);
+#define LOCAL_APIC_DIVIDE 16
+/** local_apic_timer_divide() - the bus clock, for the timer. @by: 1, or LOCAL_APIC_DIVIDE as at the
+ * start. */
+void local_apic_timer_divide(unsigned by);
 /** local_apic_timer_set() - one interrupt on @vector, when @count of the divided bus clock have
  * gone by.
  * @count: not 0. */

@@ -28,8 +28,8 @@ void timer_device_init(void)
 {
 	device.deadlines = cpu_features()->tsc_deadline;
 	if (!device.deadlines) {
-		device.mult = (clock_lapic_khz() << 32) / 1000000;
-		device.ns_max = (UINT64_C(1) << 31) * 1000000 / MAX(clock_lapic_khz(), 1);
+		device.mult = clock_lapic_mult();
+		device.ns_max = (UINT64_C(1) << 63) / MAX(device.mult, UINT64_C(1));
 	}
 	irq_set_handler(IRQ_VECTOR_TIMER, on_timer);
 }
