@@ -16,10 +16,26 @@
 #define SEEN	  UINT64_C(0x60)     /* accessed, dirty */
 #define PS	  UINT64_C(0x80)
 #define FLAG_AC	  UINT64_C(0x40000)
+#define EXC_NM	  7
 
 #define CODE(name, text)                                                                     \
 	__asm__(".pushsection .rodata\n" #name ": " text "\n" #name "_end:\n.popsection\n"); \
 	extern const char name[], name##_end[]
+
+/* The function is known when CR0.TS comes to forbid it. */
+CODE(forbidden, "	mov $100, %ecx\n"
+		"	lea 2f(%rip), %rdx\n"
+		"1:	call *%rdx\n"
+		"	dec %ecx\n"
+		"	jnz 1b\n"
+		"	mov %cr0, %rax\n"
+		"	or $8, %rax\n"
+		"	mov %rax, %cr0\n"
+		"	call *%rdx\n"
+		"	int $0x80\n"
+		"2:	fld1\n"
+		"	fstp %st(0)\n"
+		"	ret\n");
 
 /*
  * With RFLAGS.AC, CPL 0 reads by a large page for CPL 3, the first to do so; then there are small
@@ -69,6 +85,17 @@ static uint64_t run(const char *engine, struct arena_end *end)
 
 static const char *const engines[] = {"interpret", "translate-checked"};
 
+static void calls_what_is_forbidden_by_now(void **state)
+{
+	struct arena_end end;
+
+	(void)state;
+	for (unsigned i = 0; i < ARRAY_SIZE(engines); i++) {
+		begin(forbidden, forbidden_end);
+		assert_int_equal(run(engines[i], &end), EXC_NM);
+	}
+}
+
 static void forgets_all_of_a_large_page(void **state)
 {
 	unsigned a = 0, b = 0, c = 0, d = 0;
@@ -98,6 +125,7 @@ static void forgets_all_of_a_large_page(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(calls_what_is_forbidden_by_now),
 		cmocka_unit_test(forgets_all_of_a_large_page),
 	};
 
