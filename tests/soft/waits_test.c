@@ -1,9 +1,11 @@
 /*
- * vCPUs that sleep: an interrupt behind STI does not come before the HLT which is to wait for it.
+ * vCPUs that sleep: an interrupt behind STI does not come before the HLT which is to wait for it;
+ * and a signal that nobody wants to hear of does not keep the thread awake.
  */
 #include <errno.h>
 #include <linux/kvm.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -27,8 +29,9 @@
 #define VECTOR 0x45
 #define SVR    0xf0
 
-#define NS    INT64_C(1000000000)
-#define WHILE (NS / 2)
+#define NS	INT64_C(1000000000)
+#define WHILE	(NS / 2)
+#define ATTEMPT (NS / 5)
 
 /* INVLPG has it that the second page is not known when STI, the first one's last byte, leads there.
  */
@@ -196,10 +199,48 @@ static void halts_behind_sti(void **state)
 	sti_and_hlt_are_one("translate-checked");
 }
 
+static void nothing(int number)
+{
+	(void)number;
+}
+
+static void wait_ns(int64_t ns)
+{
+	const struct timespec time = {.tv_nsec = ns};
+
+	nanosleep(&time, NULL);
+}
+
+static void sleeps_through_what_is_ignored(void **state)
+{
+	const struct sigaction action = {.sa_handler = nothing};
+	clockid_t clock;
+	struct guest g;
+	int64_t used;
+
+	(void)state;
+	assert_int_equal(sigaction(SIGUSR1, &action, NULL), 0);
+	guest_init(&g, "interpret");
+	start(&g, SECOND);
+	wait_ns(ATTEMPT);
+	assert_int_equal(pthread_getcpuclockid(g.thread, &clock), 0);
+	assert_int_equal(pthread_kill(g.thread, SIGWINCH), 0);
+	used = ns_of(clock);
+	wait_ns(ATTEMPT);
+	used = ns_of(clock) - used;
+	assert_false(atomic_load(&g.ended));
+	assert_int_equal(pthread_kill(g.thread, SIGUSR1), 0);
+	pthread_join(g.thread, NULL);
+	assert_int_equal(g.result, -EINTR);
+	assert_true(used < ATTEMPT / 4);
+	guest_fini(&g);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(halts_behind_sti),
+		cmocka_unit_test(sleeps_through_what_is_ignored),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
