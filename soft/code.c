@@ -184,7 +184,7 @@ static bool forget(struct kvm_vm *vm, uint64_t host, unsigned len, struct soft_v
 	struct soft_code_page *page = find(&soft->code, host & ~PAGE_MASK);
 	unsigned first = (unsigned)(host & PAGE_MASK) / SOFT_CODE_PIECE;
 	unsigned last = MIN((unsigned)(host & PAGE_MASK) + len - 1, 4095) / SOFT_CODE_PIECE;
-	uint32_t count = kvm_vm_count(vm);
+	uint32_t count;
 	uint64_t mask;
 
 	if (page == NULL) {
@@ -199,6 +199,8 @@ static bool forget(struct kvm_vm *vm, uint64_t host, unsigned len, struct soft_v
 	}
 	atomic_fetch_add(&soft->code.posting, 1);
 	atomic_fetch_and(&page->mask, ~mask);
+	/* Only now: one that is made later finds what is written, or waits for it. */
+	count = kvm_vm_count(vm);
 	for (uint32_t i = 0; i < count; i++) {
 		struct soft_vcpu *vcpu = soft_vcpu_of(kvm_vm_vcpu(vm, i));
 

@@ -386,6 +386,7 @@ static void fill(struct soft_vcpu *vcpu, uint64_t linear, enum soft_access acces
 	if (result->user && access != SOFT_FETCH) {
 		soft_mmu_note_key(&vcpu->mmu, result->key, !user_view && !asked);
 	}
+	soft_mmu_note_size(&vcpu->mmu, linear, result->page_shift);
 	if (asked && access != SOFT_FETCH) {
 		return;
 	}
@@ -406,7 +407,6 @@ static void fill(struct soft_vcpu *vcpu, uint64_t linear, enum soft_access acces
 	    soft_code_mask(vcpu->vm, (uintptr_t)host) == 0) {
 		e->write = tag;
 	}
-	soft_mmu_note_size(&vcpu->mmu, linear, result->page_shift);
 }
 
 static bool canonical(const struct insn_cpu *cpu, uint64_t linear)

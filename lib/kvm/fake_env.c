@@ -254,6 +254,13 @@ static int fake_vcpu_fd(struct kvm_env *env, struct kvm_vcpu *vcpu)
 
 static void fake_run_begin(struct kvm_env *env, struct kvm_vcpu *vcpu)
 {
+	if (of_env(env)->late) {
+		vcpu->run->immediate_exit = 1;
+	}
+}
+
+static void fake_run_end(struct kvm_env *env, struct kvm_vcpu *vcpu)
+{
 	(void)env;
 	(void)vcpu;
 }
@@ -346,9 +353,9 @@ static const struct kvm_env_ops fake_ops = {
 	.vm_fd = fake_vm_fd,
 	.vcpu_fd = fake_vcpu_fd,
 	.run_begin = fake_run_begin,
-	.run_end = fake_run_begin,
+	.run_end = fake_run_end,
 	.signal_pending = fake_signal_pending,
-	.resched = fake_run_begin,
+	.resched = fake_run_end,
 	.signal_mask = fake_signal_mask,
 	.block = fake_block,
 	.kick = fake_kick,

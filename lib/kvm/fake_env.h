@@ -47,6 +47,7 @@ struct fake {
 	bool no_fds;
 
 	bool signal; /* one is pending */
+	bool late;   /* a handler sets immediate_exit, just before signals are held back */
 	unsigned kicks, blocks, enters;
 	unsigned event_refs[FAKE_EVENTS];
 	unsigned rings[FAKE_EVENTS];

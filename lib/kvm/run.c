@@ -678,11 +678,11 @@ static int run_locked(struct kvm_vcpu *vcpu, bool immediate)
 int kvm_run(struct kvm_vcpu *vcpu)
 {
 	const struct kvm_env_ops *ops = kvm_ops(vcpu->env);
-	bool immediate = *(volatile __u8 *)&vcpu->run->immediate_exit != 0;
 	int r;
 
 	ops->run_begin(vcpu->env, vcpu);
-	r = run_locked(vcpu, immediate);
+	/* From now on signals wait: a handler that sets it has done so, or ends what follows. */
+	r = run_locked(vcpu, *(volatile __u8 *)&vcpu->run->immediate_exit != 0);
 	tell_user_space(vcpu);
 	ops->run_end(vcpu->env, vcpu);
 	return r;

@@ -534,6 +534,14 @@ static void signals_end_it(void **state)
 	assert_int_equal(f.enters, 0);
 }
 
+static void handler_asks_for_exit_at_the_last_moment(void **state)
+{
+	(void)state;
+	f.late = true;
+	assert_int_equal(go(), -EINTR);
+	assert_int_equal(f.enters, 0);
+}
+
 static void requests_keep_the_guest_out(void **state)
 {
 	(void)state;
@@ -783,6 +791,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(shutdown_leaves_a_vcpu_after_init, set_up,
 						tear_down),
 		cmocka_unit_test_setup_teardown(signals_end_it, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(handler_asks_for_exit_at_the_last_moment, set_up,
+						tear_down),
 		cmocka_unit_test_setup_teardown(requests_keep_the_guest_out, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(step_is_an_exit, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(registers_travel_in_the_page, set_up, tear_down),

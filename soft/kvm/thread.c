@@ -111,6 +111,21 @@ static bool is_ignored(unsigned number)
 	       (action.sa_handler == SIG_DFL && (IGNORED & SIGNAL_BIT(number)) != 0);
 }
 
+/* A signal that is ignored is gone when it comes; one that waited would keep block() awake. */
+static void drop_signal(unsigned number)
+{
+	const uint64_t set = SIGNAL_BIT(number);
+	int fd = (int)syscall(SYS_signalfd4, -1, &set, sizeof(set), SFD_CLOEXEC | SFD_NONBLOCK);
+	struct signalfd_siginfo info;
+
+	if (fd >= 0) {
+		ssize_t got = read(fd, &info, sizeof(info));
+
+		(void)got; /* another thread may have had it */
+		close(fd);
+	}
+}
+
 bool soft_signal_pending(struct kvm_env *env, struct kvm_vcpu *vcpu)
 {
 	struct soft_thread *t = thread_of(vcpu);
@@ -131,6 +146,10 @@ bool soft_signal_pending(struct kvm_env *env, struct kvm_vcpu *vcpu)
 		if (!is_ignored(bit + 1)) {
 			atomic_store_explicit(&t->look, true, memory_order_relaxed);
 			return true;
+		}
+		/* What the caller blocks may be for somebody who reads it. */
+		if ((t->thread_before & BIT(bit)) == 0) {
+			drop_signal(bit + 1);
 		}
 		pending &= pending - 1;
 	}

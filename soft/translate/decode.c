@@ -118,6 +118,13 @@ static enum st_how how_of(const struct insn *insn, unsigned mode)
 
 /* ---- decoding ---- */
 
+/* Of a block that goes on in another one. That may be looked for first, and who waits be served:
+ * not behind STI, so that the interpreter holds the next instruction to it. */
+static enum st_how goes_on(const struct st_work *w)
+{
+	return w->how[w->n - 1] == ST_HOW_STI ? ST_HOW_INTERPRET : ST_HOW_NOTHING;
+}
+
 /*
  * Only the first instruction may end in the next page.
  * Return: how the last instruction ends the block: a jump, by the interpreter, or not (NOTHING).
@@ -136,7 +143,7 @@ static enum st_how decode(struct st_work *w, unsigned offset)
 		enum st_how how;
 
 		if (result == INSN_MORE && w->n != 0) {
-			return ST_HOW_NOTHING;
+			return goes_on(w);
 		}
 		if (result != INSN_OK) {
 			insn->len = (uint8_t)MIN(4096 - offset, 1u);
@@ -153,7 +160,7 @@ static enum st_how decode(struct st_work *w, unsigned offset)
 			return how;
 		}
 	} while (w->n < ST_BLOCK_INSNS && offset < 4096);
-	return ST_HOW_NOTHING;
+	return goes_on(w);
 }
 
 static uint32_t needed_behind(struct st_work *w, enum st_how end)

@@ -126,6 +126,13 @@ static bool plan(const struct st_work *w, unsigned i, struct st_window *v)
 	return members > 1;
 }
 
+/* Without a window the block is left, to go on in another one: not behind STI, see goes_on() of
+ * decode.c. */
+static bool is_behind_sti(const struct st_work *w, unsigned i)
+{
+	return i != 0 && w->how[i - 1] == ST_HOW_STI;
+}
+
 /* Return: false: none. Else R10 is where the window begins. */
 static bool begin(struct st_work *w, unsigned i)
 {
@@ -135,7 +142,8 @@ static bool begin(struct st_work *w, unsigned i)
 	for (unsigned n = 0; n < ST_WINDOWS && v == NULL; n++) {
 		v = w->window[n].open ? NULL : &w->window[n];
 	}
-	if (v == NULL || (w->live[i] != 0 && !w->saved) || !plan(w, i, &planned)) {
+	if (v == NULL || (w->live[i] != 0 && !w->saved) || is_behind_sti(w, i) ||
+	    !plan(w, i, &planned)) {
 		return false;
 	}
 	st_keep_window(w);

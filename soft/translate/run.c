@@ -291,8 +291,8 @@ static uint32_t find_block(struct soft_vcpu *vcpu, uint64_t rip, unsigned mode)
 	return vcpu->mmu.flushes == flushes ? b : ST_NONE;
 }
 
-/* From now on indirect jumps in this mode find it. */
-static void remember(struct st_translator *t, uint64_t rip, unsigned mode, uint32_t b)
+/* Indirect jumps compare addresses only: what the table leads to is of the mode that runs. */
+static void use_jumps(struct st_translator *t, unsigned mode)
 {
 	enum st_view_kind kind = st_view_of(mode);
 
@@ -300,7 +300,12 @@ static void remember(struct st_translator *t, uint64_t rip, unsigned mode, uint3
 		st_flush_jumps(t->frame, kind);
 		t->view_mode[kind] = mode;
 	}
-	st_jump_enter(t->frame, kind, rip, (uintptr_t)t->rx + t->blocks[b].code);
+}
+
+/* From now on indirect jumps find it. */
+static void remember(struct st_translator *t, uint64_t rip, unsigned mode, uint32_t b)
+{
+	st_jump_enter(t->frame, st_view_of(mode), rip, (uintptr_t)t->rx + t->blocks[b].code);
 }
 
 /* ---- leaving ---- */
@@ -452,6 +457,7 @@ static bool one(struct soft_vcpu *vcpu)
 	if (atomic_load(&vcpu->mail.there)) {
 		return true;
 	}
+	use_jumps(vcpu->translator, mode);
 	if (vcpu->translator->frame->reason == ST_REASON_LOOKUP &&
 	    vcpu->translator->blocks[b].mode == mode) {
 		remember(vcpu->translator, rip, mode, b);
