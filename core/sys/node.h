@@ -70,7 +70,7 @@ struct node {
 	struct mutex contents; /* of one write at a time, or use of an open file's position */
 
 	_Atomic uint64_t mtime_ns;
-	_Atomic uint32_t refs;
+	_Atomic uint64_t refs; /* 64 bits: see struct file */
 };
 
 void node_init(void);

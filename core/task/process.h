@@ -77,7 +77,7 @@ struct process {
 	struct timer alarm;
 	struct work alarm_work;
 
-	_Atomic uint32_t refs;
+	_Atomic uint64_t refs; /* signalfds hold it, too; 64 bits: see struct file */
 };
 
 /** The lock over process and thread numbers and the tree of processes. */
@@ -123,8 +123,8 @@ void process_release_vfork(struct process *p);
 void process_stop(struct process *p, int signo);
 void process_continue(struct process *p);
 
-/** process_set_group() - setpgid(). @p: the caller's or a child of it; @group: its own number, or one
- * of its session. Return: 0, -ESRCH, -EPERM. Context: no lock held. */
+/** process_set_group() - setpgid(). @p: the caller's or a child of it; @group: its own number, or
+ * one of its session. Return: 0, -ESRCH, -EPERM. Context: no lock held. */
 must_use int process_set_group(struct process *p, int group);
 
 /** process_set_session() - setsid() of the current process. Return: 0; -EPERM: its number is a
