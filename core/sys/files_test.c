@@ -292,6 +292,31 @@ static void test_holders_may_be_more_than_2_to_the_32(void **state)
 	node_put(n);
 }
 
+static uint64_t inode_of(int fd)
+{
+	struct file *f = fd_get(fd);
+	struct file_stat st;
+
+	assert_int_equal(f->ops->stat(f, &st), 0);
+	file_put(f);
+	return st.inode;
+}
+
+static void test_numbers_of_files_are_no_addresses(void **state)
+{
+	int pipe[2], pair[2];
+
+	(void)state;
+	assert_int_equal(CALL(pipe2, PTR(pipe), 0), 0);
+	assert_int_equal(CALL(socketpair, 1, 1, 0, PTR(pair)), 0);
+	assert_true(inode_of(pipe[0]) == inode_of(pipe[1]));
+	assert_true(inode_of(pair[0]) != inode_of(pair[1]));
+	assert_true(inode_of(pipe[0]) != inode_of(pair[0]));
+	for (unsigned i = 0; i < 2; i++) {
+		assert_true(inode_of(pipe[i]) < 1000 && inode_of(pair[i]) < 1000);
+	}
+}
+
 static void test_sockets_meet_at_a_path(void **state)
 {
 	struct {
@@ -408,6 +433,7 @@ int main(void)
 		T(test_poll),
 		T(test_descriptors_travel_with_their_bytes),
 		T(test_holders_may_be_more_than_2_to_the_32),
+		T(test_numbers_of_files_are_no_addresses),
 		T(test_sockets_meet_at_a_path),
 		T(test_directory_is_read_while_it_shrinks),
 		T(test_futex),
