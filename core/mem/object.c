@@ -24,7 +24,7 @@
 _Static_assert(OBJECT_SIZE_MAX <= PAGE_SIZE << (NODE_SHIFT * HEIGHT_MAX), "the tallest tree");
 
 struct object {
-	_Atomic uint32_t refs;
+	_Atomic uint64_t refs; /* mappings are many: those of spaces that only VMs hold, too */
 
 	/* Constant after creation. */
 	object_fill_fn *fill;

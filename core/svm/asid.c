@@ -23,16 +23,17 @@ static void give_new(struct svm_vcpu *svm, struct svm_cpu *cpu)
 	svm->vmcb->c.clean &= ~(uint32_t)VMCB_CLEAN_ASID;
 }
 
-void svm_asid_enter(struct svm_vcpu *svm, struct svm_cpu *cpu, uint64_t generation)
+bool svm_asid_enter(struct svm_vcpu *svm, struct svm_cpu *cpu, uint64_t generation)
 {
 	bool flush = svm->flush || svm->tlb_generation != generation;
+	bool after_another = cpu->last != svm;
 
 	svm->vmcb->c.tlb_control = VMCB_TLB_KEEP;
 	svm->flush = false;
 	svm->tlb_generation = generation;
 	svm->home = cpu;
 	/* A VMCB that was elsewhere meanwhile is not what this CPU may have kept of it. */
-	if (svm->asid_cpu != cpu || cpu->last != svm) {
+	if (svm->asid_cpu != cpu || after_another) {
 		svm->vmcb->c.clean = 0;
 		cpu->last = svm;
 	}
@@ -44,6 +45,7 @@ void svm_asid_enter(struct svm_vcpu *svm, struct svm_cpu *cpu, uint64_t generati
 		give_new(svm, cpu); /* under a new tag there is nothing old */
 	}
 	svm->flushing = svm->vmcb->c.tlb_control != VMCB_TLB_KEEP;
+	return after_another;
 }
 
 void svm_asid_refused(struct svm_vcpu *svm)

@@ -38,9 +38,10 @@ void svm_asid_init(struct svm_cpu *cpu);
  * svm_asid_enter() - gives the vCPU an ID that is right on @cpu, and says in its VMCB what to
  * flush. It is at home there then.
  * @generation: of the VM's nested tables; another one than last time means a flush.
+ * Return: has another been there, or may it have been?
  * Context: interrupts off, on @cpu.
  */
-void svm_asid_enter(struct svm_vcpu *svm, struct svm_cpu *cpu, uint64_t generation);
+bool svm_asid_enter(struct svm_vcpu *svm, struct svm_cpu *cpu, uint64_t generation);
 
 /**
  * svm_asid_refused() - the entry that was to flush was refused, before it did: the next one has a

@@ -8,11 +8,20 @@
 #include "core/log.h"
 #include "core/mem/heap.h"
 #include "core/svm/internal.h"
+#include "lib/x86/cpuid.h"
 
 #define CPUID_SVM	  UINT32_C(0x8000000a)
 #define SVM_EDX_PAUSE	  BIT(10)
 #define EXT_EDX_RDTSCP	  BIT(27)
 #define CPUID_EXT_FEATURE UINT32_C(0x80000001)
+
+#define SIZES_EBX_IBPB	BIT(12)
+#define SIZES_EBX_IBRS	BIT(14)
+#define SIZES_EBX_STIBP BIT(15)
+#define SIZES_EBX_SSBD	BIT(24)
+#define SPEC_CTRL_IBRS	BIT(0)
+#define SPEC_CTRL_STIBP BIT(1)
+#define SPEC_CTRL_SSBD	BIT(2)
 
 #define TSC_RATIO_ONE (UINT64_C(1) << 32)
 
@@ -20,9 +29,17 @@ struct svm_features svm_features;
 
 uint8_t *svm_iopm; /* all ones: each port comes to us */
 
+static uint64_t spec_ctrl_bits(uint32_t sizes_ebx)
+{
+	return ((sizes_ebx & SIZES_EBX_IBRS) != 0 ? SPEC_CTRL_IBRS : 0) |
+	       ((sizes_ebx & SIZES_EBX_STIBP) != 0 ? SPEC_CTRL_STIBP : 0) |
+	       ((sizes_ebx & SIZES_EBX_SSBD) != 0 ? SPEC_CTRL_SSBD : 0);
+}
+
 static void read_features(void)
 {
 	const struct cpu_features *f = cpu_features();
+	uint32_t sizes_ebx = asm_cpuid(CPUID_EXT_SIZES, 0).ebx;
 
 	svm_features = (struct svm_features){
 		.nrips = f->nrips,
@@ -36,6 +53,8 @@ static void read_features(void)
 		.xsave = f->xsave,
 		.xsaveopt = f->xsaveopt,
 		.xcr0 = f->xcr0,
+		.ibpb = (sizes_ebx & SIZES_EBX_IBPB) != 0,
+		.spec_ctrl = spec_ctrl_bits(sizes_ebx),
 	};
 }
 

@@ -141,6 +141,17 @@ static void flush_guest_tlb(struct kvm_vcpu *vcpu)
 
 /* ---- execution ---- */
 
+/*
+ * Indirect branches are predicted by where others went before. Spec: AMD, "Indirect Branch Control
+ * Extension"
+ */
+static void predict_anew(void)
+{
+	if (svm_features.ibpb) {
+		asm_wrmsr(MSR_IA32_PRED_CMD, 1);
+	}
+}
+
 /* MSRs that neither VMRUN nor VMLOAD switch. The kernel has no use for them. */
 static void load_cpu_msrs(const struct kvm_vcpu *vcpu, struct svm_cpu *cpu)
 {
@@ -205,10 +216,17 @@ static void load_around(const struct kvm_vcpu *vcpu, const struct svm_vcpu *svm)
 	if (svm->own_xcr0 && vcpu->xcr0 != svm_features.xcr0) {
 		asm_xsetbv(0, vcpu->xcr0);
 	}
+	if (svm->own_spec_ctrl) {
+		asm_wrmsr(MSR_IA32_SPEC_CTRL,
+			  vcpu->msr[KVM_MSR_SPEC_CTRL] & svm_features.spec_ctrl);
+	}
 }
 
 static void unload_around(struct kvm_vcpu *vcpu, const struct svm_vcpu *svm)
 {
+	if (svm->own_spec_ctrl) {
+		asm_wrmsr(MSR_IA32_SPEC_CTRL, 0);
+	}
 	if (svm->debugged) {
 		asm_write_dr7(DR7_OFF);
 	}
@@ -239,7 +257,9 @@ static __attribute__((noinline)) void run_with_around(struct kvm_vcpu *vcpu, str
 static __attribute__((noinline)) void arrive(struct kvm_vcpu *vcpu, struct svm_cpu *cpu,
 					     uint64_t generation)
 {
-	svm_asid_enter(svm_of(vcpu), cpu, generation);
+	if (svm_asid_enter(svm_of(vcpu), cpu, generation)) {
+		predict_anew();
+	}
 	load_cpu_msrs(vcpu, cpu);
 	svm_vmsave(cpu->host);
 }
@@ -417,6 +437,7 @@ struct kvm_backend svm_backend = {
 	.load = load,
 	.features_changed = features_changed,
 	.enter = enter,
+	.predict_anew = predict_anew,
 	.flush_guest_tlb = flush_guest_tlb,
 	.map = map,
 	.unmap = unmap,

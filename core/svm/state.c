@@ -78,6 +78,7 @@ static void store_msrs(struct kvm_vcpu *vcpu, struct vmcb *vmcb)
 	vmcb->s.sysenter_esp = vcpu->msr[KVM_MSR_SYSENTER_ESP];
 	vmcb->s.sysenter_eip = vcpu->msr[KVM_MSR_SYSENTER_EIP];
 	vmcb->s.g_pat = vcpu->msr[KVM_MSR_PAT];
+	svm_of(vcpu)->own_spec_ctrl = (vcpu->msr[KVM_MSR_SPEC_CTRL] & svm_features.spec_ctrl) != 0;
 	vmcb->c.tsc_offset = vcpu->tsc_offset;
 	vmcb->c.clean &= ~(uint32_t)(VMCB_CLEAN_NESTED | VMCB_CLEAN_INTERCEPTS);
 	svm_of(vcpu)->home = NULL; /* nor are those right that the CPU has */

@@ -39,6 +39,7 @@ struct svm_vcpu {
 			bool debugged;	    /* breakpoints are set */
 			bool own_xcr0;	    /* the guest depends on its XCR0 */
 			bool leave_at_once; /* after the injected event, for the NMI window */
+			bool own_spec_ctrl; /* the guest's is not the kernel's, which is 0 */
 		};
 		uint32_t around; /* any of them: there is something to do around VMRUN */
 	};
@@ -73,7 +74,9 @@ struct svm_features {
 	bool nrips, decode_assists, flush_by_asid, tsc_rate, clean, rdtscp, pause_filter;
 	bool xsave, xsaveopt;
 	uint32_t asids;
-	uint64_t xcr0; /* the kernel's */
+	uint64_t xcr0;	    /* the kernel's */
+	bool ibpb;	    /* MSR_IA32_PRED_CMD has it */
+	uint64_t spec_ctrl; /* bits of MSR_IA32_SPEC_CTRL; 0: there is none */
 };
 
 extern struct svm_features svm_features;

@@ -640,6 +640,41 @@ static void copies_of_a_vmcb_are_one_cpus(void **state)
 	assert_int_equal(f.vmcb.c.clean, 0);
 }
 
+/* What predicts its branches is not to be another's. */
+static void who_comes_after_another_learns_it(void **state)
+{
+	struct svm_cpu cpu = {0};
+	struct vmcb vmcb2 = {0};
+	struct svm_vcpu second = {.vmcb = &vmcb2};
+
+	(void)state;
+	svm_asid_init(&cpu);
+	assert_true(svm_asid_enter(&f.svm, &cpu, 1));
+	assert_false(svm_asid_enter(&f.svm, &cpu, 2));
+	assert_true(svm_asid_enter(&second, &cpu, 1));
+	cpu.last = NULL; /* it has ended: nobody knows what is left of it */
+	assert_true(svm_asid_enter(&f.svm, &cpu, 2));
+}
+
+static void the_guests_speculation_control_is_around_it(void **state)
+{
+	(void)state;
+	f.vcpu.msr[KVM_MSR_SPEC_CTRL] = 6;
+	f.vcpu.changed = KVM_REGS_MSRS;
+	store();
+	assert_int_equal(f.svm.around, 0); /* this CPU has no such register */
+	svm_features.spec_ctrl = 1;
+	store();
+	assert_int_equal(f.svm.around, 0); /* or not these bits */
+	svm_features.spec_ctrl = 7;
+	store();
+	assert_true(f.svm.own_spec_ctrl);
+	assert_int_not_equal(f.svm.around, 0);
+	f.vcpu.msr[KVM_MSR_SPEC_CTRL] = 0;
+	store();
+	assert_int_equal(f.svm.around, 0);
+}
+
 #define TEST(name) cmocka_unit_test_setup(name, start)
 
 int main(void)
@@ -669,6 +704,8 @@ int main(void)
 		TEST(flush_by_id),
 		TEST(a_refused_entry_flushes_nothing),
 		TEST(copies_of_a_vmcb_are_one_cpus),
+		TEST(who_comes_after_another_learns_it),
+		TEST(the_guests_speculation_control_is_around_it),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -85,7 +85,7 @@ struct file {
 
 	_Atomic uint32_t flags;	   /* FILE_* */
 	_Atomic uint64_t position; /* of read() and write() */
-	_Atomic uint32_t refs;
+	_Atomic uint64_t refs; /* a descriptor in a message costs 8 bytes: 32 bits can be filled */
 	struct list epoll_items; /* guarded by epoll.c */
 };
 

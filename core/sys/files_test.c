@@ -268,6 +268,55 @@ static void test_descriptors_travel_with_their_bytes(void **state)
 	assert_int_equal(CALL(sendmsg, fds[0], PTR(&m), 0), 2); /* stays unread: freed at the end */
 }
 
+/* Messages may carry as many descriptors of one file as there is memory for them. */
+static void test_holders_may_be_more_than_2_to_the_32(void **state)
+{
+	struct node *n = tree_new_file(0600);
+	int fd = (int)CALL(eventfd2, 0, NONBLOCK);
+	struct file *f = fd_get(fd);
+
+	(void)state;
+	f->refs = UINT32_MAX;
+	file_get(f);
+	file_get(f);
+	file_put(f);
+	assert_int_equal(f->refs, UINT64_C(1) << 32);
+	f->refs = 1;
+	assert_int_equal(CALL(close, fd), 0);
+	n->refs = UINT32_MAX;
+	node_get(n);
+	node_get(n);
+	node_put(n);
+	assert_int_equal(n->refs, UINT64_C(1) << 32);
+	n->refs = 1;
+	node_put(n);
+}
+
+static uint64_t inode_of(int fd)
+{
+	struct file *f = fd_get(fd);
+	struct file_stat st;
+
+	assert_int_equal(f->ops->stat(f, &st), 0);
+	file_put(f);
+	return st.inode;
+}
+
+static void test_numbers_of_files_are_no_addresses(void **state)
+{
+	int pipe[2], pair[2];
+
+	(void)state;
+	assert_int_equal(CALL(pipe2, PTR(pipe), 0), 0);
+	assert_int_equal(CALL(socketpair, 1, 1, 0, PTR(pair)), 0);
+	assert_true(inode_of(pipe[0]) == inode_of(pipe[1]));
+	assert_true(inode_of(pair[0]) != inode_of(pair[1]));
+	assert_true(inode_of(pipe[0]) != inode_of(pair[0]));
+	for (unsigned i = 0; i < 2; i++) {
+		assert_true(inode_of(pipe[i]) < 1000 && inode_of(pair[i]) < 1000);
+	}
+}
+
 static void test_sockets_meet_at_a_path(void **state)
 {
 	struct {
@@ -383,6 +432,8 @@ int main(void)
 		T(test_epoll),
 		T(test_poll),
 		T(test_descriptors_travel_with_their_bytes),
+		T(test_holders_may_be_more_than_2_to_the_32),
+		T(test_numbers_of_files_are_no_addresses),
 		T(test_sockets_meet_at_a_path),
 		T(test_directory_is_read_while_it_shrinks),
 		T(test_futex),

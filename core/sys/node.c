@@ -20,6 +20,11 @@ void node_init(void)
 	heap_init(&heap, "node", sizeof(struct node));
 }
 
+uint64_t node_number(void)
+{
+	return atomic_fetch_add(&last_inode, 1) + 1;
+}
+
 struct node *node_create(uint32_t mode)
 {
 	struct node *n = heap_alloc(&heap);
@@ -27,7 +32,7 @@ struct node *node_create(uint32_t mode)
 	if (n == NULL) {
 		return NULL;
 	}
-	n->inode = atomic_fetch_add(&last_inode, 1) + 1;
+	n->inode = node_number();
 	n->mode = mode & NODE_TYPE;
 	n->permissions = mode & 07777;
 	n->refs = 1;

@@ -70,13 +70,16 @@ struct node {
 	struct mutex contents; /* of one write at a time, or use of an open file's position */
 
 	_Atomic uint64_t mtime_ns;
-	_Atomic uint32_t refs;
+	_Atomic uint64_t refs; /* 64 bits: see struct file */
 };
 
 void node_init(void);
 
 /** node_create() - @mode with type. Return: it, with one reference and in no directory; NULL. */
 must_use struct node *node_create(uint32_t mode);
+
+/** node_number() - an inode number that nothing else has; also for what is in no directory. */
+uint64_t node_number(void);
 
 void node_get(struct node *n);
 void node_put(struct node *n);

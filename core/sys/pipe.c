@@ -41,6 +41,7 @@ struct pipe *pipe_create(void)
 		mem_free(p, sizeof(*p));
 		return NULL;
 	}
+	p->inode = node_number();
 	mutex_init(&p->lock);
 	wait_queue_init(&p->changed);
 	list_init(&p->passengers);
@@ -288,10 +289,10 @@ static void writer_release(struct file *f)
 
 static int pipe_stat(struct file *f, struct file_stat *st)
 {
-	*st = (struct file_stat){.inode = (uint64_t)f->data >> 4,
-				 .mode = NODE_PIPE | 0600,
-				 .links = 1,
-				 .file_system = 3};
+	const struct pipe *p = f->data;
+
+	*st = (struct file_stat){
+		.inode = p->inode, .mode = NODE_PIPE | 0600, .links = 1, .file_system = 3};
 	return 0;
 }
 

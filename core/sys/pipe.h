@@ -17,6 +17,7 @@ struct pipe_passenger {
 };
 
 struct pipe {
+	uint64_t inode; /* constant */
 	struct mutex lock;
 	struct wait_queue changed;
 	/* Written under lock; may be read without, by who looks again under it. */

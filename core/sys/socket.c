@@ -24,6 +24,7 @@ static struct socket *create(void)
 	struct socket *s = heap_alloc(&heap);
 
 	if (s != NULL) {
+		s->inode = node_number();
 		list_init(&s->pending);
 		list_init(&s->in_pending);
 		wait_queue_init(&s->changed);
@@ -149,10 +150,10 @@ static uint32_t socket_poll(struct file *f, struct poll_table *t)
 
 static int socket_stat(struct file *f, struct file_stat *st)
 {
-	*st = (struct file_stat){.inode = (uint64_t)f->data >> 4,
-				 .mode = NODE_SOCKET | 0777,
-				 .links = 1,
-				 .file_system = 3};
+	const struct socket *s = f->data;
+
+	*st = (struct file_stat){
+		.inode = s->inode, .mode = NODE_SOCKET | 0777, .links = 1, .file_system = 3};
 	return 0;
 }
 

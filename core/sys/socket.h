@@ -18,6 +18,8 @@ enum socket_state {
 };
 
 struct socket {
+	uint64_t inode; /* constant */
+
 	/* Guarded by socket.c's lock. */
 	enum socket_state state; /* may be read without; CONNECTED is for ever */
 	struct node *node;	 /* where it is bound, held */

@@ -77,7 +77,7 @@ struct process {
 	struct timer alarm;
 	struct work alarm_work;
 
-	_Atomic uint32_t refs;
+	_Atomic uint64_t refs; /* signalfds hold it, too; 64 bits: see struct file */
 };
 
 /** The lock over process and thread numbers and the tree of processes. */

@@ -164,6 +164,9 @@ struct kvm_backend {
 	 * Context: the vCPU's thread, vcpu->lock; vm->memory is not held.
 	 */
 	void (*enter)(struct kvm_vcpu *vcpu, struct kvm_stop *stop);
+	/** The guest's branches from here on are not predicted by what was before (IBPB). NULL: no
+	 * guest is told that it could ask for that. Context: the vCPU's thread, as enter(). */
+	void (*predict_anew)(void);
 	/** Forgets what it knows of the guest's own page tables: after CR writes from outside. */
 	void (*flush_guest_tlb)(struct kvm_vcpu *vcpu);
 

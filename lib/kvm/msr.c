@@ -418,7 +418,10 @@ static int set_pred_cmd(struct kvm_vcpu *vcpu, uint32_t msr, uint64_t value, boo
 	    value > 1) {
 		return -EINVAL;
 	}
-	return 0; /* the barrier: a stop of the guest is at least as strong */
+	if (value != 0 && vcpu->env->backend->predict_anew != NULL) {
+		vcpu->env->backend->predict_anew();
+	}
+	return 0;
 }
 
 static int get_zero(struct kvm_vcpu *vcpu, uint32_t msr, uint64_t *value, bool host)

@@ -390,6 +390,33 @@ static void msrs_refuse_what_they_cannot_hold(void **state)
 	}
 }
 
+static unsigned barriers;
+
+static void count_barrier(void)
+{
+	barriers++;
+}
+
+static void what_cpuid_says_of_predictions_is_so(void **state)
+{
+	struct kvm_cpuid_entry2 *sizes = kvm_cpuid_find(vcpu, CPUID_EXT_SIZES, 0);
+
+	(void)state;
+	f.backend.predict_anew = count_barrier;
+	barriers = 0;
+	kvm_cpuid_find(vcpu, CPUID_FEATURES7, 0)->edx &= ~(uint32_t)BIT(26);
+	sizes->ebx &= ~(uint32_t)BIT(12);
+	assert_int_equal(kvm_msr_set(vcpu, 0x49, 1, false), -EINVAL);
+	assert_int_equal(barriers, 0);
+	sizes->ebx |= (uint32_t)BIT(12);
+	assert_int_equal(kvm_msr_set(vcpu, 0x49, 0, false), 0);
+	assert_int_equal(barriers, 0);
+	assert_int_equal(kvm_msr_set(vcpu, 0x49, 1, false), 0);
+	assert_int_equal(barriers, 1);
+	assert_int_equal(kvm_msr_set(vcpu, 0x49, 2, false), -EINVAL);
+	assert_int_equal(barriers, 1);
+}
+
 static void lists_of_msrs_end_at_the_first_bad_one(void **state)
 {
 	union {
@@ -555,6 +582,7 @@ int main(void)
 		TEST(debug_registers),
 		TEST(listed_msrs_can_be_saved),
 		TEST(msrs_refuse_what_they_cannot_hold),
+		TEST(what_cpuid_says_of_predictions_is_so),
 		TEST(lists_of_msrs_end_at_the_first_bad_one),
 		TEST(kvm_msrs_obey_enforcement),
 		TEST(control_registers_of_a_guest),
