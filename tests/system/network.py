@@ -32,8 +32,8 @@ option router {HOST}
 
 def refused(lab, net, *words, user='root'):
     """Runs yado with a bad --net; it must say why in one line that has all of `words`."""
-    status, output = lab.sh(f"su {user} -c 'timeout 30 ./yado run --kernel vmlinuz --memory 256M "
-                            f"{net} </dev/null'")
+    status, output = lab.sh(f"su {user} -c 'timeout 90 ./yado run --kernel vmlinuz --memory 256M "
+                            f"{net} </dev/null'", timeout=120)  # passt may take a minute there
     lines = output.splitlines()
     assert status == 2, f'exit status {status}: {output}'
     assert len(lines) == 1 and lines[0].startswith('yado: '), f'not one line: {output}'

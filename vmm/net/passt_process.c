@@ -19,6 +19,7 @@
 
 #define ARGS_MAX     64
 #define READY_MS     60000 /* a host of emulated CPUs was seen to need 30 s */
+#define STEP_MS	     100   /* between two looks for signals */
 #define GRACE_MS     300
 #define CHILD_SOCK   3 /* the child's descriptors after stderr */
 #define CHILD_PID    4
@@ -309,17 +310,31 @@ static int say_no_exec(int error)
 	return error > 0 ? -error : -EIO;
 }
 
+/* Signals that end us are held back for the event loop, which does not run yet. */
+static bool asked_to_end(void)
+{
+	sigset_t pending;
+
+	return sigpending(&pending) == 0 &&
+	       (sigismember(&pending, SIGINT) == 1 || sigismember(&pending, SIGTERM) == 1 ||
+		sigismember(&pending, SIGHUP) == 1);
+}
+
 /* Return: 0; -EAGAIN if it has to be tried the other way; or -errno and said why. */
 static int await_ready(struct passt_process *p, int ready, enum ready_by by)
 {
 	struct pollfd pfd = {.fd = ready, .events = POLLIN};
 	char buf[16] = {0};
 	ssize_t len;
-	int n;
+	int n = 0;
 
-	do {
-		n = poll(&pfd, 1, READY_MS);
-	} while (n < 0 && errno == EINTR);
+	for (int ms = 0; ms < READY_MS && n <= 0; ms += STEP_MS) {
+		if (asked_to_end()) {
+			log_error("passt was not ready yet when a signal came to end it all");
+			return -EINTR;
+		}
+		n = poll(&pfd, 1, STEP_MS);
+	}
 	if (n <= 0) {
 		log_error("passt does not get ready: no word from it for %d seconds",
 			  READY_MS / 1000);

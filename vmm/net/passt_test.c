@@ -11,6 +11,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "lib/base/bytes.h"
@@ -452,6 +453,22 @@ static void refusals(void **unused)
 	assert_refusal("exit 0", many, -E2BIG, "too many arguments");
 }
 
+/* yado holds signals back for its event loop, which does not run while this waits. */
+static void a_signal_ends_the_wait(void **unused)
+{
+	sigset_t held, before;
+
+	(void)unused;
+	sigemptyset(&held);
+	sigaddset(&held, SIGTERM);
+	assert_int_equal(sigprocmask(SIG_BLOCK, &held, &before), 0);
+	assert_int_equal(raise(SIGTERM), 0);
+	assert_refusal("read -r line <&3", NULL, -EINTR,
+		       "passt was not ready yet when a signal came");
+	assert_int_equal(sigtimedwait(&held, NULL, &(struct timespec){0}), SIGTERM);
+	assert_int_equal(sigprocmask(SIG_SETMASK, &before, NULL), 0);
+}
+
 /* What passt is started with, and that it is told where to go when its connection closes. */
 static void starts(void **unused)
 {
@@ -631,6 +648,7 @@ int main(void)
 		cmocka_unit_test(finishes_frames),
 		cmocka_unit_test(other_side_closes),
 		cmocka_unit_test(refusals),
+		cmocka_unit_test(a_signal_ends_the_wait),
 		cmocka_unit_test(starts),
 		cmocka_unit_test(starts_without_pid_file),
 		cmocka_unit_test(ends_while_running),
