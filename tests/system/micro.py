@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 import subprocess
 
 from lab import debian
@@ -62,7 +63,12 @@ def test_counts_are_sane_and_repeat():
 
 def test_two_processors(lab):
     """The rows with two threads, too; noise is all that is certain about the figures."""
-    value = values(lab.must('./micro --json --subject a-b.c_1', timeout=200), 'a-b.c_1', 'ticks')
+    status, text = lab.sh('timeout -s KILL 90 ./micro --json --subject a-b.c_1', timeout=120)
+    if status == 128 + signal.SIGKILL and not lab.native:
+        # It takes 20 s. What else of docs/lab.md can hold a guest up is not ours to find here.
+        raise frame.Died('micro was not done in 90 s')
+    assert status == 0, text
+    value = values(text, 'a-b.c_1', 'ticks')
     assert value['ipi-vcpu'] > 100 and value['vm-create'] > value['null-ioctl']
 
 
