@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import signal
 import subprocess
 
 from lab import debian
@@ -63,10 +62,13 @@ def test_counts_are_sane_and_repeat():
 
 def test_two_processors(lab):
     """The rows with two threads, too; noise is all that is certain about the figures."""
-    status, text = lab.sh('timeout -s KILL 90 ./micro --json --subject a-b.c_1', timeout=120)
-    if status == 128 + signal.SIGKILL and not lab.native:
-        # It takes 20 s. What else of docs/lab.md can hold a guest up is not ours to find here.
-        raise frame.Died('micro was not done in 90 s')
+    try:
+        status, text = lab.sh('./micro --json --subject a-b.c_1', timeout=100)
+    except frame.Timeout:
+        if lab.native:
+            raise
+        # It takes 20 s. Linux itself stands still in the emulated host now and then (docs/lab.md).
+        raise frame.Died('micro was not done in 100 s') from None
     assert status == 0, text
     value = values(text, 'a-b.c_1', 'ticks')
     assert value['ipi-vcpu'] > 100 and value['vm-create'] > value['null-ioctl']
