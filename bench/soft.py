@@ -137,8 +137,9 @@ def _contents(context, root, rows):
         with open(os.path.join(root, name), 'wb') as f:
             f.write(data)
 
-    write('data', _data())
-    write('long', _data() * LONG)
+    data = _data()
+    write('data', data)
+    write('long', data * LONG)
     write('query.sql', SQL.encode())
     write('program.py', SCRIPT.encode())
     write('rows', rows.encode())

@@ -29,6 +29,11 @@
 #define ARENA_XSAVE	 832  /* x87, SSE, AVX */
 #define ARENA_KEYS	 4    /* protection keys: of the pages of data and of that for writing */
 
+/* A program in assembly, which lies from @name to @name_end. */
+#define ARENA_PROGRAM(name, text)                                                            \
+	__asm__(".pushsection .rodata\n" #name ": " text "\n" #name "_end:\n.popsection\n"); \
+	extern const char name[], name##_end[]
+
 enum arena_mode {
 	ARENA_KERNEL, /* 64-bit code, CPL 0 */
 	ARENA_USER,   /* 64-bit code, CPL 3 */

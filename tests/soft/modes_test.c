@@ -18,43 +18,39 @@
 #define FLAG_AC	  UINT64_C(0x40000)
 #define EXC_NM	  7
 
-#define CODE(name, text)                                                                     \
-	__asm__(".pushsection .rodata\n" #name ": " text "\n" #name "_end:\n.popsection\n"); \
-	extern const char name[], name##_end[]
-
 /* The function is known when CR0.TS comes to forbid it. */
-CODE(forbidden, "	mov $100, %ecx\n"
-		"	lea 2f(%rip), %rdx\n"
-		"1:	call *%rdx\n"
-		"	dec %ecx\n"
-		"	jnz 1b\n"
-		"	mov %cr0, %rax\n"
-		"	or $8, %rax\n"
-		"	mov %rax, %cr0\n"
-		"	call *%rdx\n"
-		"	int $0x80\n"
-		"2:	fld1\n"
-		"	fstp %st(0)\n"
-		"	ret\n");
+ARENA_PROGRAM(forbidden, "	mov $100, %ecx\n"
+			 "	lea 2f(%rip), %rdx\n"
+			 "1:	call *%rdx\n"
+			 "	dec %ecx\n"
+			 "	jnz 1b\n"
+			 "	mov %cr0, %rax\n"
+			 "	or $8, %rax\n"
+			 "	mov %rax, %cr0\n"
+			 "	call *%rdx\n"
+			 "	int $0x80\n"
+			 "2:	fld1\n"
+			 "	fstp %st(0)\n"
+			 "	ret\n");
 
 /*
  * With RFLAGS.AC, CPL 0 reads by a large page for CPL 3, the first to do so; then there are small
  * ones in its place, and INVLPG names another part of it.
  */
-CODE(split, "	mov %cr0, %rax\n"
-	    "	btr $16, %rax\n" /* WP: the tables cannot be written to otherwise */
-	    "	mov %rax, %cr0\n"
-	    "	mov %cr4, %rax\n"
-	    "	bts $21, %rax\n" /* SMAP */
-	    "	mov %rax, %cr4\n"
-	    "	mov (%rdi), %ebx\n"
-	    "	mov %rdx, (%rsi)\n"
-	    "	invlpg 0x1000(%rdi)\n"
-	    "	mov (%rdi), %ecx\n"
-	    "	mov %cr4, %rax\n"
-	    "	btr $21, %rax\n"
-	    "	mov %rax, %cr4\n"
-	    "	int $0x80\n");
+ARENA_PROGRAM(split, "	mov %cr0, %rax\n"
+		     "	btr $16, %rax\n" /* WP: the tables cannot be written to otherwise */
+		     "	mov %rax, %cr0\n"
+		     "	mov %cr4, %rax\n"
+		     "	bts $21, %rax\n" /* SMAP */
+		     "	mov %rax, %cr4\n"
+		     "	mov (%rdi), %ebx\n"
+		     "	mov %rdx, (%rsi)\n"
+		     "	invlpg 0x1000(%rdi)\n"
+		     "	mov (%rdi), %ecx\n"
+		     "	mov %cr4, %rax\n"
+		     "	btr $21, %rax\n"
+		     "	mov %rax, %cr4\n"
+		     "	int $0x80\n");
 
 static struct arena_start start;
 
