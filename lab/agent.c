@@ -25,6 +25,7 @@
 #include <endian.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/kvm.h>
 #include <poll.h>
 #include <pty.h>
 #include <signal.h>
@@ -539,6 +540,29 @@ static int serve(int port_in, int signals)
 	}
 }
 
+/*
+ * Keeps two VMs that never run: with a local APIC, which is as after a reset, and without one. With
+ * its first and its last such VM, KVM changes code that all CPUs execute (static keys; one is in
+ * the scheduler), and QEMU, which emulates this host, at times goes on executing what it has
+ * translated while the breakpoint stood there: then every CPU takes #BP for ever.
+ */
+static void keep_vms(void)
+{
+	int kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+
+	if (kvm < 0) {
+		return;
+	}
+	for (int local_apic = 0; local_apic < 2; local_apic++) {
+		int vm = ioctl(kvm, KVM_CREATE_VM, 0);
+
+		if (vm < 0 || (local_apic && ioctl(vm, KVM_CREATE_IRQCHIP) != 0) ||
+		    ioctl(vm, KVM_CREATE_VCPU, 0) < 0) {
+			die("make a VM");
+		}
+	}
+}
+
 static int open_port(const char *name)
 {
 	struct termios settings;
@@ -579,6 +603,9 @@ int main(int argc, char **argv)
 	port_in = scripted ? open(argv[1], O_RDONLY | O_CLOEXEC) : port_out;
 	if (port_in < 0 || port_out < 0) {
 		die("open the port");
+	}
+	if (!scripted && strncmp(argv[1], "fd:", 3) != 0) {
+		keep_vms();
 	}
 	signal(SIGPIPE, SIG_IGN);
 	sigemptyset(&child);

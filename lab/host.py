@@ -45,17 +45,31 @@ user:x:1000:
 '''
 
 
-def compiled_agent():
-    """The agent's executable, built when its source has changed."""
-    source = os.path.join(HERE, 'agent.c')
+def _compiled(source, *options):
+    """An executable or a library of ours, built when its source has changed. Return: its path."""
+    name = os.path.splitext(source)[0]
+    source = os.path.join(HERE, source)
     with open(source, 'rb') as f:
         digest = hashlib.sha256(f.read()).hexdigest()[:16]
-    path = os.path.join(debian.CACHE, f'agent-{digest}')
+    path = os.path.join(debian.CACHE, f'{name}-{digest}')
     if not os.path.exists(path):
         debian.run([debian.needs('gcc', 'gcc'), '-std=gnu17', '-D_GNU_SOURCE', '-O2', '-Wall',
-                    '-Wextra', '-static', '-o', path + '.new', source], 'cannot build the agent')
+                    '-Wextra', *options, '-o', path + '.new', source], f'cannot build {source}')
         os.rename(path + '.new', path)
     return path
+
+
+def _compiled_agent():
+    return _compiled('agent.c', '-static')
+
+
+def qemu_environment(counted):
+    """The environment for a QEMU that runs guests in guests: with the library that gives it back the
+    interrupts that it loses, but where instructions are counted: there, it loses none."""
+    if counted:
+        return None
+    with debian.locked('host'):
+        return {**os.environ, 'LD_PRELOAD': _compiled('apic_poll.c', '-shared', '-fPIC')}
 
 
 def libraries(program):
@@ -101,7 +115,7 @@ def _write_base(out, kernel):
     archive.file('etc/lab-modules', ''.join(path + '\n' for path in order).encode())
     _add_script(archive, 'init', 'linux-init')
     _add_script(archive, 'sbin/lab-start', 'linux-start')
-    archive.tree('sbin/agent', compiled_agent())
+    archive.tree('sbin/agent', _compiled_agent())
     added = set()
     for program in _installed():
         for path in [program, *libraries(program)]:
@@ -204,6 +218,7 @@ class LinuxHost:
                 # In a group of its own, out of reach of the terminal's Ctrl-C: close() ends it.
                 self._qemu = subprocess.Popen(
                     argv, stdin=subprocess.DEVNULL, stdout=errors, stderr=errors,
+                    env=qemu_environment(self._options.script is not None),
                     pass_fds=[theirs.fileno()], preexec_fn=die_with_parent, start_new_session=True)
         if self._options.script is None:
             self.agent = Agent(ours, self.why_dead, SILENCE_SECONDS)
@@ -306,7 +321,7 @@ class NativeHost:
             target = os.path.join(self.directory, os.path.basename(file))
             os.symlink(os.path.abspath(file), target)
         with debian.locked('host'):
-            path = compiled_agent()
+            path = _compiled_agent()
         ours, theirs = socket.socketpair()
         with theirs:
             self._agent_process = subprocess.Popen(

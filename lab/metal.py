@@ -118,7 +118,8 @@ class Machine:
         words += ['-chardev', 'stdio,id=console,signal=off', '-serial', 'chardev:console']
         process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                    stderr=subprocess.STDOUT, preexec_fn=host.die_with_parent,
-                                   start_new_session=True)
+                                   start_new_session=True,
+                                   env=host.qemu_environment(options.count))
         return process, process.stdin.fileno(), process.stdout.fileno()
 
     def __enter__(self):

@@ -95,14 +95,8 @@ void irq_open(void);
 /** irq_wait() - halts with interrupts on until this CPU has had @count of the vector. */
 void irq_wait(uint8_t vector, uint32_t count);
 
-/**
- * irq_idle() - interrupts on, and halts until one has come. QEMU's emulated SVM loses the interrupt
- * shadow of STI when the guest is left between STI and HLT, so that an interrupt comes before the
- * HLT, and nothing ends that: there it polls.
- */
-void irq_idle(void);
-
-/** irq_needs_shadow() - skips the case there: it is about just that. */
+/** irq_needs_shadow() - skips the case where QEMU emulates SVM, whose VMRUN does not load the
+ * shadow: it is about just that. */
 void irq_needs_shadow(void);
 
 /** irq_self() - a fixed IPI to this CPU. */

@@ -126,7 +126,7 @@ static void idle(void *argument)
 	apic_write(APIC_LDR, UINT32_C(1) << (24 + bare_cpu()->index));
 	ready = 1;
 	for (;;) {
-		irq_idle();
+		cpu_sti_hlt_cli();
 	}
 }
 

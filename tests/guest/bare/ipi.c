@@ -17,7 +17,7 @@ static void idle(void *dfr)
 	}
 	__atomic_add_fetch(&ready, 1, __ATOMIC_RELEASE);
 	for (;;) {
-		irq_idle();
+		cpu_sti_hlt_cli();
 	}
 }
 
@@ -113,7 +113,7 @@ static void cluster_idle(void *argument)
 	}
 	__atomic_add_fetch(&ready, 1, __ATOMIC_RELEASE);
 	for (;;) {
-		irq_idle();
+		cpu_sti_hlt_cli();
 	}
 }
 

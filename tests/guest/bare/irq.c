@@ -8,6 +8,19 @@ struct irq_log *irq_log(uint32_t cpu)
 	return &logs[cpu];
 }
 
+/*
+ * Behind a HLT that the interrupt has come in front of, though STI was: QEMU's VMRUN does not load
+ * the interrupt shadow (docs/lab.md), and nothing would end that HLT.
+ */
+static void leave_hlt(struct bare_frame *frame)
+{
+	const uint8_t *next = (const uint8_t *)(uintptr_t)frame->rip;
+
+	if (next[0] == 0xf4 && next[-1] == 0xfb && bare_told("emulated-svm")) {
+		frame->rip++;
+	}
+}
+
 static void note(struct bare_frame *frame)
 {
 	struct irq_log *log = irq_log(bare_cpu()->index);
@@ -17,6 +30,7 @@ static void note(struct bare_frame *frame)
 	}
 	log->total++;
 	log->count[frame->vector]++;
+	leave_hlt(frame);
 }
 
 static void note_and_end(struct bare_frame *frame)
@@ -50,15 +64,6 @@ void irq_wait(uint8_t vector, uint32_t count)
 
 	cpu_cli();
 	while (log->count[vector] < count) {
-		irq_idle();
-	}
-}
-
-void irq_idle(void)
-{
-	if (bare_told("emulated-svm")) {
-		__asm__ volatile("sti; nop; pause; pause; cli" : : : "memory");
-	} else {
 		cpu_sti_hlt_cli();
 	}
 }

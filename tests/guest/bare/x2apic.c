@@ -206,7 +206,7 @@ static void idle(void *argument)
 	apic_enable();
 	__atomic_add_fetch(&ready, 1, __ATOMIC_RELEASE);
 	for (;;) {
-		irq_idle();
+		cpu_sti_hlt_cli();
 	}
 }
 
