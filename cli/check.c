@@ -46,8 +46,8 @@ static int check_cpus(const struct vm_config *config, const struct host_facts *h
 		return -EINVAL;
 	}
 	if (host->cpus != 0 && config->cpus > host->cpus) {
-		log_warn("--cpus: %u vCPUs share %u CPUs of this host; the guest will be slow",
-			 config->cpus, host->cpus);
+		log_warn("--cpus: %u vCPUs share %u CPU%s of this host; the guest will be slow",
+			 config->cpus, host->cpus, host->cpus == 1 ? "" : "s");
 	}
 	return 0;
 }

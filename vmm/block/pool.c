@@ -32,14 +32,16 @@ static int add_thread(struct block_pool *p)
  * There is something to do. One idle thread at a time is woken, and calls this again if there is
  * still more when it runs: short tasks are done by one warm thread instead of waking all. They wait
  * at a semaphore, since a mutex that was taken again after a wait for a condition makes a system
- * call when it is given, whether somebody waits for it or not. Context: lock held.
+ * call when it is given, whether somebody waits for it or not. Who ends the pool waits for the
+ * threads that there are then: no more come. Context: lock held.
  */
 static void find_hands(struct block_pool *p)
 {
 	if (p->idle > 0 && !p->waking) {
 		p->waking = true;
 		sem_post(&p->more);
-	} else if (p->idle == 0 && p->nthreads < p->nthreads_max && add_thread(p) != 0) {
+	} else if (p->idle == 0 && p->nthreads < p->nthreads_max && !p->stopping &&
+		   add_thread(p) != 0) {
 		/* The host has no more threads to give: those we have do it. */
 		p->nthreads_max = p->nthreads;
 	}
